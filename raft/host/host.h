@@ -1,0 +1,112 @@
+// Many replicas on one shard: ticks, writes, frames, applies. One Host per shard; a node has a few.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "raft/core/replica.h"
+#include "raft/host/log_store.h"
+#include "raft/host/shard.h"
+#include "raft/host/state_machine.h"
+#include "raft/host/transport.h"
+
+namespace trireme::raft {
+
+struct Member {
+  ReplicaId replica;
+  NodeId node;
+};
+
+// A group as this node hosts it. The first member is the preferred leader.
+struct GroupSpec {
+  GroupId group;
+  ReplicaId self;
+  std::vector<Member> members;
+};
+
+struct HostOptions {
+  NodeId node;
+  std::chrono::milliseconds tick{50};
+  int election_ticks = 10;
+  uint64_t seed = 1;
+  size_t max_uncommitted_bytes = size_t{16} << 20;  // per group
+  // Entries of all groups of this shard that are held in memory; what must be held is held beyond it.
+  size_t tail_budget_bytes = size_t{64} << 20;
+  // A snapshot is taken when this many bytes, or entries, were applied since the last.
+  size_t snapshot_bytes = size_t{16} << 20;
+  uint64_t snapshot_entries = 20'000;
+};
+
+class Host;
+
+// A group's handle for the state machine's owner. Valid until Host::Remove. On the host's shard only.
+class Group {
+ public:
+  virtual ~Group() = default;
+
+  virtual GroupId id() const = 0;
+  virtual const GroupSpec& spec() const = 0;
+
+  // Appends commands. The host writes and sends at the end of the turn. What became of them shows as Apply is called with that index:
+  // committed if the entry's term is Proposed::term, lost if it is another. Neither known when leadership is lost: unknown.
+  virtual Proposed Propose(std::vector<Bytes> commands, bool urgent) = 0;
+
+  // Calls back with an index once that index is applied and a read is linearizable, or with an error when leadership was lost.
+  virtual void ReadBarrier(absl::AnyInvocable<void(absl::Status)> done) = 0;
+
+  // The entry if it is in memory, and else nothing.
+  virtual const Entry* TailEntry(Index index) const = 0;
+  // Entries from `first` on, from memory or from disk; calls back on this shard, perhaps before it returns.
+  virtual void ReadEntries(Index first, Index last, size_t max_bytes, LogStore::ReadDone done) = 0;
+
+  virtual bool leading() const = 0;
+  virtual Term term() const = 0;
+  // The node that leads, as far as this replica knows; 0 = unknown.
+  virtual NodeId leader_node() const = 0;
+  virtual Index applied_index() const = 0;
+  virtual size_t uncommitted_bytes() const = 0;
+  // Gives up leadership; the group elects another.
+  virtual void StepDown() = 0;
+  // Set when the group was halted on this node (Apply failed, an entry is damaged).
+  virtual const absl::Status& halted() const = 0;
+};
+
+// On its shard's thread only.
+class Host {
+ public:
+  // All outlive the host.
+  Host(HostOptions options, Shard* shard, LogStore* store, Transport* transport);
+  ~Host();
+
+  // Starts a replica: `stored` as the store recovered it, or nothing for a group that was never born, which is made durable before it
+  // takes part. The machine is restored before this returns an error or a handle. The preferred member of a group that was never born campaigns at once.
+  absl::StatusOr<Group*> Add(const GroupSpec& spec, std::unique_ptr<StateMachine> machine, std::optional<StoredGroup> stored);
+  // Stops the replica and deletes what is stored of it. Call only when metadata lists it as removed (Safety rule 11).
+  void Remove(GroupId group);
+  Group* Find(GroupId group);
+
+  // The milliseconds by which this node's wall clock differs from the median of those heard of lately, for Safety rule 7; nothing
+  // while no quorum of `nodes` has been heard of.
+  std::optional<int64_t> WallOffsetMs(const std::vector<NodeId>& nodes) const;
+
+  struct Figures {
+    uint64_t groups = 0, leading = 0, proposals = 0, elections = 0, frames_in = 0, frames_out = 0, messages_dropped = 0;
+  };
+  Figures figures() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Serialized members, for StoredGroup::descriptor.
+Bytes EncodeMembers(const std::vector<Member>& members);
+absl::StatusOr<std::vector<Member>> DecodeMembers(const Bytes& bytes);
+
+}  // namespace trireme::raft

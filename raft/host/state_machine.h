@@ -1,0 +1,46 @@
+// What a group drives. The broker implements it for queues and for the cluster's metadata.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "raft/core/entry.h"
+#include "raft/core/replica.h"
+
+namespace trireme::raft {
+
+// Called on the group's shard only.
+class StateMachine {
+ public:
+  virtual ~StateMachine() = default;
+
+  // Whether the entry is whole (Safety rule 17): asked on a follower before the entry is persisted. An error drops the message that
+  // carried it.
+  virtual absl::Status Check(const Entry& entry) const = 0;
+
+  // Committed entries, ascending, each once, no-ops included (their data is empty). A pure function of state and entry. An error means that this replica
+  // cannot go on (a fact of a later version, Safety rule 3): the host halts the group on this node and says why.
+  virtual absl::Status Apply(const Entry& entry) = 0;
+
+  // After the Apply calls of a turn.
+  virtual void AppliedBatch() {}
+
+  // The role changed. `leading` is said only once an entry of the leader's own term has been applied.
+  virtual void RoleChanged(const RoleChange& change, bool leading) = 0;
+
+  // The state as of the last applied entry, bounded by what is out of line (Safety rule 1).
+  virtual Bytes Snapshot() const = 0;
+  // Replaces the state, at start, before any Apply.
+  virtual absl::Status Restore(const Bytes& snapshot, Index index) = 0;
+
+  // Which entries at or below the last applied one still hold something that the state does not: everything above `floor`, and
+  // `live` (ascending, disjoint, all at or below floor).
+  struct Liveness {
+    Index floor;
+    std::vector<IndexRange> live;
+  };
+  virtual Liveness Live() const = 0;
+};
+
+}  // namespace trireme::raft
