@@ -20,8 +20,8 @@ struct Slots {
   friend bool operator==(const Slots&, const Slots&) = default;
 };
 
-// Slots with the log index of their checkout: what fences a delivery (Safety rule 4). Group and subscription are known from
-// where it is used.
+// Slots with the log index of their checkout: what fences a delivery (Safety rule 4). Group and subscription are known
+// from where it is used.
 struct Token {
   Slots slots;
   uint64_t checkout_index = 0;
@@ -60,7 +60,8 @@ struct ProducerOpened {
   friend bool operator==(const ProducerOpened&, const ProducerOpened&) = default;
 };
 
-// A producer that was idle for long is forgotten (conditional on its epoch and highest sequence); what it retries is then unknown (Safety rule 6).
+// A producer that was idle for long is forgotten (conditional on its epoch and highest sequence); what it retries is
+// then unknown (Safety rule 6).
 struct ProducerForgotten {
   std::string producer;
   uint64_t epoch = 0;
@@ -89,16 +90,16 @@ struct Detached {
   friend bool operator==(const Detached&, const Detached&) = default;
 };
 
-// Messages are given to a holder: the session, or, with an empty session, a single receive until `deadline_ms` (queue time).
-// Waiting ones advance the cursor from `from_next` (which must be the state's, or all is ignored) to `to_next`; returned ones are taken out of
-// the returned set (each must be in it, or that run is ignored).
+// Messages are given to a holder: the session, or, with an empty session, a single receive until `deadline_ms` (queue
+// time). Waiting ones advance the cursor from `from_next` (which must be the state's, or all is ignored) to `to_next`;
+// returned ones are taken out of the returned set (each must be in it, or that run is ignored).
 struct CheckedOut {
   SubscriptionId subscription = 0;
   SessionId session;
   uint64_t session_epoch = 0;
   int64_t deadline_ms = 0;
   Position from_next;
-  Position to_next;  // == from_next when only returned ones are taken
+  Position to_next;            // == from_next when only returned ones are taken
   std::vector<Slots> waiting;  // in [from_next, to_next), ascending
   std::vector<Slots> returned;
 
@@ -146,8 +147,9 @@ struct VersionRaised {
 
 }  // namespace fact
 
-using Fact = std::variant<fact::Published, fact::ProducerOpened, fact::ProducerForgotten, fact::Attached, fact::Detached,
-                          fact::CheckedOut, fact::Settled, fact::LeaseExtended, fact::Expired, fact::Purged, fact::VersionRaised>;
+using Fact = std::variant<fact::Published, fact::ProducerOpened, fact::ProducerForgotten, fact::Attached,
+                          fact::Detached, fact::CheckedOut, fact::Settled, fact::LeaseExtended, fact::Expired,
+                          fact::Purged, fact::VersionRaised>;
 
 // The meaning of the facts above.
 inline constexpr uint32_t kFactVersion = 1;

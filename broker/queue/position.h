@@ -8,8 +8,8 @@
 
 namespace trireme::queue {
 
-// The log index of the message's entry (48 bits) and its slot in that entry's batch (16 bits). Grows strictly with the log, is
-// never reused, and needs no index to look up. 0 is before everything.
+// The log index of the message's entry (48 bits) and its slot in that entry's batch (16 bits). Grows strictly with the
+// log, is never reused, and needs no index to look up. 0 is before everything.
 class Position {
  public:
   constexpr Position() = default;

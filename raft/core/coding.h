@@ -1,4 +1,5 @@
-// The few primitives that what we write to disk and wire by hand is made of: varints, little-endian words, counted bytes.
+// The few primitives that what we write to disk and wire by hand is made of: varints, little-endian words, counted
+// bytes.
 #pragma once
 
 #include <cstdint>
@@ -41,8 +42,9 @@ class Writer {
   std::string out_;
 };
 
-// Reads what Writer wrote, from bytes that may be hostile. After a read past the end or a bad varint, ok() is false for good and
-// every read gives zero or nothing, so that a decoder may check once at its end (and before it trusts a count).
+// Reads what Writer wrote, from bytes that may be hostile. After a read past the end or a bad varint, ok() is false for
+// good and every read gives zero or nothing, so that a decoder may check once at its end (and before it trusts a
+// count).
 class Reader {
  public:
   explicit Reader(std::string_view in) : in_(in) {}

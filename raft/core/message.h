@@ -39,8 +39,8 @@ struct Message {
   Term hint_term;
   // Heartbeat and its answer: identifies the round of ReadIndex; 0 = none.
   uint64_t read_context = 0;
-  // Append, Heartbeat: every replica of the group durably holds its log up to here. Entries at or below it are not needed
-  // for replication any more, by anyone.
+  // Append, Heartbeat: every replica of the group durably holds its log up to here. Entries at or below it are not
+  // needed for replication any more, by anyone.
   Index all_match;
   // PreVote: the candidate saw its leader's connection close, so a voter that saw the same need not wait out its own
   // election timeout.

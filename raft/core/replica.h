@@ -1,4 +1,5 @@
-// One replica of one Raft group, as a pure machine: inputs in, one batch of outputs out. No thread, clock, socket or disk.
+// One replica of one Raft group, as a pure machine: inputs in, one batch of outputs out. No thread, clock, socket or
+// disk.
 #pragma once
 
 #include <cstddef>
@@ -27,7 +28,8 @@ struct Config {
   int max_inflight_appends = 128;
   size_t max_inflight_bytes = size_t{16} << 20;
   size_t max_append_bytes = size_t{1} << 20;
-  // Proposals beyond this many uncommitted bytes are refused; urgent ones (settling) have a quarter more (Safety rule 19).
+  // Proposals beyond this many uncommitted bytes are refused; urgent ones (settling) have a quarter more (Safety rule
+  // 19).
   size_t max_uncommitted_bytes = size_t{16} << 20;
 };
 
@@ -80,16 +82,17 @@ struct ReadReady {
   std::optional<Index> index;
 };
 
-// Everything that became due since the last take, as one value. The host persists `hard_state` and `entries` (in one write),
-// may send `send_now` at once, and sends `send_after_persist` only once that write, and every earlier one, is durable.
+// Everything that became due since the last take, as one value. The host persists `hard_state` and `entries` (in one
+// write), may send `send_now` at once, and sends `send_after_persist` only once that write, and every earlier one, is
+// durable.
 struct Output {
   std::optional<HardState> hard_state;
   // Overwrite the log from the first one's index on (what was there and behind is gone).
   std::vector<Entry> entries;
   std::vector<Message> send_now;
   std::vector<Message> send_after_persist;
-  // Newly committed, ascending, without gaps, each once per life of this object. May include entries that this replica has
-  // not persisted yet (a majority has).
+  // Newly committed, ascending, without gaps, each once per life of this object. May include entries that this replica
+  // has not persisted yet (a majority has).
   std::vector<Entry> committed;
   std::vector<EntryRead> reads;
   std::vector<ReadReady> read_ready;
@@ -108,23 +111,26 @@ class Replica {
 
   // ---- inputs
   void Tick();
-  // From another replica of the group. Impossible ones (unknown sender, another addressee, entries out of order, terms that
-  // go back) are dropped and counted, never fatal.
+  // From another replica of the group. Impossible ones (unknown sender, another addressee, entries out of order, terms
+  // that go back) are dropped and counted, never fatal.
   void Step(Message message);
   // Appends commands, all or none. `urgent` ones may use the reserve above max_uncommitted_bytes.
   Proposed Propose(std::vector<Bytes> commands, bool urgent = false);
-  // Asks for an index from which a read started now is linearizable (dissertation 6.4). Leaders only: elsewhere the answer is a
-  // dropped read. Served once a quorum has answered a heartbeat sent after this and an entry of the own term is committed.
+  // Asks for an index from which a read started now is linearizable (dissertation 6.4). Leaders only: elsewhere the
+  // answer is a dropped read. Served once a quorum has answered a heartbeat sent after this and an entry of the own
+  // term is committed.
   void ReadIndex(uint64_t context);
   // Starts a pre-vote now, rather than at the timeout.
   void Campaign();
   // Gives up leadership (the host found this node unfit to lead). No effect on others.
   void StepDown();
-  // The connection to a member's node closed or opened. A closed one puts a follower in probe state; when it was the leader's, an
-  // election starts after a few random ticks and this replica may grant others' pre-votes that say leader_lost.
+  // The connection to a member's node closed or opened. A closed one puts a follower in probe state; when it was the
+  // leader's, an election starts after a few random ticks and this replica may grant others' pre-votes that say
+  // leader_lost.
   void PeerDown(ReplicaId peer);
   void PeerUp(ReplicaId peer);
-  // A write handed out by TakeOutput is durable: the hard state, and entries up to (last, term). In the order handed out.
+  // A write handed out by TakeOutput is durable: the hard state, and entries up to (last, term). In the order handed
+  // out.
   void Persisted(Index last, Term term);
   // The state machine has taken in everything up to `index`.
   void Applied(Index index);
@@ -132,8 +138,8 @@ class Replica {
   void EntriesRead(const EntryRead& read, std::vector<Entry> entries);
   // The state machine's snapshot at `index` is durable, so the terms at and below are forgotten (except its own).
   void SnapshotSaved(Index index);
-  // Forgets entries held in memory up to `index`, except those that are not persisted, not applied, or not yet sent to a follower
-  // in replicate state. Returns the first index still held (last_index() + 1 if none).
+  // Forgets entries held in memory up to `index`, except those that are not persisted, not applied, or not yet sent to
+  // a follower in replicate state. Returns the first index still held (last_index() + 1 if none).
   Index TrimTail(Index index);
 
   // ---- output

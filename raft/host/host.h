@@ -53,11 +53,13 @@ class Group {
   virtual GroupId id() const = 0;
   virtual const GroupSpec& spec() const = 0;
 
-  // Appends commands. The host writes and sends at the end of the turn. What became of them shows as Apply is called with that index:
-  // committed if the entry's term is Proposed::term, lost if it is another. Neither known when leadership is lost: unknown.
+  // Appends commands. The host writes and sends at the end of the turn. What became of them shows as Apply is called
+  // with that index: committed if the entry's term is Proposed::term, lost if it is another. Neither known when
+  // leadership is lost: unknown.
   virtual Proposed Propose(std::vector<Bytes> commands, bool urgent) = 0;
 
-  // Calls back with an index once that index is applied and a read is linearizable, or with an error when leadership was lost.
+  // Calls back with an index once that index is applied and a read is linearizable, or with an error when leadership
+  // was lost.
   virtual void ReadBarrier(absl::AnyInvocable<void(absl::Status)> done) = 0;
 
   // The entry if it is in memory, and else nothing.
@@ -84,15 +86,17 @@ class Host {
   Host(HostOptions options, Shard* shard, LogStore* store, Transport* transport);
   ~Host();
 
-  // Starts a replica: `stored` as the store recovered it, or nothing for a group that was never born, which is made durable before it
-  // takes part. The machine is restored before this returns an error or a handle. The preferred member of a group that was never born campaigns at once.
-  absl::StatusOr<Group*> Add(const GroupSpec& spec, std::unique_ptr<StateMachine> machine, std::optional<StoredGroup> stored);
+  // Starts a replica: `stored` as the store recovered it, or nothing for a group that was never born, which is made
+  // durable before it takes part. The machine is restored before this returns an error or a handle. The preferred
+  // member of a group that was never born campaigns at once.
+  absl::StatusOr<Group*> Add(const GroupSpec& spec, std::unique_ptr<StateMachine> machine,
+                             std::optional<StoredGroup> stored);
   // Stops the replica and deletes what is stored of it. Call only when metadata lists it as removed (Safety rule 11).
   void Remove(GroupId group);
   Group* Find(GroupId group);
 
-  // The milliseconds by which this node's wall clock differs from the median of those heard of lately, for Safety rule 7; nothing
-  // while no quorum of `nodes` has been heard of.
+  // The milliseconds by which this node's wall clock differs from the median of those heard of lately, for Safety rule
+  // 7; nothing while no quorum of `nodes` has been heard of.
   std::optional<int64_t> WallOffsetMs(const std::vector<NodeId>& nodes) const;
 
   struct Figures {

@@ -20,7 +20,8 @@ class Shard {
   virtual ~Shard() = default;
 
   virtual ShardId id() const = 0;
-  // From any thread: runs `task` on the shard, in the order posted per poster. Wakes the loop only when its inbox was empty.
+  // From any thread: runs `task` on the shard, in the order posted per poster. Wakes the loop only when its inbox was
+  // empty.
   virtual void Post(Task task) = 0;
 
   // The rest is for the shard's own thread only.
@@ -31,8 +32,9 @@ class Shard {
   virtual int64_t WallMs() const = 0;
   // Runs `task` after `delay`, once. Not cancellable: let the task check whether it is still wanted.
   virtual void After(std::chrono::milliseconds delay, Task task) = 0;
-  // Runs `task` once at the end of the current turn, when the inbox and the events at hand are exhausted. This is where what was
-  // gathered during a turn becomes one append, one write, one frame. Tasks added by such a task run in the same turn's end.
+  // Runs `task` once at the end of the current turn, when the inbox and the events at hand are exhausted. This is where
+  // what was gathered during a turn becomes one append, one write, one frame. Tasks added by such a task run in the
+  // same turn's end.
   virtual void AtTurnEnd(Task task) = 0;
   virtual bool OnThisThread() const = 0;
 };

@@ -15,12 +15,13 @@ class StateMachine {
  public:
   virtual ~StateMachine() = default;
 
-  // Whether the entry is whole (Safety rule 17): asked on a follower before the entry is persisted. An error drops the message that
-  // carried it.
+  // Whether the entry is whole (Safety rule 17): asked on a follower before the entry is persisted. An error drops the
+  // message that carried it.
   virtual absl::Status Check(const Entry& entry) const = 0;
 
-  // Committed entries, ascending, each once, no-ops included (their data is empty). A pure function of state and entry. An error means that this replica
-  // cannot go on (a fact of a later version, Safety rule 3): the host halts the group on this node and says why.
+  // Committed entries, ascending, each once, no-ops included (their data is empty). A pure function of state and entry.
+  // An error means that this replica cannot go on (a fact of a later version, Safety rule 3): the host halts the group
+  // on this node and says why.
   virtual absl::Status Apply(const Entry& entry) = 0;
 
   // After the Apply calls of a turn.
@@ -34,8 +35,8 @@ class StateMachine {
   // Replaces the state, at start, before any Apply.
   virtual absl::Status Restore(const Bytes& snapshot, Index index) = 0;
 
-  // Which entries at or below the last applied one still hold something that the state does not: everything above `floor`, and
-  // `live` (ascending, disjoint, all at or below floor).
+  // Which entries at or below the last applied one still hold something that the state does not: everything above
+  // `floor`, and `live` (ascending, disjoint, all at or below floor).
   struct Liveness {
     Index floor;
     std::vector<IndexRange> live;

@@ -27,8 +27,8 @@ class Transport {
  public:
   virtual ~Transport() = default;
 
-  // Queues a frame. Bounded in bytes per node; what does not fit is dropped (Raft sends again). Votes and heartbeats take a stream
-  // of their own, so that a large append does not hold them up.
+  // Queues a frame. Bounded in bytes per node; what does not fit is dropped (Raft sends again). Votes and heartbeats
+  // take a stream of their own, so that a large append does not hold them up.
   virtual void Send(NodeId to, Frame frame) = 0;
 
   struct Receiver {
