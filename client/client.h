@@ -1,0 +1,98 @@
+// The door to a cluster: administrative calls, and the making of producers and consumers.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "client/consumer.h"
+#include "client/producer.h"
+#include "trireme/v1/admin.pb.h"
+#include "trireme/v1/broker.pb.h"
+#include "trireme/v1/cluster.pb.h"
+
+namespace grpc {
+class ChannelCredentials;
+}
+
+namespace trireme::client {
+
+class Core;
+
+struct ClientOptions {
+  // Nodes to begin with, each host:port. One that answers is enough; the others are used when it does not.
+  std::vector<std::string> servers;
+  // For one administrative call, its retries included.
+  std::chrono::milliseconds call_timeout{30'000};
+  // Null: plain text.
+  std::shared_ptr<grpc::ChannelCredentials> credentials;
+};
+
+// Splits "host:port,host:port"; a host without a port gets 7400; blanks around an address are ignored.
+// INVALID_ARGUMENT: no address at all, an empty host, a port that is not 1 to 65535; the message names the address.
+absl::StatusOr<std::vector<std::string>> ParseServers(std::string_view list);
+
+// One connection per node and one thread, shared by all producers and consumers made here, whose callbacks run on that
+// thread and so must not block. Thread-safe. Outlives none of what it made: producers and consumers keep what they need.
+//
+// Calls go to any node; one that answers UNAVAILABLE is followed by the next, with a short growing pause, until
+// call_timeout. Errors are those of the call (see proto/trireme/v1), with the broker's message; DEADLINE_EXCEEDED when no
+// node answered in time, with what the last one said.
+class Client {
+ public:
+  template <typename Response>
+  using Done = absl::AnyInvocable<void(absl::StatusOr<Response>)>;
+
+  // INVALID_ARGUMENT: no server, or one that is not host:port. Connects to nothing yet.
+  static absl::StatusOr<std::unique_ptr<Client>> Create(ClientOptions options);
+  ~Client();
+
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+
+  // Each call twice: blocking, and with a callback (called exactly once, on the client's thread, also when the client is
+  // destroyed before the answer: then with CANCELLED). The blocking ones must not be used in callbacks.
+
+  absl::StatusOr<v1::CreateQueueResponse> CreateQueue(const v1::CreateQueueRequest& request);
+  void CreateQueue(const v1::CreateQueueRequest& request, Done<v1::CreateQueueResponse> done);
+  absl::StatusOr<v1::DescribeQueueResponse> DescribeQueue(const std::string& name);
+  void DescribeQueue(const v1::DescribeQueueRequest& request, Done<v1::DescribeQueueResponse> done);
+  // One page; `prefix`, `after`, `limit` as in the request.
+  absl::StatusOr<v1::ListQueuesResponse> ListQueues(const v1::ListQueuesRequest& request);
+  void ListQueues(const v1::ListQueuesRequest& request, Done<v1::ListQueuesResponse> done);
+  // NOT_FOUND after a first try whose outcome was unknown counts as deleted.
+  absl::StatusOr<v1::DeleteQueueResponse> DeleteQueue(const std::string& name);
+  void DeleteQueue(const v1::DeleteQueueRequest& request, Done<v1::DeleteQueueResponse> done);
+  // The count is of the try that was answered.
+  absl::StatusOr<v1::PurgeQueueResponse> PurgeQueue(const std::string& name);
+  void PurgeQueue(const v1::PurgeQueueRequest& request, Done<v1::PurgeQueueResponse> done);
+
+  // Asks `server` (one of the options', or any other node); empty = any.
+  absl::StatusOr<v1::InitResponse> InitCluster(const std::string& cluster_id, const std::string& server = "");
+  absl::StatusOr<v1::StatusResponse> ClusterStatus(const std::string& server = "");
+
+  absl::StatusOr<v1::ResolveResponse> Resolve(const std::string& queue);
+  // Not tried again unless it names a producer and a sequence: UNAVAILABLE and DEADLINE_EXCEEDED then mean that the
+  // outcome is unknown.
+  absl::StatusOr<v1::SendResponse> Send(const v1::SendRequest& request);
+  // A try whose answer was lost leaves its messages leased until the lease ends.
+  absl::StatusOr<v1::ReceiveResponse> Receive(const v1::ReceiveRequest& request);
+  // Tried again when the outcome is unknown; what the lost try settled is then answered as LEASE_LOST.
+  absl::StatusOr<v1::SettleResponse> Settle(const v1::SettleRequest& request);
+  absl::StatusOr<v1::ExtendResponse> Extend(const v1::ExtendRequest& request);
+
+  // Both return at once and connect on their own. INVALID_ARGUMENT: an option out of its range, named.
+  absl::StatusOr<std::unique_ptr<Producer>> CreateProducer(ProducerOptions options);
+  absl::StatusOr<std::unique_ptr<Consumer>> CreateConsumer(ConsumerOptions options);
+
+ private:
+  explicit Client(std::shared_ptr<Core> core);
+
+  const std::shared_ptr<Core> core_;
+};
+
+}  // namespace trireme::client
