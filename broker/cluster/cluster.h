@@ -1,0 +1,157 @@
+// The cluster as one node sees it: becoming a member, the metadata group's replica here, and what others ask of it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/container/btree_map.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
+#include "broker/cluster/formation.h"
+#include "broker/cluster/identity.h"
+#include "broker/cluster/metadata.h"
+#include "broker/cluster/metadata_view.h"
+#include "broker/cluster/peer_caller.h"
+#include "broker/cluster/reconciler.h"
+#include "raft/host/host.h"
+#include "raft/host/shard.h"
+
+namespace trireme::broker {
+
+// The shard, of `shards`, that owns a group; the same on every node of a cluster, so `shards` must be, too.
+inline raft::ShardId ShardOf(raft::GroupId group, size_t shards) {
+  return static_cast<raft::ShardId>(group.value() % shards);
+}
+
+// What the cluster needs of its node. Called on the home shard (the metadata group's).
+class ReplicaHosting {
+ public:
+  virtual ~ReplicaHosting() = default;
+
+  // This node has an id now: makes what needs it on every shard (transports, hosts), then calls `done` on the home shard.
+  // Called once.
+  virtual void BecomeMember(const trireme::meta::v1::Identity& identity, absl::AnyInvocable<void()> done) = 0;
+  // Starts the metadata group's replica, on the home shard.
+  virtual absl::StatusOr<raft::Group*> StartMetadata(const raft::GroupSpec& spec,
+                                                     std::unique_ptr<raft::StateMachine> machine,
+                                                     std::optional<raft::StoredGroup> stored) = 0;
+  // Starts a queue's replica on its shard. What goes wrong there stays with that group (logged, shown in its status).
+  virtual void StartReplica(QueuePtr queue, const raft::GroupSpec& spec, std::optional<raft::StoredGroup> stored) = 0;
+  // Deletes one that metadata lists as removed (Safety rule 11).
+  virtual void DeleteReplica(raft::GroupId group, bool running) = 0;
+  // The nodes as known from the metadata, from now on; for the transport's checks.
+  virtual void NodesChanged(const std::string& cluster_id, const std::vector<NodeRecord>& nodes) = 0;
+  // Whether a connection with the node is up.
+  virtual bool Up(raft::NodeId node) const = 0;
+  // How many groups each node leads, as far as the replicas here know; `done` on the home shard.
+  virtual void CountLeaders(absl::AnyInvocable<void(std::map<raft::NodeId, uint32_t>)> done) = 0;
+  // This node can never be a member: stop, and exit with this status.
+  virtual void Fatal(absl::Status status) = 0;
+};
+
+// Where and when an answer is wanted.
+struct Asked {
+  raft::Shard* reply;  // the answer is called there
+  raft::MonotonicTime deadline;
+};
+
+struct CreatedQueue {
+  QueuePtr queue;
+  bool created = false;  // else it was there, with the same settings
+  raft::Index index;     // of the metadata group, at which it exists
+};
+
+class Cluster : private MetadataMachine::Observer {
+ public:
+  struct Options {
+    FormationOptions formation;
+  };
+
+  // All outlive this object, the shards' loops do not: destroy it when they have stopped. shards[i]->id() == i.
+  // `metadata` and `queues` are what the store holds.
+  Cluster(Options options, DataDirectory* directory, std::vector<raft::Shard*> shards, PeerCaller* peers,
+          ReplicaHosting* hosting, std::vector<raft::StoredGroup> stored);
+  ~Cluster() override;
+
+  // ---- any thread
+
+  void Start();
+
+  // The queue of that name, from this node's metadata. Where that does not know it, only after a read of the metadata
+  // group that is linearizable: NOT_FOUND is final (Safety rule 21). UNAVAILABLE: no metadata leader until the deadline,
+  // or this node waits for its cluster.
+  void Lookup(std::string name, Asked asked, Answer<QueuePtr> done);
+
+  // From any node; waits out elections until the deadline. Errors as trireme.v1.Admin names them, and UNAVAILABLE or
+  // DEADLINE_EXCEEDED for "outcome unknown" (repeat it).
+  void CreateQueue(trireme::v1::CreateQueueRequest request, Asked asked, Answer<CreatedQueue> done);
+  // The metadata index from which on it is gone.
+  void DeleteQueue(std::string name, Asked asked, Answer<raft::Index> done);
+
+  void Status(Asked asked, Answer<trireme::v1::StatusResponse> done);
+  void Init(trireme::v1::InitRequest request, Asked asked, Answer<trireme::v1::InitResponse> done);
+
+  // Peer's calls.
+  void Pledge(trireme::peer::v1::PledgeRequest request, Asked asked, Answer<trireme::peer::v1::PledgeResponse> done);
+  void Join(trireme::peer::v1::JoinRequest request, Asked asked, Answer<trireme::peer::v1::JoinResponse> done);
+  void Barrier(trireme::peer::v1::BarrierRequest request, Asked asked, Answer<trireme::peer::v1::BarrierResponse> done);
+  void CreateHere(trireme::peer::v1::CreateQueueRequest request, Asked asked,
+                  Answer<trireme::v1::CreateQueueResponse> done);
+  void DeleteHere(trireme::peer::v1::DeleteQueueRequest request, Asked asked,
+                  Answer<trireme::v1::DeleteQueueResponse> done);
+
+  // ---- on the shard that is asked for
+
+  // Valid as long as this object.
+  const MetadataView& view(raft::ShardId shard) const { return *views_[shard]; }
+
+  // ---- on the home shard
+
+  raft::Shard* home() const { return home_; }
+  // Of the metadata group; 0 = unknown.
+  raft::NodeId leader() const;
+  // This node, or 0 before it is a member.
+  raft::NodeId self() const;
+
+ private:
+  using Retry = absl::AnyInvocable<void()>;
+  struct Waiter;
+  struct Attempt;
+
+  // MetadataMachine::Observer
+  void Applied(const raft::Entry& entry, const trireme::meta::v1::Command& command,
+               const MetadataOutcome& outcome) override;
+  void BatchApplied() override;
+  void RoleChanged(const raft::RoleChange& change, bool leading) override;
+
+  void OnMember();
+  void StartMetadata();
+  void Publish(bool whole);
+  void Reconcile();
+  void AllowBirths();
+
+  const MetadataState& state() const { return machine_->state(); }
+  bool leading() const { return group_ != nullptr && leading_; }
+  absl::Status CheckCluster(const std::string& cluster_id) const;
+
+  struct Impl;
+  const Options options_;
+  DataDirectory* const directory_;
+  const std::vector<raft::Shard*> shards_;
+  raft::Shard* const home_;
+  PeerCaller* const peers_;
+  ReplicaHosting* const hosting_;
+  std::vector<raft::StoredGroup> stored_;
+  std::unique_ptr<Formation> formation_;
+  std::vector<std::unique_ptr<MetadataView>> views_;
+  MetadataMachine* machine_ = nullptr;  // the host's
+  raft::Group* group_ = nullptr;
+  bool leading_ = false;
+};
+
+}  // namespace trireme::broker

@@ -1,0 +1,152 @@
+// The metadata group's state: the nodes, and the queues with the replicas that they should have. What is here is what
+// should be; the reconciler makes it so.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/container/btree_map.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "raft/host/host.h"
+#include "raft/host/state_machine.h"
+#include "trireme/meta/v1/meta.pb.h"
+#include "trireme/v1/admin.pb.h"
+
+namespace trireme::broker {
+
+// The group whose state is the cluster itself. Queues' groups count from 2.
+inline constexpr raft::GroupId kMetadataGroup{1};
+
+struct NodeRecord {
+  raft::NodeId id;
+  std::string address;       // host:port
+  std::string directory_id;  // 16 bytes; empty until the node has joined
+  raft::ReplicaId metadata_replica;
+
+  friend bool operator==(const NodeRecord&, const NodeRecord&) = default;
+};
+
+// Immutable once published; any thread may hold one.
+struct QueueInfo {
+  std::string name;
+  raft::GroupId group;
+  // As created, with the number of replicas filled in.
+  trireme::v1::QueueSettings settings;
+  // The preferred leader first.
+  std::vector<raft::Member> replicas;
+  int64_t created_at_ms = 0;
+
+  // This node's replica, or 0.
+  raft::ReplicaId ReplicaOn(raft::NodeId node) const;
+};
+using QueuePtr = std::shared_ptr<const QueueInfo>;
+
+// What became of one command. All that a proposer needs to answer its client.
+struct MetadataOutcome {
+  enum class Kind : uint8_t {
+    kDone,           // done as asked
+    kAlreadySo,      // nothing to do: the queue exists (`queue` is it), the node had joined from this directory
+    kNoSuchQueue,    // no queue of that name, or it is of another group
+    kNoSuchNode,     // the address is not a member's, or a replica was asked for on an unknown node
+    kOtherDirectory, // the node at that address joined from another directory
+    kNotBorn,        // the cluster has no members yet
+    kInvalid,        // the command contradicts itself (no replicas, one node twice, a bad name)
+  };
+  Kind kind = Kind::kDone;
+  QueuePtr queue;
+};
+
+// The state as a pure value: no clock, no randomness, no hash-map order (Safety rule 3). Commands are conditional on the
+// state that they meet (Safety rule 2).
+class MetadataState {
+ public:
+  MetadataOutcome Apply(const trireme::meta::v1::Command& command);
+
+  // The same state gives the same bytes, on every machine. Framed and checksummed as commands are.
+  std::string Snapshot() const;
+  absl::Status Restore(std::string_view snapshot);
+
+  bool born() const { return !cluster_id_.empty(); }
+  const std::string& cluster_id() const { return cluster_id_; }
+  const std::vector<NodeRecord>& nodes() const { return nodes_; }  // ascending by id
+  const NodeRecord* FindNode(raft::NodeId id) const;
+  const NodeRecord* FindAddress(std::string_view address) const;
+  const absl::btree_map<std::string, QueuePtr>& queues() const { return queues_; }
+  QueuePtr FindQueue(std::string_view name) const;
+  QueuePtr FindGroup(raft::GroupId group) const;
+  raft::GroupId next_group() const { return raft::GroupId(next_group_); }
+  // Replica ids below it have been given. One that was given and that nothing lists is removed for good (Safety rule
+  // 11).
+  raft::ReplicaId next_replica() const { return raft::ReplicaId(next_replica_); }
+  bool ReplicaRemoved(raft::ReplicaId replica) const;
+
+ private:
+  MetadataOutcome ApplyBorn(const trireme::meta::v1::ClusterBorn& born);
+  MetadataOutcome ApplyJoined(const trireme::meta::v1::NodeJoined& joined);
+  MetadataOutcome ApplyCreated(const trireme::meta::v1::QueueCreated& created);
+  MetadataOutcome ApplyDeleted(const trireme::meta::v1::QueueDeleted& deleted);
+  void Index(QueuePtr queue);
+
+  std::string cluster_id_;
+  std::vector<NodeRecord> nodes_;
+  absl::btree_map<std::string, QueuePtr> queues_;
+  // Counters only grow: an id is never given twice, whatever is deleted.
+  uint64_t next_group_ = kMetadataGroup.value() + 1;
+  uint64_t next_replica_ = 1;
+
+  // Derived from the above, for lookups only; their order reaches nothing.
+  absl::flat_hash_map<raft::GroupId, QueuePtr> by_group_;
+  absl::flat_hash_map<raft::ReplicaId, raft::GroupId> replica_groups_;
+};
+
+// A command as it lies in the log: version, CRC-32C of what follows, the encoded Command (Safety rules 3 and 17).
+inline constexpr uint8_t kMetadataVersion = 1;
+std::string EncodeMetadataCommand(const trireme::meta::v1::Command& command);
+// DATA_LOSS: the checksum or the encoding is wrong. UNIMPLEMENTED: a version or a kind that this program does not know;
+// the message names the version that is needed.
+absl::StatusOr<trireme::meta::v1::Command> DecodeMetadataCommand(std::string_view data);
+
+trireme::meta::v1::Node ToProto(const NodeRecord& node);
+NodeRecord FromProto(const trireme::meta::v1::Node& node);
+
+// The state as Raft drives it. On the metadata group's shard only.
+class MetadataMachine : public raft::StateMachine {
+ public:
+  // Told of what happened, after the state has changed. Not told during Restore.
+  class Observer {
+   public:
+    virtual ~Observer() = default;
+    // Each entry, no-ops included (whose outcome is kDone, with an empty command).
+    virtual void Applied(const raft::Entry& entry, const trireme::meta::v1::Command& command,
+                         const MetadataOutcome& outcome) = 0;
+    virtual void BatchApplied() = 0;
+    virtual void RoleChanged(const raft::RoleChange& change, bool leading) = 0;
+  };
+
+  // `observer` outlives the machine; may be null.
+  explicit MetadataMachine(Observer* observer) : observer_(observer) {}
+
+  const MetadataState& state() const { return state_; }
+  raft::Index applied_index() const { return applied_; }
+
+  absl::Status Check(const raft::Entry& entry) const override;
+  absl::Status Apply(const raft::Entry& entry) override;
+  void AppliedBatch() override;
+  void RoleChanged(const raft::RoleChange& change, bool leading) override;
+  raft::Bytes Snapshot() const override;
+  absl::Status Restore(const raft::Bytes& snapshot, raft::Index index) override;
+  // Nothing but the state is of value: every entry that a snapshot covers is dead.
+  Liveness Live() const override;
+
+ private:
+  MetadataState state_;
+  raft::Index applied_;
+  Observer* const observer_;
+};
+
+}  // namespace trireme::broker

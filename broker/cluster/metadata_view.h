@@ -1,0 +1,54 @@
+// A shard's own copy of the metadata, so that the message path looks names up without a lock or a hop.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/container/btree_map.h"
+#include "absl/container/flat_hash_map.h"
+#include "broker/cluster/metadata.h"
+
+namespace trireme::broker {
+
+// What one batch of applied entries changed. Immutable; shared by the shards.
+struct MetadataChange {
+  raft::Index index;  // applied up to here
+  // The first change after a start carries everything, and replaces what the view held.
+  bool whole = false;
+  std::string cluster_id;                                   // empty: as before
+  std::shared_ptr<const std::vector<NodeRecord>> nodes;     // null: as before
+  std::vector<QueuePtr> deleted;                            // before `created`
+  std::vector<QueuePtr> created;
+};
+
+// On its shard's thread only. Lags behind the metadata group by a post; Cluster::Lookup is for when that matters.
+class MetadataView {
+ public:
+  // Null: not known here (yet). Say "no such queue" only after Cluster::Lookup said so (Safety rule 21).
+  QueuePtr FindQueue(std::string_view name) const;
+  QueuePtr FindGroup(raft::GroupId group) const;
+  // Queues by name, in order, that start with `prefix` and come after `after`.
+  std::vector<QueuePtr> List(std::string_view prefix, std::string_view after, size_t limit) const;
+
+  // Whether this node is a member of a cluster whose birth it has applied.
+  bool born() const { return !cluster_id_.empty(); }
+  const std::string& cluster_id() const { return cluster_id_; }
+  const std::vector<NodeRecord>& nodes() const { return *nodes_; }
+  // Empty for an unknown node.
+  std::string_view AddressOf(raft::NodeId node) const;
+  raft::Index index() const { return index_; }
+  size_t queues() const { return by_name_.size(); }
+
+  void Take(const MetadataChange& change);
+
+ private:
+  absl::btree_map<std::string, QueuePtr> by_name_;
+  absl::flat_hash_map<raft::GroupId, QueuePtr> by_group_;
+  std::string cluster_id_;
+  std::shared_ptr<const std::vector<NodeRecord>> nodes_ = std::make_shared<std::vector<NodeRecord>>();
+  raft::Index index_;
+};
+
+}  // namespace trireme::broker

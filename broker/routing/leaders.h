@@ -1,0 +1,59 @@
+// Who leads a queue now.
+#pragma once
+
+#include <string>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
+#include "broker/cluster/metadata_view.h"
+#include "raft/host/host.h"
+#include "raft/host/shard.h"
+#include "trireme/v1/broker.pb.h"
+
+namespace trireme::broker {
+
+// Asks one node who leads a queue: Broker.Resolve there, answered on the shard that asks.
+class LeaderAsker {
+ public:
+  using Done = absl::AnyInvocable<void(absl::StatusOr<trireme::v1::Leader>)>;
+  virtual ~LeaderAsker() = default;
+  virtual void Resolve(const std::string& address, const std::string& queue, std::chrono::milliseconds timeout,
+                       Done done) = 0;
+};
+
+// One per shard, for the groups of that shard and on its thread only. Where this node has a replica, that replica says;
+// elsewhere the nodes that have one are asked, and the answer is kept until it proves wrong.
+class Leaders {
+ public:
+  using Done = absl::AnyInvocable<void(absl::StatusOr<trireme::v1::Leader>)>;
+
+  // `find` gives this node's replica of a group, or null. All outlive this object.
+  Leaders(raft::NodeId self, raft::Shard* shard, const MetadataView* view,
+          std::function<raft::Group*(raft::GroupId)> find, LeaderAsker* asker);
+  ~Leaders();
+
+  // What is known without asking: node_id 0 while no leader is.
+  trireme::v1::Leader Known(const QueueInfo& queue) const;
+  // Waits out an election: UNAVAILABLE only when no leader was found until the deadline.
+  void Find(QueuePtr queue, raft::MonotonicTime deadline, Done done);
+  // The node answered that it does not lead, or could not be reached: forgets what was kept, if it names that node.
+  void Wrong(raft::GroupId group, raft::NodeId node);
+  // The queue is gone.
+  void Forget(raft::GroupId group);
+
+ private:
+  struct Search;
+  void Continue(std::shared_ptr<Search> search);
+  trireme::v1::Leader Make(const QueueInfo& queue, raft::NodeId node, uint64_t term) const;
+
+  const raft::NodeId self_;
+  raft::Shard* const shard_;
+  const MetadataView* const view_;
+  const std::function<raft::Group*(raft::GroupId)> find_;
+  LeaderAsker* const asker_;
+  absl::flat_hash_map<raft::GroupId, trireme::v1::Leader> kept_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace trireme::broker
