@@ -43,7 +43,7 @@ BASE = [f"raft/core/{name}.h" for name in ("bytes", "coding", "checksum", "check
 # The most particular folder first.
 LAYERS = [
     Layer("raft/core/", [], {"absl"}, pure=True),
-    Layer("raft/host/", ["raft/core/"], {"absl"}, pure=True),
+    Layer("raft/host/", ["raft/core/"], {"absl", "spdlog"}, pure=True),
     Layer("raft/grpc/", ["raft/core/", "raft/host/", "proto:"], {"absl", "grpc", "protobuf", "boost", "spdlog", "openssl", "posix"}),
     Layer("storage/", ["raft/core/", "raft/host/log_store.h"], {"absl", "rocksdb", "spdlog", "posix"}),
     Layer("broker/queue/", BASE, {"absl"}, pure=True),
