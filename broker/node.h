@@ -15,13 +15,13 @@
 
 namespace grpc {
 class Channel;
-class ServerBuilder;
 }  // namespace grpc
 namespace prometheus {
 class Registry;
 }
 namespace trireme::raft {
 class CompletionQueueShard;
+class RawService;
 }
 
 namespace trireme::broker {
@@ -56,8 +56,8 @@ class ApiServices {
  public:
   virtual ~ApiServices() = default;
 
-  // Before the server is built: registers the services.
-  virtual void Register(grpc::ServerBuilder& builder) = 0;
+  // Before the server is built: adds the handlers of its methods. The service outlives this object.
+  virtual void Register(raft::RawService& service) = 0;
   // The server and the shards run.
   virtual void Start() = 0;
 

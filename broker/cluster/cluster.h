@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/btree_map.h"
@@ -66,14 +67,14 @@ struct CreatedQueue {
   raft::Index index;     // of the metadata group, at which it exists
 };
 
-class Cluster : private MetadataMachine::Observer {
+class Cluster : public MetadataMachine::Observer {
  public:
   struct Options {
     FormationOptions formation;
   };
 
-  // All outlive this object, the shards' loops do not: destroy it when they have stopped. shards[i]->id() == i.
-  // `metadata` and `queues` are what the store holds.
+  // All outlive this object, but the shards' loops have ended when it is destroyed. shards[i]->id() == i. `stored` is all
+  // that the store holds.
   Cluster(Options options, DataDirectory* directory, std::vector<raft::Shard*> shards, PeerCaller* peers,
           ReplicaHosting* hosting, std::vector<raft::StoredGroup> stored);
   ~Cluster() override;
@@ -119,9 +120,11 @@ class Cluster : private MetadataMachine::Observer {
   raft::NodeId self() const;
 
  private:
-  using Retry = absl::AnyInvocable<void()>;
-  struct Waiter;
-  struct Attempt;
+  using Proposed = std::pair<MetadataOutcome, raft::Index>;
+  struct Proposal {
+    raft::Term term;
+    Answer<Proposed> done;
+  };
 
   // MetadataMachine::Observer
   void Applied(const raft::Entry& entry, const trireme::meta::v1::Command& command,
@@ -131,27 +134,71 @@ class Cluster : private MetadataMachine::Observer {
 
   void OnMember();
   void StartMetadata();
-  void Publish(bool whole);
+  void Publish(MetadataChange change);
+  void PublishWhole();
   void Reconcile();
+  void Act(Reconciler::Action action);
+  // Retries until the metadata is known to be as new as it ever was here; then replicas may be born (Safety rule 11).
   void AllowBirths();
 
+  // All below on the home shard.
   const MetadataState& state() const { return machine_->state(); }
-  bool leading() const { return group_ != nullptr && leading_; }
-  absl::Status CheckCluster(const std::string& cluster_id) const;
+  raft::Index applied() const { return machine_->applied_index(); }
+  absl::Status CheckMember(const std::string& cluster_id) const;
+  absl::Status NotLeading() const;
+  // Address of the metadata leader; an error to be tried again while none is known. Not this node.
+  absl::StatusOr<std::string> LeaderAddress() const;
+  // Proposes, on the leader, and answers what applying it gave. UNAVAILABLE: not now, or outcome unknown.
+  void Propose(const trireme::meta::v1::Command& command, Answer<Proposed> done);
+  // Calls `done` once this node has applied a read index of the metadata group taken after this call.
+  void LinearBarrier(Answer<raft::Index> done);
+  void StartBarrier();
+  void BarrierDone(absl::StatusOr<raft::Index> index);
+  void LeaderBarrier(Answer<raft::Index> done);
+  void WhenApplied(raft::Index index, absl::AnyInvocable<void()> then);
+  // Runs `attempt` until it gives something else than UNAVAILABLE or DEADLINE_EXCEEDED, or the deadline comes.
+  template <typename T>
+  void Retry(Asked asked, std::function<void(Answer<T>)> attempt, Answer<T> done);
 
-  struct Impl;
+  void LookupHere(const std::string& name, Answer<QueuePtr> done);
+  void CreateOnce(const trireme::v1::CreateQueueRequest& request, Answer<CreatedQueue> done);
+  void CreateLeading(const trireme::v1::CreateQueueRequest& request, Answer<CreatedQueue> done);
+  void DeleteOnce(QueuePtr queue, std::shared_ptr<bool> unknown, Answer<raft::Index> done);
+  void DeleteLeading(const std::string& name, raft::GroupId group, Answer<raft::Index> done);
+  void JoinMetadata(const trireme::peer::v1::JoinRequest& request, Answer<trireme::peer::v1::JoinResponse> done);
+  void StatusHere(Answer<trireme::v1::StatusResponse> done);
+
   const Options options_;
   DataDirectory* const directory_;
   const std::vector<raft::Shard*> shards_;
   raft::Shard* const home_;
   PeerCaller* const peers_;
   ReplicaHosting* const hosting_;
-  std::vector<raft::StoredGroup> stored_;
+  const std::vector<std::unique_ptr<MetadataView>> views_;
+
+  // The rest is the home shard's.
+  std::vector<raft::StoredGroup> stored_;  // until the node is a member
   std::unique_ptr<Formation> formation_;
-  std::vector<std::unique_ptr<MetadataView>> views_;
+  std::optional<Reconciler> reconciler_;
+  bool births_ = false;
   MetadataMachine* machine_ = nullptr;  // the host's
   raft::Group* group_ = nullptr;
   bool leading_ = false;
+
+  // Gathered while a batch is applied, handed out at its end: first the views, then the replicas, then the answers, so
+  // that who is told of a queue finds it.
+  MetadataChange change_;
+  bool nodes_changed_ = false;
+  std::vector<absl::AnyInvocable<void()>> answers_;
+
+  std::map<raft::Index, Proposal> proposals_;
+  std::multimap<raft::Index, absl::AnyInvocable<void()>> applied_waiters_;
+  // Read barriers: those that the one under way serves, and those that came after it had begun.
+  std::vector<Answer<raft::Index>> barrier_serving_;
+  std::vector<Answer<raft::Index>> barrier_waiting_;
 };
+
+// As the API shows it; the leader is left open.
+trireme::v1::QueueInfo PublicInfo(const QueueInfo& queue, const std::vector<NodeRecord>& nodes);
 
 }  // namespace trireme::broker

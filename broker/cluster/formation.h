@@ -11,7 +11,9 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -22,6 +24,9 @@
 #include "trireme/v1/cluster.pb.h"
 
 namespace trireme::broker {
+
+// ALREADY_EXISTS: the node is known, with another directory than the one that asks. Names both, and what to do.
+absl::Status OtherDirectory(const trireme::meta::v1::Node& node, std::string_view directory_id);
 
 struct FormationOptions {
   // The nodes to form a cluster with, this one among them.
@@ -63,12 +68,20 @@ class Formation {
  private:
   struct Round;
 
-  void RoundDone(const std::shared_ptr<Round>& round);
+  bool pledged() const { return !identity().cluster_id().empty(); }
+  absl::Status Save(const trireme::meta::v1::Identity& identity);
+  absl::Status MakePledge(const trireme::peer::v1::PledgeRequest& request);
+  absl::Status TakeMembers(const trireme::peer::v1::PledgeRequest& request);
+  trireme::peer::v1::PledgeRequest RoundOne() const;
+  void StartRound();
+  void RoundDone();
   absl::Status Decide(const Round& round);
   void Tell();
+  void ForwardInit(const trireme::v1::InitRequest& request, Answer<trireme::v1::InitResponse> done);
   void Poll();
   void Joined(const std::string& from, absl::StatusOr<trireme::peer::v1::JoinResponse> response);
-  absl::Status BecomeMember(const trireme::meta::v1::Identity& identity);
+  absl::Status BecomeMember(trireme::meta::v1::Identity identity);
+  trireme::v1::InitResponse Born() const;
   void Refuse(absl::Status status);
 
   const FormationOptions options_;
@@ -76,10 +89,11 @@ class Formation {
   raft::Shard* const shard_;
   PeerCaller* const peers_;
   const Events events_;
+  std::shared_ptr<Round> round_;  // while one is under way
   std::chrono::milliseconds poll_delay_;
-  size_t poll_next_ = 0;
+  std::string last_complaint_;  // so that each is logged once
   bool refused_ = false;
-  // Answers that come after this object's end find it false.
+  // Answers and timers that come after this object's end find it gone.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

@@ -45,19 +45,21 @@ struct QueueInfo {
   raft::ReplicaId ReplicaOn(raft::NodeId node) const;
 };
 using QueuePtr = std::shared_ptr<const QueueInfo>;
+using QueuesByName = absl::btree_map<std::string, QueuePtr, std::less<>>;
 
 // What became of one command. All that a proposer needs to answer its client.
 struct MetadataOutcome {
   enum class Kind : uint8_t {
-    kDone,           // done as asked
-    kAlreadySo,      // nothing to do: the queue exists (`queue` is it), the node had joined from this directory
-    kNoSuchQueue,    // no queue of that name, or it is of another group
-    kNoSuchNode,     // the address is not a member's, or a replica was asked for on an unknown node
-    kOtherDirectory, // the node at that address joined from another directory
-    kNotBorn,        // the cluster has no members yet
-    kInvalid,        // the command contradicts itself (no replicas, one node twice, a bad name)
+    kDone,            // done as asked
+    kAlreadySo,       // nothing to do: the queue exists, the node had joined from this directory, the cluster is born
+    kNoSuchQueue,     // no queue of that name, or it is of another group
+    kNoSuchNode,      // the address is not a member's, or a replica was asked for on an unknown node
+    kOtherDirectory,  // the node at that address joined from another directory
+    kNotBorn,         // the cluster has no members yet
+    kInvalid,         // the command contradicts itself (no replicas, one node twice, a bad name)
   };
   Kind kind = Kind::kDone;
+  // The queue created, found or deleted.
   QueuePtr queue;
 };
 
@@ -76,7 +78,7 @@ class MetadataState {
   const std::vector<NodeRecord>& nodes() const { return nodes_; }  // ascending by id
   const NodeRecord* FindNode(raft::NodeId id) const;
   const NodeRecord* FindAddress(std::string_view address) const;
-  const absl::btree_map<std::string, QueuePtr>& queues() const { return queues_; }
+  const QueuesByName& queues() const { return queues_; }
   QueuePtr FindQueue(std::string_view name) const;
   QueuePtr FindGroup(raft::GroupId group) const;
   raft::GroupId next_group() const { return raft::GroupId(next_group_); }
@@ -90,11 +92,11 @@ class MetadataState {
   MetadataOutcome ApplyJoined(const trireme::meta::v1::NodeJoined& joined);
   MetadataOutcome ApplyCreated(const trireme::meta::v1::QueueCreated& created);
   MetadataOutcome ApplyDeleted(const trireme::meta::v1::QueueDeleted& deleted);
-  void Index(QueuePtr queue);
+  void Insert(QueuePtr queue);
 
   std::string cluster_id_;
   std::vector<NodeRecord> nodes_;
-  absl::btree_map<std::string, QueuePtr> queues_;
+  QueuesByName queues_;
   // Counters only grow: an id is never given twice, whatever is deleted.
   uint64_t next_group_ = kMetadataGroup.value() + 1;
   uint64_t next_replica_ = 1;
@@ -104,8 +106,7 @@ class MetadataState {
   absl::flat_hash_map<raft::ReplicaId, raft::GroupId> replica_groups_;
 };
 
-// A command as it lies in the log: version, CRC-32C of what follows, the encoded Command (Safety rules 3 and 17).
-inline constexpr uint8_t kMetadataVersion = 1;
+// A command as it lies in the log: framed with version and CRC-32C (metadata_codec.h; Safety rules 3 and 17).
 std::string EncodeMetadataCommand(const trireme::meta::v1::Command& command);
 // DATA_LOSS: the checksum or the encoding is wrong. UNIMPLEMENTED: a version or a kind that this program does not know;
 // the message names the version that is needed.

@@ -4,9 +4,9 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
-#include "absl/container/btree_map.h"
 #include "absl/container/flat_hash_map.h"
 #include "broker/cluster/metadata.h"
 
@@ -17,10 +17,10 @@ struct MetadataChange {
   raft::Index index;  // applied up to here
   // The first change after a start carries everything, and replaces what the view held.
   bool whole = false;
-  std::string cluster_id;                                   // empty: as before
-  std::shared_ptr<const std::vector<NodeRecord>> nodes;     // null: as before
-  std::vector<QueuePtr> deleted;                            // before `created`
-  std::vector<QueuePtr> created;
+  std::string cluster_id;                                // empty: as before
+  std::shared_ptr<const std::vector<NodeRecord>> nodes;  // null: as before
+  // In the order of the log: a queue and whether it exists from there on.
+  std::vector<std::pair<QueuePtr, bool>> queues;
 };
 
 // On its shard's thread only. Lags behind the metadata group by a post; Cluster::Lookup is for when that matters.
@@ -44,7 +44,7 @@ class MetadataView {
   void Take(const MetadataChange& change);
 
  private:
-  absl::btree_map<std::string, QueuePtr> by_name_;
+  QueuesByName by_name_;
   absl::flat_hash_map<raft::GroupId, QueuePtr> by_group_;
   std::string cluster_id_;
   std::shared_ptr<const std::vector<NodeRecord>> nodes_ = std::make_shared<std::vector<NodeRecord>>();

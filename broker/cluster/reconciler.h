@@ -34,6 +34,8 @@ class Reconciler {
   // must not be before the metadata is known to be as new as it was when this node last ran, or a replica that was
   // deleted then would be born again from old entries (Safety rule 11).
   std::vector<Action> Reconcile(const MetadataState& state, bool births);
+  // The same, for one queue that has just changed.
+  std::optional<Action> ReconcileQueue(const MetadataState& state, raft::GroupId group, bool births);
 
   // Groups that are stored, but that the state as known so far neither lists nor has removed.
   size_t unclaimed() const;

@@ -1,0 +1,251 @@
+#include "broker/cluster/cluster.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "broker/ops/log.h"
+#include "raft/core/check.h"
+
+namespace trireme::broker {
+namespace {
+
+namespace meta = trireme::meta::v1;
+
+constexpr std::chrono::milliseconds kBirthRetry{100};
+
+std::vector<std::unique_ptr<MetadataView>> MakeViews(size_t n) {
+  std::vector<std::unique_ptr<MetadataView>> views;
+  for (size_t i = 0; i < n; ++i) views.push_back(std::make_unique<MetadataView>());
+  return views;
+}
+
+}  // namespace
+
+Cluster::Cluster(Options options, DataDirectory* directory, std::vector<raft::Shard*> shards, PeerCaller* peers,
+                 ReplicaHosting* hosting, std::vector<raft::StoredGroup> stored)
+    : options_(std::move(options)),
+      directory_(directory),
+      shards_(std::move(shards)),
+      home_(shards_[ShardOf(kMetadataGroup, shards_.size())]),
+      peers_(peers),
+      hosting_(hosting),
+      views_(MakeViews(shards_.size())),
+      stored_(std::move(stored)) {
+  formation_ = std::make_unique<Formation>(
+      options_.formation, directory_, home_, peers_,
+      Formation::Events{[this] { OnMember(); }, [this](absl::Status status) { hosting_->Fatal(std::move(status)); }});
+}
+
+Cluster::~Cluster() = default;
+
+void Cluster::Start() {
+  home_->Post([this] { formation_->Start(); });
+}
+
+raft::NodeId Cluster::leader() const { return group_ == nullptr ? raft::NodeId() : group_->leader_node(); }
+
+raft::NodeId Cluster::self() const { return raft::NodeId(directory_->identity().node_id()); }
+
+// ---------------------------------------------------------------- the replica of the metadata group
+
+void Cluster::OnMember() {
+  const meta::Identity& identity = directory_->identity();
+  std::vector<NodeRecord> nodes;
+  for (const meta::Node& node : identity.members()) nodes.push_back(FromProto(node));
+  hosting_->NodesChanged(identity.cluster_id(), nodes);
+  hosting_->BecomeMember(identity, [this] { StartMetadata(); });
+}
+
+void Cluster::StartMetadata() {
+  const meta::Identity& identity = directory_->identity();
+  raft::GroupSpec spec;
+  spec.group = kMetadataGroup;
+  for (const meta::Node& node : identity.members()) {
+    spec.members.push_back({raft::ReplicaId(node.metadata_replica_id()), raft::NodeId(node.id())});
+    if (node.id() == identity.node_id()) spec.self = raft::ReplicaId(node.metadata_replica_id());
+  }
+  std::optional<raft::StoredGroup> stored;
+  std::vector<raft::StoredGroup> queues;
+  for (raft::StoredGroup& group : std::exchange(stored_, {})) {
+    if (group.group == kMetadataGroup) {
+      stored = std::move(group);
+    } else {
+      queues.push_back(std::move(group));
+    }
+  }
+  if (stored.has_value() && stored->replica != spec.self) {
+    return hosting_->Fatal(absl::FailedPreconditionError(
+        absl::StrCat("the store holds replica ", stored->replica.value(), " of the metadata group, but this is node ",
+                     identity.node_id(), ", whose replica is ", spec.self.value())));
+  }
+  reconciler_.emplace(self(), std::move(queues));
+  auto machine = std::make_unique<MetadataMachine>(this);
+  machine_ = machine.get();
+  absl::StatusOr<raft::Group*> group = hosting_->StartMetadata(spec, std::move(machine), std::move(stored));
+  if (!group.ok()) {
+    return hosting_->Fatal(
+        absl::Status(group.status().code(), absl::StrCat("the metadata group: ", group.status().message())));
+  }
+  group_ = *group;
+  PublishWhole();
+  Reconcile();
+  AllowBirths();
+}
+
+void Cluster::Applied(const raft::Entry& entry, const meta::Command& command, const MetadataOutcome& outcome) {
+  if (outcome.kind == MetadataOutcome::Kind::kDone) {
+    switch (command.kind_case()) {
+      case meta::Command::kClusterBorn:
+        change_.cluster_id = state().cluster_id();
+        nodes_changed_ = true;
+        break;
+      case meta::Command::kNodeJoined:
+        nodes_changed_ = true;
+        Log(LogLevel::kInfo, "node joined", "address", command.node_joined().address(), "directory",
+            ToHex(command.node_joined().directory_id()));
+        break;
+      case meta::Command::kQueueCreated:
+        change_.queues.emplace_back(outcome.queue, true);
+        break;
+      case meta::Command::kQueueDeleted:
+        change_.queues.emplace_back(outcome.queue, false);
+        break;
+      case meta::Command::KIND_NOT_SET:
+        break;
+    }
+  }
+  // Whoever proposed at or below this index has an answer: this entry, or, when its term is another, none of theirs was
+  // committed here.
+  while (!proposals_.empty() && proposals_.begin()->first <= entry.index) {
+    auto node = proposals_.extract(proposals_.begin());
+    bool ours = node.key() == entry.index && node.mapped().term == entry.term;
+    answers_.push_back([done = std::move(node.mapped().done), ours, outcome, index = entry.index]() mutable {
+      if (ours) {
+        done(Proposed(outcome, index));
+      } else {
+        done(absl::UnavailableError("the metadata leader changed and dropped the request; try again"));
+      }
+    });
+  }
+}
+
+void Cluster::BatchApplied() {
+  MetadataChange change = std::exchange(change_, {});
+  std::vector<std::pair<QueuePtr, bool>> changed = change.queues;
+  if (std::exchange(nodes_changed_, false)) {
+    change.nodes = std::make_shared<const std::vector<NodeRecord>>(state().nodes());
+    hosting_->NodesChanged(state().cluster_id(), state().nodes());
+  }
+  // During a start there is no handle yet, and the whole state is given out behind it.
+  if (group_ != nullptr) {
+    Publish(std::move(change));
+    for (const auto& [queue, exists] : changed) {
+      if (auto action = reconciler_->ReconcileQueue(state(), queue->group, births_)) Act(*std::move(action));
+    }
+  }
+  while (!applied_waiters_.empty() && applied_waiters_.begin()->first <= applied()) {
+    answers_.push_back(std::move(applied_waiters_.begin()->second));
+    applied_waiters_.erase(applied_waiters_.begin());
+  }
+  for (auto& answer : std::exchange(answers_, {})) answer();
+}
+
+void Cluster::RoleChanged(const raft::RoleChange& change, bool leading) {
+  bool was = std::exchange(leading_, leading);
+  if (was != leading) {
+    Log(LogLevel::kInfo, leading ? "leads the metadata group" : "no longer leads the metadata group", "term",
+        change.term);
+  }
+  if (!leading) {
+    // They may still be committed by another leader: the outcome is unknown, and those who asked look again.
+    for (auto& [index, proposal] : std::exchange(proposals_, {})) {
+      home_->Post([done = std::move(proposal.done)]() mutable {
+        done(absl::UnavailableError("the metadata leader changed; the outcome is unknown"));
+      });
+    }
+    return;
+  }
+  if (!state().born()) {
+    // The first leader writes down what was decided at init. Conditional: only the first such command counts.
+    meta::Command command;
+    meta::ClusterBorn* born = command.mutable_cluster_born();
+    born->set_cluster_id(directory_->identity().cluster_id());
+    *born->mutable_nodes() = directory_->identity().members();
+    home_->Post([this, command] {
+      Propose(command, [](absl::StatusOr<Proposed> proposed) {
+        if (!proposed.ok()) Log(LogLevel::kInfo, "birth not written", "why", proposed.status());
+      });
+    });
+  }
+}
+
+// ---------------------------------------------------------------- views and replicas
+
+void Cluster::PublishWhole() {
+  MetadataChange change;
+  change.whole = true;
+  change.cluster_id = state().cluster_id();
+  change.nodes = std::make_shared<const std::vector<NodeRecord>>(state().nodes());
+  for (const auto& [name, queue] : state().queues()) change.queues.emplace_back(queue, true);
+  if (state().born()) hosting_->NodesChanged(state().cluster_id(), state().nodes());
+  Publish(std::move(change));
+}
+
+void Cluster::Publish(MetadataChange change) {
+  change.index = applied();
+  auto shared = std::make_shared<const MetadataChange>(std::move(change));
+  for (size_t i = 0; i < shards_.size(); ++i) {
+    if (shards_[i] == home_) {
+      views_[i]->Take(*shared);
+    } else {
+      shards_[i]->Post([view = views_[i].get(), shared] { view->Take(*shared); });
+    }
+  }
+}
+
+void Cluster::Reconcile() {
+  for (Reconciler::Action& action : reconciler_->Reconcile(state(), births_)) Act(std::move(action));
+}
+
+void Cluster::Act(Reconciler::Action action) {
+  if (auto* remove = std::get_if<Reconciler::Delete>(&action)) {
+    return hosting_->DeleteReplica(remove->group, remove->running);
+  }
+  auto& start = std::get<Reconciler::Start>(action);
+  raft::GroupSpec spec{start.queue->group, start.replica, start.queue->replicas};
+  hosting_->StartReplica(std::move(start.queue), spec, std::move(start.stored));
+}
+
+void Cluster::AllowBirths() {
+  LinearBarrier([this](absl::StatusOr<raft::Index> index) {
+    if (!index.ok()) {
+      home_->After(kBirthRetry, [this] { AllowBirths(); });
+      return;
+    }
+    births_ = true;
+    Reconcile();
+    if (size_t n = reconciler_->unclaimed(); n != 0) {
+      Log(LogLevel::kWarn, "stored groups that the metadata does not name", "groups", n);
+    }
+  });
+}
+
+trireme::v1::QueueInfo PublicInfo(const QueueInfo& queue, const std::vector<NodeRecord>& nodes) {
+  trireme::v1::QueueInfo out;
+  out.set_name(queue.name);
+  out.set_group_id(queue.group.value());
+  *out.mutable_settings() = queue.settings;
+  out.set_created_at_ms(queue.created_at_ms);
+  for (const raft::Member& member : queue.replicas) {
+    auto* place = out.add_replicas();
+    place->set_node_id(member.node.value());
+    place->set_replica_id(member.replica.value());
+    for (const NodeRecord& node : nodes) {
+      if (node.id == member.node) place->set_address(node.address);
+    }
+  }
+  return out;
+}
+
+}  // namespace trireme::broker

@@ -1,0 +1,183 @@
+#include "broker/cluster/identity.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <optional>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "broker/cluster/metadata_codec.h"
+#include "raft/core/check.h"
+
+namespace trireme::broker {
+namespace {
+
+namespace fs = std::filesystem;
+namespace meta = trireme::meta::v1;
+
+constexpr std::string_view kMagic = "TRIREME-IDENTITY";
+constexpr char kFile[] = "identity";
+constexpr char kTemporary[] = "identity.new";
+constexpr char kLock[] = "lock";
+constexpr size_t kMaxFileBytes = 1 << 20;
+
+absl::Status Failed(const char* what, const std::string& path) {
+  return absl::ErrnoToStatus(errno, absl::StrCat(what, " ", path));
+}
+
+std::string RandomId() {
+  std::string id(kIdBytes, '\0');
+  TRIREME_CHECK(getrandom(id.data(), id.size(), 0) == static_cast<ssize_t>(id.size())) << "getrandom failed";
+  return id;
+}
+
+absl::Status SyncDirectory(const std::string& path) {
+  int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return Failed("opening", path);
+  absl::Cleanup close_fd = [fd] { close(fd); };
+  return fsync(fd) == 0 ? absl::OkStatus() : Failed("syncing", path);
+}
+
+absl::StatusOr<std::optional<std::string>> ReadFile(const std::string& path) {
+  int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) {
+    if (errno == ENOENT) return std::nullopt;
+    return Failed("opening", path);
+  }
+  absl::Cleanup close_fd = [fd] { close(fd); };
+  std::string out;
+  char buffer[4096];
+  while (out.size() <= kMaxFileBytes) {
+    ssize_t n = read(fd, buffer, sizeof buffer);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return Failed("reading", path);
+    if (n == 0) return out;
+    out.append(buffer, static_cast<size_t>(n));
+  }
+  return absl::DataLossError(absl::StrCat(path, " is larger than ", kMaxFileBytes, " bytes"));
+}
+
+absl::Status WriteDurably(const std::string& directory, std::string_view bytes) {
+  std::string temporary = absl::StrCat(directory, "/", kTemporary);
+  std::string file = absl::StrCat(directory, "/", kFile);
+  int fd = open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+  if (fd < 0) return Failed("creating", temporary);
+  absl::Cleanup close_fd = [fd] { close(fd); };
+  while (!bytes.empty()) {
+    ssize_t n = write(fd, bytes.data(), bytes.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return Failed("writing", temporary);
+    bytes.remove_prefix(static_cast<size_t>(n));
+  }
+  // Safety rule 16: a failed sync is not retried on the same file; the next Save begins a new one.
+  if (fsync(fd) != 0) return Failed("syncing", temporary);
+  if (rename(temporary.c_str(), file.c_str()) != 0) return Failed("renaming", temporary);
+  return SyncDirectory(directory);
+}
+
+absl::Status MakeDirectory(const std::string& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) return absl::FailedPreconditionError(absl::StrCat("data directory ", path, ": ", error.message()));
+  std::string parent = fs::absolute(path).lexically_normal().parent_path().string();
+  return SyncDirectory(parent);
+}
+
+// The name of something in the directory that a node puts there only after its identity.
+std::string FirstForeignName(const std::string& path) {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(path, error)) {
+    std::string name = entry.path().filename().string();
+    if (name != kLock && name != kTemporary && name != "lost+found") return name;
+  }
+  return "";
+}
+
+}  // namespace
+
+std::string ToHex(std::string_view bytes) { return absl::BytesToHexString({bytes.data(), bytes.size()}); }
+
+std::string EncodeIdentity(const meta::Identity& identity) {
+  return std::string(kMagic) + EncodeFramed(identity);
+}
+
+absl::StatusOr<meta::Identity> DecodeIdentity(std::string_view file) {
+  if (file.substr(0, kMagic.size()) != kMagic) {
+    return absl::DataLossError(absl::StrCat("identity of ", file.size(), " bytes does not start as one"));
+  }
+  meta::Identity identity;
+  absl::Status status = DecodeFramed(file.substr(kMagic.size()), "identity", &identity);
+  if (!status.ok()) return status;
+  if (identity.directory_id().size() != kIdBytes) {
+    return absl::DataLossError(absl::StrCat("identity has a directory id of ", identity.directory_id().size(),
+                                            " bytes, not ", kIdBytes));
+  }
+  return identity;
+}
+
+absl::StatusOr<std::unique_ptr<DataDirectory>> DataDirectory::Open(const std::string& path,
+                                                                   const std::string& address) {
+  absl::Status made = MakeDirectory(path);
+  if (!made.ok()) return made;
+  std::string lock_path = absl::StrCat(path, "/", kLock);
+  int lock = open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+  if (lock < 0) return Failed("opening", lock_path);
+  std::unique_ptr<DataDirectory> directory(new DataDirectory(path, lock));
+  if (flock(lock, LOCK_EX | LOCK_NB) != 0) {
+    return absl::UnavailableError(absl::StrCat("data directory ", path, " is in use by another process"));
+  }
+
+  absl::StatusOr<std::optional<std::string>> file = ReadFile(absl::StrCat(path, "/", kFile));
+  if (!file.ok()) return file.status();
+  meta::Identity identity;
+  if (!file->has_value()) {
+    std::string foreign = FirstForeignName(path);
+    if (!foreign.empty()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("data directory ", path, " holds ", foreign, " but no identity: it is not a node's, or its file \"",
+                       kFile,
+                       "\" was lost. Name an empty directory; the node is rebuilt from its peers"));
+    }
+    identity.set_directory_id(RandomId());
+    identity.set_address(address);
+  } else {
+    absl::StatusOr<meta::Identity> decoded = DecodeIdentity(**file);
+    if (!decoded.ok()) {
+      return absl::Status(decoded.status().code(),
+                          absl::StrCat("data directory ", path, ": ", decoded.status().message()));
+    }
+    identity = *std::move(decoded);
+    if (identity.address() != address) {
+      if (!identity.cluster_id().empty()) {
+        return absl::FailedPreconditionError(absl::StrCat(
+            "data directory ", path, " belongs to ",
+            identity.node_id() == 0 ? std::string("the node") : absl::StrCat("node ", identity.node_id()), " at ",
+            identity.address(), " of cluster ", ToHex(identity.cluster_id()), ", not to a node at ", address));
+      }
+      identity.set_address(address);  // it has promised nothing to anyone yet
+    }
+  }
+  identity.set_starts(identity.starts() + 1);
+  absl::Status saved = directory->Save(identity);
+  if (!saved.ok()) return saved;
+  return directory;
+}
+
+DataDirectory::~DataDirectory() { close(lock_fd_); }
+
+absl::Status DataDirectory::Save(const meta::Identity& identity) {
+  absl::Status status = WriteDurably(path_, EncodeIdentity(identity));
+  if (status.ok()) identity_ = identity;
+  return status;
+}
+
+}  // namespace trireme::broker

@@ -1,0 +1,291 @@
+#include "broker/cluster/metadata.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+#include "broker/cluster/identity.h"
+#include "broker/cluster/metadata_codec.h"
+#include "broker/cluster/names.h"
+
+namespace trireme::broker {
+namespace meta = trireme::meta::v1;
+using Kind = MetadataOutcome::Kind;
+
+raft::ReplicaId QueueInfo::ReplicaOn(raft::NodeId node) const {
+  for (const raft::Member& member : replicas) {
+    if (member.node == node) return member.replica;
+  }
+  return raft::ReplicaId();
+}
+
+meta::Node ToProto(const NodeRecord& node) {
+  meta::Node out;
+  out.set_id(node.id.value());
+  out.set_address(node.address);
+  out.set_directory_id(node.directory_id);
+  out.set_metadata_replica_id(node.metadata_replica.value());
+  return out;
+}
+
+NodeRecord FromProto(const meta::Node& node) {
+  return NodeRecord{raft::NodeId(node.id()), node.address(), node.directory_id(),
+                    raft::ReplicaId(node.metadata_replica_id())};
+}
+
+std::string EncodeMetadataCommand(const meta::Command& command) { return EncodeFramed(command); }
+
+absl::StatusOr<meta::Command> DecodeMetadataCommand(std::string_view data) {
+  meta::Command command;
+  absl::Status status = DecodeFramed(data, "metadata command", &command);
+  if (!status.ok()) return status;
+  if (command.kind_case() == meta::Command::KIND_NOT_SET) {
+    return absl::UnimplementedError(
+        absl::StrCat("metadata command of a kind that this program does not know (it knows version ",
+                     int{kMetadataVersion}, "): a newer one is needed"));
+  }
+  return command;
+}
+
+// ---------------------------------------------------------------- state
+
+MetadataOutcome MetadataState::Apply(const meta::Command& command) {
+  switch (command.kind_case()) {
+    case meta::Command::kClusterBorn:
+      return ApplyBorn(command.cluster_born());
+    case meta::Command::kNodeJoined:
+      return ApplyJoined(command.node_joined());
+    case meta::Command::kQueueCreated:
+      return ApplyCreated(command.queue_created());
+    case meta::Command::kQueueDeleted:
+      return ApplyDeleted(command.queue_deleted());
+    case meta::Command::KIND_NOT_SET:
+      break;
+  }
+  return {Kind::kInvalid, nullptr};
+}
+
+MetadataOutcome MetadataState::ApplyBorn(const meta::ClusterBorn& born) {
+  if (this->born()) return {Kind::kAlreadySo, nullptr};
+  if (born.cluster_id().size() != kIdBytes || born.nodes().empty()) return {Kind::kInvalid, nullptr};
+  std::vector<NodeRecord> nodes;
+  uint64_t highest_replica = 0;
+  for (const meta::Node& node : born.nodes()) {
+    nodes.push_back(FromProto(node));
+    highest_replica = std::max(highest_replica, node.metadata_replica_id());
+  }
+  std::sort(nodes.begin(), nodes.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    const NodeRecord& node = nodes[i];
+    if (node.id.value() == 0 || node.metadata_replica.value() == 0 || node.address.empty()) {
+      return {Kind::kInvalid, nullptr};
+    }
+    for (size_t j = 0; j < i; ++j) {
+      if (nodes[j].id == node.id || nodes[j].address == node.address ||
+          nodes[j].metadata_replica == node.metadata_replica) {
+        return {Kind::kInvalid, nullptr};
+      }
+    }
+  }
+  cluster_id_ = born.cluster_id();
+  nodes_ = std::move(nodes);
+  next_replica_ = highest_replica + 1;
+  return {Kind::kDone, nullptr};
+}
+
+MetadataOutcome MetadataState::ApplyJoined(const meta::NodeJoined& joined) {
+  if (!born()) return {Kind::kNotBorn, nullptr};
+  if (joined.directory_id().size() != kIdBytes) return {Kind::kInvalid, nullptr};
+  for (NodeRecord& node : nodes_) {
+    if (node.address != joined.address()) continue;
+    // Safety rule 12: a directory is written down once. A node that comes back with another one has forgotten its votes.
+    if (node.directory_id == joined.directory_id()) return {Kind::kAlreadySo, nullptr};
+    if (!node.directory_id.empty()) return {Kind::kOtherDirectory, nullptr};
+    node.directory_id = joined.directory_id();
+    return {Kind::kDone, nullptr};
+  }
+  return {Kind::kNoSuchNode, nullptr};
+}
+
+MetadataOutcome MetadataState::ApplyCreated(const meta::QueueCreated& created) {
+  if (!born()) return {Kind::kNotBorn, nullptr};
+  if (!ValidateQueueName(created.name()).ok() || created.node_ids().empty()) return {Kind::kInvalid, nullptr};
+  // Safety rule 2: decided on a state that may have been passed by.
+  if (QueuePtr there = FindQueue(created.name())) return {Kind::kAlreadySo, std::move(there)};
+  for (int i = 0; i < created.node_ids_size(); ++i) {
+    if (FindNode(raft::NodeId(created.node_ids(i))) == nullptr) return {Kind::kNoSuchNode, nullptr};
+    for (int j = 0; j < i; ++j) {
+      if (created.node_ids(i) == created.node_ids(j)) return {Kind::kInvalid, nullptr};
+    }
+  }
+  auto queue = std::make_shared<QueueInfo>();
+  queue->name = created.name();
+  queue->group = raft::GroupId(next_group_++);
+  queue->settings = created.settings();
+  queue->settings.set_replicas(static_cast<uint32_t>(created.node_ids_size()));
+  queue->created_at_ms = created.created_at_ms();
+  for (uint64_t node : created.node_ids()) {
+    queue->replicas.push_back({raft::ReplicaId(next_replica_++), raft::NodeId(node)});
+  }
+  Insert(queue);
+  return {Kind::kDone, std::move(queue)};
+}
+
+MetadataOutcome MetadataState::ApplyDeleted(const meta::QueueDeleted& deleted) {
+  if (!born()) return {Kind::kNotBorn, nullptr};
+  auto found = queues_.find(deleted.name());
+  if (found == queues_.end() || found->second->group.value() != deleted.group_id()) {
+    return {Kind::kNoSuchQueue, nullptr};
+  }
+  QueuePtr queue = found->second;
+  queues_.erase(found);
+  by_group_.erase(queue->group);
+  for (const raft::Member& member : queue->replicas) replica_groups_.erase(member.replica);
+  return {Kind::kDone, std::move(queue)};
+}
+
+void MetadataState::Insert(QueuePtr queue) {
+  by_group_[queue->group] = queue;
+  for (const raft::Member& member : queue->replicas) replica_groups_[member.replica] = queue->group;
+  std::string name = queue->name;
+  queues_[std::move(name)] = std::move(queue);
+}
+
+const NodeRecord* MetadataState::FindNode(raft::NodeId id) const {
+  for (const NodeRecord& node : nodes_) {
+    if (node.id == id) return &node;
+  }
+  return nullptr;
+}
+
+const NodeRecord* MetadataState::FindAddress(std::string_view address) const {
+  for (const NodeRecord& node : nodes_) {
+    if (node.address == address) return &node;
+  }
+  return nullptr;
+}
+
+QueuePtr MetadataState::FindQueue(std::string_view name) const {
+  auto found = queues_.find(name);
+  return found == queues_.end() ? nullptr : found->second;
+}
+
+QueuePtr MetadataState::FindGroup(raft::GroupId group) const {
+  auto found = by_group_.find(group);
+  return found == by_group_.end() ? nullptr : found->second;
+}
+
+bool MetadataState::ReplicaRemoved(raft::ReplicaId replica) const {
+  if (replica.value() == 0 || replica.value() >= next_replica_) return false;
+  if (replica_groups_.contains(replica)) return false;
+  return std::none_of(nodes_.begin(), nodes_.end(), [&](const NodeRecord& n) { return n.metadata_replica == replica; });
+}
+
+std::string MetadataState::Snapshot() const {
+  meta::Snapshot out;
+  out.set_cluster_id(cluster_id_);
+  for (const NodeRecord& node : nodes_) *out.add_nodes() = ToProto(node);
+  for (const auto& [name, queue] : queues_) {
+    meta::Queue* q = out.add_queues();
+    q->set_name(name);
+    q->set_group_id(queue->group.value());
+    *q->mutable_settings() = queue->settings;
+    q->set_created_at_ms(queue->created_at_ms);
+    for (const raft::Member& member : queue->replicas) {
+      meta::Replica* replica = q->add_replicas();
+      replica->set_node_id(member.node.value());
+      replica->set_replica_id(member.replica.value());
+    }
+  }
+  out.set_next_group_id(next_group_);
+  out.set_next_replica_id(next_replica_);
+  return EncodeFramed(out);
+}
+
+absl::Status MetadataState::Restore(std::string_view snapshot) {
+  meta::Snapshot in;
+  absl::Status status = DecodeFramed(snapshot, "metadata snapshot", &in);
+  if (!status.ok()) return status;
+  MetadataState state;
+  state.cluster_id_ = in.cluster_id();
+  for (const meta::Node& node : in.nodes()) state.nodes_.push_back(FromProto(node));
+  state.next_group_ = in.next_group_id();
+  state.next_replica_ = in.next_replica_id();
+  for (const meta::Queue& q : in.queues()) {
+    auto queue = std::make_shared<QueueInfo>();
+    queue->name = q.name();
+    queue->group = raft::GroupId(q.group_id());
+    queue->settings = q.settings();
+    queue->created_at_ms = q.created_at_ms();
+    for (const meta::Replica& replica : q.replicas()) {
+      queue->replicas.push_back({raft::ReplicaId(replica.replica_id()), raft::NodeId(replica.node_id())});
+      if (replica.replica_id() >= state.next_replica_) {
+        return absl::DataLossError(absl::StrCat("metadata snapshot contradicts itself: replica ", replica.replica_id(),
+                                                " of queue ", q.name(), " is not below ", state.next_replica_));
+      }
+    }
+    if (q.group_id() >= state.next_group_) {
+      return absl::DataLossError(absl::StrCat("metadata snapshot contradicts itself: group ", q.group_id(),
+                                              " of queue ", q.name(), " is not below ", state.next_group_));
+    }
+    state.Insert(std::move(queue));
+  }
+  *this = std::move(state);
+  return absl::OkStatus();
+}
+
+// ---------------------------------------------------------------- machine
+
+absl::Status MetadataMachine::Check(const raft::Entry& entry) const {
+  switch (entry.type) {
+    case raft::EntryType::kNoop:
+      return absl::OkStatus();
+    case raft::EntryType::kCommand: {
+      // A command of a later version is whole, too: it may be stored here, though not applied.
+      meta::Command command;
+      absl::Status status = DecodeFramed(entry.data.view(), "metadata command", &command);
+      return absl::IsUnimplemented(status) ? absl::OkStatus() : status;
+    }
+    case raft::EntryType::kConfig:
+      return absl::OkStatus();
+  }
+  return absl::DataLossError(absl::StrCat("metadata entry of type ", static_cast<int>(entry.type)));
+}
+
+absl::Status MetadataMachine::Apply(const raft::Entry& entry) {
+  meta::Command command;
+  MetadataOutcome outcome;
+  if (entry.type == raft::EntryType::kCommand) {
+    absl::StatusOr<meta::Command> decoded = DecodeMetadataCommand(entry.data.view());
+    if (!decoded.ok()) {
+      return absl::Status(decoded.status().code(),
+                          absl::StrCat(decoded.status().message(), " (metadata index ", entry.index.value(), ")"));
+    }
+    command = *std::move(decoded);
+    outcome = state_.Apply(command);
+  }
+  applied_ = entry.index;
+  if (observer_ != nullptr) observer_->Applied(entry, command, outcome);
+  return absl::OkStatus();
+}
+
+void MetadataMachine::AppliedBatch() {
+  if (observer_ != nullptr) observer_->BatchApplied();
+}
+
+void MetadataMachine::RoleChanged(const raft::RoleChange& change, bool leading) {
+  if (observer_ != nullptr) observer_->RoleChanged(change, leading);
+}
+
+raft::Bytes MetadataMachine::Snapshot() const { return raft::Bytes::Take(state_.Snapshot()); }
+
+absl::Status MetadataMachine::Restore(const raft::Bytes& snapshot, raft::Index index) {
+  absl::Status status = state_.Restore(snapshot.view());
+  if (status.ok()) applied_ = index;
+  return status;
+}
+
+raft::StateMachine::Liveness MetadataMachine::Live() const { return {applied_, {}}; }
+
+}  // namespace trireme::broker

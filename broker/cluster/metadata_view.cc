@@ -1,0 +1,54 @@
+#include "broker/cluster/metadata_view.h"
+
+#include "absl/strings/match.h"
+
+namespace trireme::broker {
+
+QueuePtr MetadataView::FindQueue(std::string_view name) const {
+  auto found = by_name_.find(name);
+  return found == by_name_.end() ? nullptr : found->second;
+}
+
+QueuePtr MetadataView::FindGroup(raft::GroupId group) const {
+  auto found = by_group_.find(group);
+  return found == by_group_.end() ? nullptr : found->second;
+}
+
+std::vector<QueuePtr> MetadataView::List(std::string_view prefix, std::string_view after, size_t limit) const {
+  std::vector<QueuePtr> out;
+  auto it = after >= prefix && !after.empty() ? by_name_.upper_bound(after) : by_name_.lower_bound(prefix);
+  for (; it != by_name_.end() && out.size() < limit && absl::StartsWith(it->first, {prefix.data(), prefix.size()});
+       ++it) {
+    out.push_back(it->second);
+  }
+  return out;
+}
+
+std::string_view MetadataView::AddressOf(raft::NodeId node) const {
+  for (const NodeRecord& record : *nodes_) {
+    if (record.id == node) return record.address;
+  }
+  return {};
+}
+
+void MetadataView::Take(const MetadataChange& change) {
+  if (change.whole) {
+    by_name_.clear();
+    by_group_.clear();
+  }
+  if (!change.cluster_id.empty()) cluster_id_ = change.cluster_id;
+  if (change.nodes != nullptr) nodes_ = change.nodes;
+  for (const auto& [queue, exists] : change.queues) {
+    if (exists) {
+      by_name_[queue->name] = queue;
+      by_group_[queue->group] = queue;
+    } else {
+      by_group_.erase(queue->group);
+      auto found = by_name_.find(queue->name);
+      if (found != by_name_.end() && found->second->group == queue->group) by_name_.erase(found);
+    }
+  }
+  index_ = change.index;
+}
+
+}  // namespace trireme::broker

@@ -1,0 +1,48 @@
+#include "broker/cluster/placement.h"
+
+#include <algorithm>
+#include <map>
+#include <tuple>
+
+#include "absl/strings/str_cat.h"
+
+namespace trireme::broker {
+
+absl::StatusOr<std::vector<raft::NodeId>> PlaceReplicas(const MetadataState& state, uint32_t replicas,
+                                                        const std::function<bool(raft::NodeId)>& up) {
+  size_t nodes = state.nodes().size();
+  size_t wanted = replicas == 0 ? std::min<size_t>(kDefaultReplicas, nodes) : replicas;
+  if (wanted > nodes) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(wanted, " replicas were asked for, but the cluster has ", nodes, nodes == 1 ? " node" : " nodes",
+                     "; ask for ", nodes, " or fewer"));
+  }
+
+  struct Load {
+    raft::NodeId node;
+    bool away = false;
+    uint64_t replicas = 0, leads = 0;
+  };
+  std::map<raft::NodeId, Load> loads;
+  for (const NodeRecord& node : state.nodes()) {
+    loads[node.id] = Load{node.id, node.directory_id.empty() || !up(node.id)};
+  }
+  for (const auto& [name, queue] : state.queues()) {
+    for (const raft::Member& member : queue->replicas) ++loads[member.node].replicas;
+    ++loads[queue->replicas.front().node].leads;
+  }
+  std::vector<Load> order;
+  for (const auto& [id, load] : loads) order.push_back(load);
+  std::sort(order.begin(), order.end(), [](const Load& a, const Load& b) {
+    return std::tie(a.away, a.replicas, a.leads, a.node) < std::tie(b.away, b.replicas, b.leads, b.node);
+  });
+  order.resize(wanted);
+  std::sort(order.begin(), order.end(), [](const Load& a, const Load& b) {
+    return std::tie(a.away, a.leads, a.replicas, a.node) < std::tie(b.away, b.leads, b.replicas, b.node);
+  });
+  std::vector<raft::NodeId> out;
+  for (const Load& load : order) out.push_back(load.node);
+  return out;
+}
+
+}  // namespace trireme::broker

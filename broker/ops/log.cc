@@ -1,0 +1,70 @@
+#include "broker/ops/log.h"
+
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <array>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+
+namespace trireme::broker {
+namespace {
+
+constexpr std::array<std::pair<std::string_view, spdlog::level::level_enum>, 4> kLevels = {{
+    {"debug", spdlog::level::debug},
+    {"info", spdlog::level::info},
+    {"warn", spdlog::level::warn},
+    {"error", spdlog::level::err},
+}};
+
+spdlog::logger& Logger() {
+  // Never destroyed, so that the last threads may still log.
+  static spdlog::logger& logger = *[] {
+    auto* made = new spdlog::logger("trireme", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+    made->set_pattern("time=%Y-%m-%dT%H:%M:%S.%eZ level=%l %v", spdlog::pattern_time_type::utc);
+    made->flush_on(spdlog::level::debug);
+    return made;
+  }();
+  return logger;
+}
+
+}  // namespace
+
+absl::Status SetLogLevel(std::string_view level) {
+  for (const auto& [name, value] : kLevels) {
+    if (name != level) continue;
+    Logger().set_level(value);
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat("log level \"", absl::CHexEscape(std::string(level)),
+                                                 "\" is none of debug, info, warn, error"));
+}
+
+namespace log_internal {
+
+bool Enabled(LogLevel level) { return Logger().should_log(kLevels[static_cast<size_t>(level)].second); }
+
+void Append(std::string& out, std::string_view key, std::string_view value) {
+  out.push_back(' ');
+  out.append(key);
+  out.push_back('=');
+  bool plain = !value.empty();
+  for (char c : value) plain = plain && c > ' ' && c != '"' && c != '=' && c != '\\' && c < 0x7f;
+  if (plain) {
+    out.append(value);
+  } else {
+    absl::StrAppend(&out, "\"", absl::CHexEscape(std::string(value)), "\"");
+  }
+}
+
+void Write(LogLevel level, std::string_view event, const std::string& fields) {
+  std::string text;
+  Append(text, "event", event);
+  text.erase(0, 1);
+  text += fields;
+  Logger().log(kLevels[static_cast<size_t>(level)].second, "{}", text);
+}
+
+}  // namespace log_internal
+}  // namespace trireme::broker
