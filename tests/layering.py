@@ -50,6 +50,8 @@ LAYERS = [
     Layer("broker/ops/", ["raft/core/check.h"], ALL - TEST - {"rocksdb", "grpc"}),
     Layer("broker/routing/", ["raft/core/", "raft/host/", "broker/queue/", "broker/cluster/", "broker/ops/", "proto:"],
           ALL - TEST - {"rocksdb", "grpc"}),
+    Layer("broker/replica/", ["raft/core/", "raft/host/", "broker/queue/", "broker/cluster/", "broker/ops/", "proto:"],
+          ALL - TEST - {"rocksdb", "grpc"}),
     Layer("broker/cluster/", ["raft/core/", "raft/host/", "broker/queue/", "broker/ops/", "proto:"], ALL - TEST - {"rocksdb", "grpc"}),
     Layer("broker/api/", ["raft/", "broker/", "proto:"], ALL - TEST - {"rocksdb"}),
     Layer("broker/", ["raft/", "storage/", "broker/", "proto:"], ALL - TEST - {"rocksdb"}),

@@ -388,10 +388,10 @@ class Nodes(harness.TestCase):
             self.assertIn(str(word), output)
 
     def test_the_command_line(self):
-        for arguments, words in [(("--join", "127.0.0.1:99999"), ("99999",)), (("--join", ""), ("join",)), (("--nonsense",), ("nonsense",)),
-                                 (("--join", "127.0.0.1:1,127.0.0.1:2"), ("advertise",)), (("--tick", "0"), ("tick", "0")),
+        for arguments, words in [(("--join", "127.0.0.1:99999"), ("99999",)), (("--nonsense",), ("nonsense",)),
+                                 (("--join", "127.0.0.1:1,127.0.0.1:2"), ("advertise",)), (("--tick-ms", "0"), ("tick", "0")),
                                  (("--metrics-listen", "nowhere"), ("nowhere",)), (("--log-level", "loud"), ("loud",)),
-                                 (("--young-log", "-5"), ("-5",)), (("--config", "/nonexistent/file"), ("/nonexistent/file",))]:
+                                 (("--young-log-mb", "-5"), ("-5",)), (("--config", "/nonexistent/file"), ("/nonexistent/file",))]:
             with self.subTest(arguments=arguments):
                 self.fails(words, *arguments)
         self.fails(["127.0.0.1:port"], address="127.0.0.1:port")
