@@ -1,0 +1,288 @@
+#include "broker/cluster/metadata.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "broker/cluster/metadata_codec.h"
+#include "broker/cluster/metadata_view.h"
+
+namespace trireme::broker {
+namespace {
+
+namespace meta = trireme::meta::v1;
+using Kind = MetadataOutcome::Kind;
+using testing::HasSubstr;
+
+std::string Id(char c) { return std::string(16, c); }
+
+meta::Command Born(int nodes, bool last_joined = true) {
+  meta::Command command;
+  auto* born = command.mutable_cluster_born();
+  born->set_cluster_id(Id('c'));
+  for (int i = 1; i <= nodes; ++i) {
+    auto* node = born->add_nodes();
+    node->set_id(i);
+    node->set_address("n" + std::to_string(i) + ":1");
+    if (i < nodes || last_joined) node->set_directory_id(Id(static_cast<char>('0' + i)));
+    node->set_metadata_replica_id(i);
+  }
+  return command;
+}
+
+meta::Command Created(const std::string& name, std::vector<uint64_t> nodes = {1, 2, 3}) {
+  meta::Command command;
+  command.mutable_queue_created()->set_name(name);
+  command.mutable_queue_created()->set_created_at_ms(17);
+  for (uint64_t n : nodes) command.mutable_queue_created()->add_node_ids(n);
+  return command;
+}
+
+meta::Command Deleted(const std::string& name, uint64_t group) {
+  meta::Command command;
+  command.mutable_queue_deleted()->set_name(name);
+  command.mutable_queue_deleted()->set_group_id(group);
+  return command;
+}
+
+meta::Command Joined(const std::string& address, const std::string& directory) {
+  meta::Command command;
+  command.mutable_node_joined()->set_address(address);
+  command.mutable_node_joined()->set_directory_id(directory);
+  return command;
+}
+
+raft::Entry EntryOf(uint64_t index, const meta::Command& command) {
+  return {raft::Term(1), raft::Index(index), raft::EntryType::kCommand,
+          raft::Bytes::Take(EncodeMetadataCommand(command))};
+}
+
+TEST(MetadataState, GroupsCountFromTwoAndReplicasBehindTheMetadataGroups) {
+  MetadataState state;
+  ASSERT_EQ(state.Apply(Born(3)).kind, Kind::kDone);
+  MetadataOutcome outcome = state.Apply(Created("q", {2, 3, 1}));
+  ASSERT_EQ(outcome.kind, Kind::kDone);
+  EXPECT_EQ(outcome.queue->group, raft::GroupId(2));
+  ASSERT_EQ(outcome.queue->replicas.size(), 3u);
+  EXPECT_EQ(outcome.queue->replicas[0].node, raft::NodeId(2));
+  EXPECT_EQ(outcome.queue->replicas[0].replica, raft::ReplicaId(4));
+  EXPECT_EQ(outcome.queue->settings.replicas(), 3u);
+  EXPECT_EQ(outcome.queue->ReplicaOn(raft::NodeId(1)), raft::ReplicaId(6));
+  EXPECT_EQ(outcome.queue->ReplicaOn(raft::NodeId(9)), raft::ReplicaId());
+}
+
+// Safety rule 2: what no longer fits is ignored, and says so.
+TEST(MetadataState, CommandsAreConditional) {
+  MetadataState state;
+  EXPECT_EQ(state.Apply(Created("q")).kind, Kind::kNotBorn);
+  EXPECT_EQ(state.Apply(Joined("n1:1", Id('x'))).kind, Kind::kNotBorn);
+  state.Apply(Born(3, /*last_joined=*/false));
+  std::string before = state.Snapshot();
+  EXPECT_EQ(state.Apply(Born(2)).kind, Kind::kAlreadySo);
+  EXPECT_EQ(state.Apply(Created("q", {1, 4})).kind, Kind::kNoSuchNode);
+  EXPECT_EQ(state.Apply(Created("q", {1, 1})).kind, Kind::kInvalid);
+  EXPECT_EQ(state.Apply(Created("q", {})).kind, Kind::kInvalid);
+  EXPECT_EQ(state.Apply(Created("-q")).kind, Kind::kInvalid);
+  EXPECT_EQ(state.Apply(Deleted("q", 2)).kind, Kind::kNoSuchQueue);
+  EXPECT_EQ(state.Apply(Joined("n9:1", Id('x'))).kind, Kind::kNoSuchNode);
+  EXPECT_EQ(state.Apply(Joined("n1:1", "short")).kind, Kind::kInvalid);
+  EXPECT_EQ(state.Apply(Joined("n1:1", Id('1'))).kind, Kind::kAlreadySo);
+  EXPECT_EQ(state.Snapshot(), before);
+
+  ASSERT_EQ(state.Apply(Created("q")).kind, Kind::kDone);
+  MetadataOutcome again = state.Apply(Created("q", {1}));
+  EXPECT_EQ(again.kind, Kind::kAlreadySo);
+  EXPECT_EQ(again.queue->group, raft::GroupId(2));
+  // A delete that was decided for an earlier queue of that name.
+  ASSERT_EQ(state.Apply(Deleted("q", 2)).kind, Kind::kDone);
+  ASSERT_EQ(state.Apply(Created("q")).queue->group, raft::GroupId(3));
+  EXPECT_EQ(state.Apply(Deleted("q", 2)).kind, Kind::kNoSuchQueue);
+  EXPECT_NE(state.FindQueue("q"), nullptr);
+}
+
+// Safety rule 12: a wiped node does not come back as itself.
+TEST(MetadataState, ADirectoryIsWrittenDownOnce) {
+  MetadataState state;
+  state.Apply(Born(3, /*last_joined=*/false));
+  EXPECT_EQ(state.Apply(Joined("n3:1", Id('x'))).kind, Kind::kDone);
+  EXPECT_EQ(state.Apply(Joined("n3:1", Id('x'))).kind, Kind::kAlreadySo);
+  EXPECT_EQ(state.Apply(Joined("n3:1", Id('y'))).kind, Kind::kOtherDirectory);
+  EXPECT_EQ(state.Apply(Joined("n1:1", Id('y'))).kind, Kind::kOtherDirectory);
+  EXPECT_EQ(state.FindAddress("n3:1")->directory_id, Id('x'));
+}
+
+// Safety rule 11: removed = given once and not listed any more.
+TEST(MetadataState, ReplicasAreRemovedOnlyOnceGivenAndUnlisted) {
+  MetadataState state;
+  state.Apply(Born(3));
+  EXPECT_FALSE(state.ReplicaRemoved(raft::ReplicaId(4))) << "not given yet";
+  state.Apply(Created("q"));
+  EXPECT_FALSE(state.ReplicaRemoved(raft::ReplicaId(4)));
+  EXPECT_FALSE(state.ReplicaRemoved(raft::ReplicaId(1))) << "the metadata group's own";
+  EXPECT_FALSE(state.ReplicaRemoved(raft::ReplicaId(0)));
+  state.Apply(Deleted("q", 2));
+  EXPECT_TRUE(state.ReplicaRemoved(raft::ReplicaId(4)));
+  EXPECT_FALSE(state.ReplicaRemoved(raft::ReplicaId(7)));
+}
+
+meta::Command RandomCommand(std::mt19937_64& random) {
+  auto pick = [&](uint64_t n) { return random() % n; };
+  std::string name = "q" + std::to_string(pick(6));
+  switch (pick(8)) {
+    case 0:
+      return Born(static_cast<int>(1 + pick(4)), pick(2) == 0);
+    case 1:
+      return Joined("n" + std::to_string(1 + pick(5)) + ":1", Id(static_cast<char>('a' + pick(3))));
+    case 2:
+    case 3:
+      return Deleted(name, 2 + pick(20));
+    default: {
+      std::vector<uint64_t> nodes;
+      for (uint64_t n = 1; n <= 4; ++n) {
+        if (pick(2) == 0) nodes.push_back(n);
+      }
+      return Created(pick(20) == 0 ? "?" : name, nodes);
+    }
+  }
+}
+
+class MetadataHistories : public testing::TestWithParam<uint64_t> {};
+
+// Safety rules 3 and 11: every prefix, and every snapshot in it, leads to the same bytes; no id is ever given twice.
+TEST_P(MetadataHistories, SnapshotsAndReplaysAgreeAndIdsAreNeverReused) {
+  SCOPED_TRACE("replay: broker_test --gtest_filter=*MetadataHistories* (seed " + std::to_string(GetParam()) + ")");
+  std::mt19937_64 random(GetParam());
+  std::vector<raft::Entry> log;
+  std::vector<std::string> snapshots;
+  MetadataMachine machine(nullptr);
+  std::set<uint64_t> groups, replicas;
+  for (uint64_t i = 1; i <= 120; ++i) {
+    log.push_back(EntryOf(i, RandomCommand(random)));
+    std::set<std::string> names;
+    for (const auto& [name, queue] : machine.state().queues()) names.insert(name + std::to_string(queue->group.value()));
+    ASSERT_TRUE(machine.Check(log.back()).ok());
+    ASSERT_TRUE(machine.Apply(log.back()).ok());
+    for (const auto& [name, queue] : machine.state().queues()) {
+      if (names.contains(name + std::to_string(queue->group.value()))) continue;
+      EXPECT_TRUE(groups.insert(queue->group.value()).second) << "group given twice: " << queue->group;
+      for (const auto& member : queue->replicas) {
+        EXPECT_TRUE(replicas.insert(member.replica.value()).second) << "replica given twice: " << member.replica;
+      }
+    }
+    snapshots.push_back(std::string(machine.Snapshot().view()));
+  }
+  for (size_t cut = 0; cut < log.size(); cut += 7) {
+    MetadataMachine other(nullptr);
+    ASSERT_TRUE(other.Restore(raft::Bytes::Copy(snapshots[cut]), log[cut].index).ok());
+    EXPECT_EQ(other.Snapshot().view(), snapshots[cut]);
+    for (size_t i = cut + 1; i < log.size(); ++i) {
+      ASSERT_TRUE(other.Apply(log[i]).ok());
+      ASSERT_EQ(other.Snapshot().view(), snapshots[i]) << "snapshot at " << cut + 1 << ", diverged at " << i + 1;
+      // Lookups that are derived agree as well.
+      for (const auto& [name, queue] : other.state().queues()) {
+        ASSERT_EQ(other.state().FindGroup(queue->group), queue);
+        ASSERT_FALSE(other.state().ReplicaRemoved(queue->replicas[0].replica));
+      }
+    }
+    EXPECT_EQ(other.Live().floor, other.applied_index());
+    EXPECT_TRUE(other.Live().live.empty());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Seeds, MetadataHistories, testing::Range<uint64_t>(1, 31));
+
+// Safety rule 17: no flipped bit passes.
+TEST(MetadataMachine, CheckFindsEveryFlippedBit) {
+  MetadataMachine machine(nullptr);
+  std::string good = EncodeMetadataCommand(Created("orders"));
+  for (size_t bit = 0; bit < good.size() * 8; ++bit) {
+    std::string bad = good;
+    bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ (1 << (bit % 8)));
+    raft::Entry entry{raft::Term(1), raft::Index(1), raft::EntryType::kCommand, raft::Bytes::Copy(bad)};
+    EXPECT_EQ(machine.Check(entry).code(), absl::StatusCode::kDataLoss) << "bit " << bit;
+    EXPECT_FALSE(machine.Apply(entry).ok()) << "bit " << bit;
+  }
+  for (size_t size = 0; size < good.size(); ++size) {
+    raft::Entry entry{raft::Term(1), raft::Index(1), raft::EntryType::kCommand,
+                      raft::Bytes::Copy(std::string_view(good).substr(0, size))};
+    EXPECT_FALSE(machine.Check(entry).ok()) << "cut to " << size;
+  }
+  EXPECT_FALSE(machine.state().born());
+}
+
+// Safety rule 3: stops at what it does not know, and says which version it needs.
+TEST(MetadataMachine, ALaterVersionOrKindHalts) {
+  MetadataMachine machine(nullptr);
+  raft::Entry later{raft::Term(1), raft::Index(5), raft::EntryType::kCommand,
+                    raft::Bytes::Take(EncodeFramed(Created("q"), 2))};
+  EXPECT_TRUE(machine.Check(later).ok()) << "it is whole, so it may be stored";
+  absl::Status status = machine.Apply(later);
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("version 2"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("index 5"));
+  EXPECT_EQ(machine.applied_index(), raft::Index(0));
+  EXPECT_EQ(machine.Apply(EntryOf(5, meta::Command())).code(), absl::StatusCode::kUnimplemented);
+}
+
+TEST(MetadataMachine, DamagedSnapshotsAreRefusedAndChangeNothing) {
+  MetadataMachine machine(nullptr);
+  ASSERT_TRUE(machine.Apply(EntryOf(1, Born(3))).ok());
+  std::string before(machine.Snapshot().view());
+  std::string bad = before;
+  bad[bad.size() / 2] ^= 1;
+  EXPECT_EQ(machine.Restore(raft::Bytes::Copy(bad), raft::Index(9)).code(), absl::StatusCode::kDataLoss);
+  meta::Snapshot contradiction;
+  contradiction.set_next_group_id(2);
+  contradiction.set_next_replica_id(100);
+  contradiction.add_queues()->set_group_id(2);
+  EXPECT_FALSE(machine.Restore(raft::Bytes::Take(EncodeFramed(contradiction)), raft::Index(9)).ok());
+  EXPECT_EQ(machine.Snapshot().view(), before);
+  EXPECT_EQ(machine.applied_index(), raft::Index(1));
+}
+
+TEST(MetadataView, FollowsChangesAndLists) {
+  MetadataState state;
+  state.Apply(Born(3));
+  MetadataView view;
+  EXPECT_FALSE(view.born());
+  MetadataChange first;
+  first.whole = true;
+  first.cluster_id = state.cluster_id();
+  first.nodes = std::make_shared<std::vector<NodeRecord>>(state.nodes());
+  first.index = raft::Index(1);
+  view.Take(first);
+  EXPECT_TRUE(view.born());
+  EXPECT_EQ(view.AddressOf(raft::NodeId(2)), "n2:1");
+  EXPECT_EQ(view.AddressOf(raft::NodeId(4)), "");
+
+  QueuePtr a = state.Apply(Created("a")).queue, b1 = state.Apply(Created("b/1")).queue,
+           b2 = state.Apply(Created("b/2")).queue;
+  state.Apply(Deleted("a", a->group.value()));
+  QueuePtr a2 = state.Apply(Created("a")).queue;
+  MetadataChange change;
+  change.index = raft::Index(6);
+  change.queues = {{a, true}, {b1, true}, {b2, true}, {a, false}, {a2, true}};
+  view.Take(change);
+  EXPECT_EQ(view.FindQueue("a"), a2);
+  EXPECT_EQ(view.FindGroup(a->group), nullptr);
+  EXPECT_EQ(view.FindGroup(a2->group), a2);
+  EXPECT_EQ(view.index(), raft::Index(6));
+  EXPECT_EQ(view.cluster_id(), state.cluster_id());
+  EXPECT_THAT(view.List("", "", 10), testing::ElementsAre(a2, b1, b2));
+  EXPECT_THAT(view.List("b/", "", 10), testing::ElementsAre(b1, b2));
+  EXPECT_THAT(view.List("b/", "b/1", 10), testing::ElementsAre(b2));
+  EXPECT_THAT(view.List("b/", "a", 1), testing::ElementsAre(b1));
+  EXPECT_THAT(view.List("c", "b", 10), testing::IsEmpty());
+  // A late word of an earlier queue of that name harms nothing.
+  MetadataChange late;
+  late.queues = {{a, false}};
+  view.Take(late);
+  EXPECT_EQ(view.FindQueue("a"), a2);
+}
+
+}  // namespace
+}  // namespace trireme::broker
