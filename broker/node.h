@@ -22,7 +22,7 @@ class Registry;
 namespace trireme::raft {
 class CompletionQueueShard;
 class RawService;
-}
+}  // namespace trireme::raft
 
 namespace trireme::broker {
 

@@ -43,9 +43,13 @@ void Cluster::Start() {
   home_->Post([this] { formation_->Start(); });
 }
 
-raft::NodeId Cluster::leader() const { return group_ == nullptr ? raft::NodeId() : group_->leader_node(); }
+raft::NodeId Cluster::leader() const {
+  return group_ == nullptr ? raft::NodeId() : group_->leader_node();
+}
 
-raft::NodeId Cluster::self() const { return raft::NodeId(directory_->identity().node_id()); }
+raft::NodeId Cluster::self() const {
+  return raft::NodeId(directory_->identity().node_id());
+}
 
 // ---------------------------------------------------------------- the replica of the metadata group
 
@@ -135,7 +139,7 @@ void Cluster::BatchApplied() {
   std::vector<std::pair<QueuePtr, bool>> changed = change.queues;
   if (std::exchange(nodes_changed_, false)) {
     change.nodes = std::make_shared<const std::vector<NodeRecord>>(state().nodes());
-    hosting_->NodesChanged(state().cluster_id(), state().nodes());
+    NodesChanged();
   }
   // During a start there is no handle yet, and the whole state is given out behind it.
   if (group_ != nullptr) {
@@ -188,8 +192,28 @@ void Cluster::PublishWhole() {
   change.cluster_id = state().cluster_id();
   change.nodes = std::make_shared<const std::vector<NodeRecord>>(state().nodes());
   for (const auto& [name, queue] : state().queues()) change.queues.emplace_back(queue, true);
-  if (state().born()) hosting_->NodesChanged(state().cluster_id(), state().nodes());
+  if (state().born()) NodesChanged();
   Publish(std::move(change));
+}
+
+void Cluster::NodesChanged() {
+  // Kept in the identity, too: after a restart what was applied here may be known to be committed only once there is a
+  // leader, and a node whose directory is not known yet could not help to elect one.
+  meta::Identity identity = directory_->identity();
+  bool filled_in = false;
+  for (meta::Node& node : *identity.mutable_members()) {
+    const NodeRecord* record = state().FindNode(raft::NodeId(node.id()));
+    if (record == nullptr || record->directory_id == node.directory_id() || !node.directory_id().empty()) continue;
+    node.set_directory_id(record->directory_id);
+    filled_in = true;
+  }
+  if (filled_in) {
+    if (absl::Status saved = directory_->Save(identity); !saved.ok()) {
+      return hosting_->Fatal(
+          absl::InternalError(absl::StrCat("the identity cannot be written: ", saved.message())));
+    }
+  }
+  hosting_->NodesChanged(state().cluster_id(), state().nodes());
 }
 
 void Cluster::Publish(MetadataChange change) {

@@ -34,8 +34,8 @@ class ReplicaHosting {
  public:
   virtual ~ReplicaHosting() = default;
 
-  // This node has an id now: makes what needs it on every shard (transports, hosts), then calls `done` on the home shard.
-  // Called once.
+  // This node has an id now: makes what needs it on every shard (transports, hosts), then calls `done` on the home
+  // shard. Called once.
   virtual void BecomeMember(const trireme::meta::v1::Identity& identity, absl::AnyInvocable<void()> done) = 0;
   // Starts the metadata group's replica, on the home shard.
   virtual absl::StatusOr<raft::Group*> StartMetadata(const raft::GroupSpec& spec,
@@ -73,8 +73,8 @@ class Cluster : public MetadataMachine::Observer {
     FormationOptions formation;
   };
 
-  // All outlive this object, but the shards' loops have ended when it is destroyed. shards[i]->id() == i. `stored` is all
-  // that the store holds.
+  // All outlive this object, but the shards' loops have ended when it is destroyed. shards[i]->id() == i. `stored` is
+  // all that the store holds.
   Cluster(Options options, DataDirectory* directory, std::vector<raft::Shard*> shards, PeerCaller* peers,
           ReplicaHosting* hosting, std::vector<raft::StoredGroup> stored);
   ~Cluster() override;
@@ -84,8 +84,8 @@ class Cluster : public MetadataMachine::Observer {
   void Start();
 
   // The queue of that name, from this node's metadata. Where that does not know it, only after a read of the metadata
-  // group that is linearizable: NOT_FOUND is final (Safety rule 21). UNAVAILABLE: no metadata leader until the deadline,
-  // or this node waits for its cluster.
+  // group that is linearizable: NOT_FOUND is final (Safety rule 21). UNAVAILABLE: no metadata leader until the
+  // deadline, or this node waits for its cluster.
   void Lookup(std::string name, Asked asked, Answer<QueuePtr> done);
 
   // From any node; waits out elections until the deadline. Errors as trireme.v1.Admin names them, and UNAVAILABLE or
@@ -136,6 +136,7 @@ class Cluster : public MetadataMachine::Observer {
   void StartMetadata();
   void Publish(MetadataChange change);
   void PublishWhole();
+  void NodesChanged();
   void Reconcile();
   void Act(Reconciler::Action action);
   // Retries until the metadata is known to be as new as it ever was here; then replicas may be born (Safety rule 11).

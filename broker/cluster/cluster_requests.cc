@@ -56,14 +56,13 @@ absl::Status Cluster::CheckMember(const std::string& cluster_id) const {
         absl::StrCat("the node at ", directory_->identity().address(), " waits for its cluster"));
   }
   if (!cluster_id.empty() && cluster_id != directory_->identity().cluster_id()) {
-    return absl::FailedPreconditionError(absl::StrCat("the node at ", directory_->identity().address(),
-                                                      " belongs to cluster ",
-                                                      ToHex(directory_->identity().cluster_id()), ", not to ",
-                                                      ToHex(cluster_id)));
+    return absl::FailedPreconditionError(
+        absl::StrCat("the node at ", directory_->identity().address(), " belongs to cluster ",
+                     ToHex(directory_->identity().cluster_id()), ", not to ", ToHex(cluster_id)));
   }
   if (!group_->halted().ok()) {
-    return absl::UnavailableError(absl::StrCat("the metadata group is halted on node ", self().value(), ": ",
-                                               group_->halted().message()));
+    return absl::UnavailableError(
+        absl::StrCat("the metadata group is halted on node ", self().value(), ": ", group_->halted().message()));
   }
   return absl::OkStatus();
 }
@@ -105,8 +104,7 @@ void Cluster::Retry(Asked asked, std::function<void(Answer<T>)> attempt, Answer<
       });
     }
   };
-  auto state = std::make_shared<State>(
-      State{asked, std::move(attempt), OnShard<T>(asked.reply, std::move(done))});
+  auto state = std::make_shared<State>(State{asked, std::move(attempt), OnShard<T>(asked.reply, std::move(done))});
   auto left = std::chrono::duration_cast<std::chrono::milliseconds>(asked.deadline - home_->Now());
   home_->After(std::max(left, std::chrono::milliseconds(1)), [state] { state->Finish(state->last); });
   State::Run(state, home_);
@@ -242,17 +240,18 @@ void Cluster::CreateOnce(const v1::CreateQueueRequest& request, Answer<CreatedQu
   peer::CreateQueueRequest forwarded;
   forwarded.set_cluster_id(directory_->identity().cluster_id());
   *forwarded.mutable_request() = request;
-  peers_->CreateQueue(
-      *address, forwarded, kLeaderTimeout,
-      [this, done = std::move(done)](absl::StatusOr<v1::CreateQueueResponse> response) mutable {
-        if (!response.ok()) return done(response.status());
-        raft::Index index(response->metadata_index());
-        WhenApplied(index, [this, index, response = *std::move(response), done = std::move(done)]() mutable {
-          QueuePtr queue = state().FindGroup(raft::GroupId(response.queue().group_id()));
-          if (queue == nullptr) return done(absl::UnavailableError("the queue was deleted meanwhile; try again"));
-          done(CreatedQueue{std::move(queue), response.created(), index});
-        });
-      });
+  peers_->CreateQueue(*address, forwarded, kLeaderTimeout,
+                      [this, done = std::move(done)](absl::StatusOr<v1::CreateQueueResponse> response) mutable {
+                        if (!response.ok()) return done(response.status());
+                        raft::Index index(response->metadata_index());
+                        WhenApplied(
+                            index, [this, index, response = *std::move(response), done = std::move(done)]() mutable {
+                              QueuePtr queue = state().FindGroup(raft::GroupId(response.queue().group_id()));
+                              if (queue == nullptr)
+                                return done(absl::UnavailableError("the queue was deleted meanwhile; try again"));
+                              done(CreatedQueue{std::move(queue), response.created(), index});
+                            });
+                      });
 }
 
 void Cluster::CreateQueue(v1::CreateQueueRequest request, Asked asked, Answer<CreatedQueue> done) {
@@ -410,24 +409,29 @@ void Cluster::JoinMetadata(const peer::JoinRequest& request, Answer<peer::JoinRe
       case Kind::kOtherDirectory:
         return done(OtherDirectory(ToProto(*node), request.directory_id()));
       case Kind::kNoSuchNode:
-        return done(absl::NotFoundError(absl::StrCat("cluster ", ToHex(state().cluster_id()),
-                                                     " has no node at ", request.address())));
+        return done(absl::NotFoundError(
+            absl::StrCat("cluster ", ToHex(state().cluster_id()), " has no node at ", request.address())));
       default:
         return done(absl::UnavailableError("the cluster's birth is not written down yet"));
     }
-    peer::JoinResponse response;
-    response.set_cluster_id(state().cluster_id());
-    response.set_node_id(node->id.value());
-    // In the order of birth: the preferred leader first.
-    for (const meta::Node& member : directory_->identity().members()) {
-      const NodeRecord* record = state().FindNode(raft::NodeId(member.id()));
-      peer::Member* out = response.add_members();
-      out->set_node_id(member.id());
-      out->set_address(member.address());
-      out->set_metadata_replica_id(member.metadata_replica_id());
-      out->set_directory_id(record == nullptr ? member.directory_id() : record->directory_id);
-    }
-    done(std::move(response));
+    // The heartbeats of a barrier tell a majority that this is committed. Were this node lost right after its answer,
+    // the others would have to know the new one's directory to elect a leader with it.
+    LeaderBarrier([this, id = node->id, done = std::move(done)](absl::StatusOr<raft::Index> index) mutable {
+      if (!index.ok()) return done(index.status());
+      peer::JoinResponse response;
+      response.set_cluster_id(state().cluster_id());
+      response.set_node_id(id.value());
+      // In the order of birth: the preferred leader first.
+      for (const meta::Node& member : directory_->identity().members()) {
+        const NodeRecord* record = state().FindNode(raft::NodeId(member.id()));
+        peer::Member* out = response.add_members();
+        out->set_node_id(member.id());
+        out->set_address(member.address());
+        out->set_metadata_replica_id(member.metadata_replica_id());
+        out->set_directory_id(record == nullptr ? member.directory_id() : record->directory_id);
+      }
+      done(std::move(response));
+    });
   });
 }
 
@@ -462,17 +466,17 @@ void Cluster::StatusHere(Answer<v1::StatusResponse> done) {
     info->set_node_id(node.id.value());
     info->set_address(node.address);
     bool up = node.id == self() || hosting_->Up(node.id);
-    info->set_condition(up                           ? v1::NODE_CONDITION_UP
+    info->set_condition(up                          ? v1::NODE_CONDITION_UP
                         : node.directory_id.empty() ? v1::NODE_CONDITION_EXPECTED
-                                                     : v1::NODE_CONDITION_DOWN);
+                                                    : v1::NODE_CONDITION_DOWN);
     info->set_metadata_leader(node.id == leader());
     info->set_replicas(replicas[node.id] + 1);
   }
-  hosting_->CountLeaders([response = std::move(response),
-                          done = std::move(done)](std::map<raft::NodeId, uint32_t> leaders) mutable {
-    for (v1::NodeInfo& info : *response.mutable_nodes()) info.set_leaders(leaders[raft::NodeId(info.node_id())]);
-    done(std::move(response));
-  });
+  hosting_->CountLeaders(
+      [response = std::move(response), done = std::move(done)](std::map<raft::NodeId, uint32_t> leaders) mutable {
+        for (v1::NodeInfo& info : *response.mutable_nodes()) info.set_leaders(leaders[raft::NodeId(info.node_id())]);
+        done(std::move(response));
+      });
 }
 
 }  // namespace trireme::broker

@@ -77,11 +77,11 @@ bool Unreachable(const absl::Status& status) {
 }  // namespace
 
 absl::Status OtherDirectory(const meta::Node& node, std::string_view directory_id) {
-  return absl::AlreadyExistsError(
-      absl::StrCat("the cluster knows node ", node.id(), " at ", node.address(), " with data directory ",
-                   ToHex(node.directory_id()), ", but was asked from directory ", ToHex(directory_id),
-                   ": the directory was emptied or exchanged. A node that may have forgotten its votes cannot come back "
-                   "under its old identity; start it on its own directory"));
+  return absl::AlreadyExistsError(absl::StrCat(
+      "the cluster knows node ", node.id(), " at ", node.address(), " with data directory ", ToHex(node.directory_id()),
+      ", but was asked from directory ", ToHex(directory_id),
+      ": the directory was emptied or exchanged. A node that may have forgotten its votes cannot come back "
+      "under its old identity; start it on its own directory"));
 }
 
 // Round 1: who has answered what.
@@ -100,9 +100,13 @@ Formation::Formation(FormationOptions options, DataDirectory* directory, raft::S
       events_(std::move(events)),
       poll_delay_(options_.poll_first) {}
 
-Formation::~Formation() { *alive_ = false; }
+Formation::~Formation() {
+  *alive_ = false;
+}
 
-bool Formation::member() const { return identity().node_id() != 0; }
+bool Formation::member() const {
+  return identity().node_id() != 0;
+}
 
 void Formation::Start() {
   if (member()) {
@@ -164,15 +168,16 @@ void Formation::Init(const v1::InitRequest& request, Answer<v1::InitResponse> do
 // One node decides on the members: another one that is asked to passes it on.
 void Formation::ForwardInit(const v1::InitRequest& request, Answer<v1::InitResponse> done) {
   std::string initiator = identity().initiator();
-  peers_->Init(initiator, request, options_.pledge_timeout * 2,
-               [initiator, done = std::move(done)](absl::StatusOr<v1::InitResponse> answer) mutable {
-                 if (!answer.ok() && Unreachable(answer.status())) {
-                   answer = absl::UnavailableError(absl::StrCat(
-                       "init was begun at ", initiator, ", which must end it and cannot be reached: ",
-                       answer.status().message(), ". If it is lost for good, start all nodes on empty data directories"));
-                 }
-                 done(std::move(answer));
-               });
+  peers_->Init(
+      initiator, request, options_.pledge_timeout * 2,
+      [initiator, done = std::move(done)](absl::StatusOr<v1::InitResponse> answer) mutable {
+        if (!answer.ok() && Unreachable(answer.status())) {
+          answer = absl::UnavailableError(absl::StrCat(
+              "init was begun at ", initiator, ", which must end it and cannot be reached: ", answer.status().message(),
+              ". If it is lost for good, start all nodes on empty data directories"));
+        }
+        done(std::move(answer));
+      });
 }
 
 peer::PledgeRequest Formation::RoundOne() const {
@@ -221,9 +226,9 @@ absl::Status Formation::Decide(const Round& round) {
     if (answer.ok() && answer->cluster_id() == me.cluster_id() && answer->directory_id().size() == kIdBytes) {
       if (answer->members_size() != 0) {
         // Only this node decides, and it has not: what it had decided is lost.
-        return absl::FailedPreconditionError(
-            absl::StrCat("the node at ", address, " is a member of cluster ", ToHex(me.cluster_id()),
-                         " already, which the node at ", me.address(), " has forgotten"));
+        return absl::FailedPreconditionError(absl::StrCat("the node at ", address, " is a member of cluster ",
+                                                          ToHex(me.cluster_id()), " already, which the node at ",
+                                                          me.address(), " has forgotten"));
       }
       directories[address] = answer->directory_id();
     } else if (answer.ok()) {
@@ -232,14 +237,15 @@ absl::Status Formation::Decide(const Round& round) {
     } else if (Unreachable(answer.status())) {
       missing.push_back(absl::StrCat(address, " (", answer.status().message(), ")"));
     } else {
-      return absl::FailedPreconditionError(absl::StrCat("the node at ", address, " refuses: ", answer.status().message()));
+      return absl::FailedPreconditionError(
+          absl::StrCat("the node at ", address, " refuses: ", answer.status().message()));
     }
   }
   size_t all = static_cast<size_t>(me.join_size());
   if (directories.size() < all / 2 + 1) {
-    return absl::UnavailableError(absl::StrCat("init needs a majority of the ", all, " nodes of the join list; reached ",
-                                               directories.size(), ", not ", absl::StrJoin(missing, ", "),
-                                               ". Repeat it with the same cluster id, ", ToHex(me.cluster_id())));
+    return absl::UnavailableError(absl::StrCat(
+        "init needs a majority of the ", all, " nodes of the join list; reached ", directories.size(), ", not ",
+        absl::StrJoin(missing, ", "), ". Repeat it with the same cluster id, ", ToHex(me.cluster_id())));
   }
   meta::Identity identity = me;
   uint64_t id = 0;
@@ -315,7 +321,8 @@ absl::Status Formation::TakeMembers(const peer::PledgeRequest& request) {
   if (absl::Status bad = CheckMembers(request.members()); !bad.ok()) return bad;
   const peer::Member* me = Find(request.members(), identity().address());
   if (me == nullptr) {
-    return absl::FailedPreconditionError(absl::StrCat("the node at ", identity().address(), " is not among the members"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("the node at ", identity().address(), " is not among the members"));
   }
   // Not counted at init: this node has to join, so that its directory is written down first (Safety rule 11).
   if (me->directory_id().empty()) return absl::OkStatus();
@@ -341,12 +348,14 @@ absl::StatusOr<peer::PledgeResponse> Formation::Pledge(const peer::PledgeRequest
     return absl::FailedPreconditionError(
         absl::StrCat("it ", member() ? "belongs" : "is pledged", " to cluster ", ToHex(me.cluster_id())));
   }
-  bool same = me.initiator() == request.initiator() && me.initiator_directory_id() == request.initiator_directory_id() &&
+  bool same = me.initiator() == request.initiator() &&
+              me.initiator_directory_id() == request.initiator_directory_id() &&
               std::equal(me.join().begin(), me.join().end(), request.join().begin(), request.join().end());
   if (pledged() && !same) {
     return absl::FailedPreconditionError(absl::StrCat(
         "cluster ", ToHex(me.cluster_id()), me.initiator().empty() ? " was joined later" : " was begun at ",
-        me.initiator(), me.initiator() == request.initiator() ? " from another data directory, or with another list" : ""));
+        me.initiator(),
+        me.initiator() == request.initiator() ? " from another data directory, or with another list" : ""));
   }
   if (request.members().empty()) {
     if (!pledged()) {
@@ -370,10 +379,9 @@ std::optional<absl::StatusOr<peer::JoinResponse>> Formation::Join(const peer::Jo
     return absl::UnavailableError(absl::StrCat("the node at ", identity().address(), " waits for its cluster, too"));
   }
   if (!request.cluster_id().empty() && request.cluster_id() != identity().cluster_id()) {
-    return absl::FailedPreconditionError(absl::StrCat("the node at ", identity().address(), " belongs to cluster ",
-                                                      ToHex(identity().cluster_id()), "; the node at ",
-                                                      request.address(), " is pledged to ",
-                                                      ToHex(request.cluster_id())));
+    return absl::FailedPreconditionError(
+        absl::StrCat("the node at ", identity().address(), " belongs to cluster ", ToHex(identity().cluster_id()),
+                     "; the node at ", request.address(), " is pledged to ", ToHex(request.cluster_id())));
   }
   if (request.directory_id().size() != kIdBytes) {
     return absl::InvalidArgumentError(

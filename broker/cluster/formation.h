@@ -1,12 +1,12 @@
-// How a node becomes a member of a cluster (Safety rule 23): it waits, pledges, and is told the members; or it comes later
-// and joins.
+// How a node becomes a member of a cluster (Safety rule 23): it waits, pledges, and is told the members; or it comes
+// later and joins.
 //
 // One node, the initiator, asks every node of its join list to pledge (round 1). A pledge is durable before it is
-// answered, and names the cluster and the initiator, so that a majority of the list can be had only once. With a majority
-// the initiator durably decides on the members, their node ids in the order of the list, and tells them (round 2). A
-// member that missed being told asks the others until one knows. A node that had not pledged in time has no directory id
-// among the members: it joins through the metadata group, which writes its directory down, and only then may it vote
-// (Safety rules 11 and 12).
+// answered, and names the cluster and the initiator, so that a majority of the list can be had only once. With a
+// majority the initiator durably decides on the members, their node ids in the order of the list, and tells them (round
+// 2). A member that missed being told asks the others until one knows. A node that had not pledged in time has no
+// directory id among the members: it joins through the metadata group, which writes its directory down, and only then
+// may it vote (Safety rules 11 and 12).
 #pragma once
 
 #include <functional>
@@ -61,8 +61,8 @@ class Formation {
   void Init(const trireme::v1::InitRequest& request, Answer<trireme::v1::InitResponse> done);
   // Peer.Pledge.
   absl::StatusOr<trireme::peer::v1::PledgeResponse> Pledge(const trireme::peer::v1::PledgeRequest& request);
-  // Peer.Join as far as the identity alone can answer it: the members, if they name the asker's directory; an error that
-  // is final for the asker; or nothing, when the metadata group has to say.
+  // Peer.Join as far as the identity alone can answer it: the members, if they name the asker's directory; an error
+  // that is final for the asker; or nothing, when the metadata group has to say.
   std::optional<absl::StatusOr<trireme::peer::v1::JoinResponse>> Join(const trireme::peer::v1::JoinRequest& request);
 
  private:

@@ -104,7 +104,9 @@ std::string FirstForeignName(const std::string& path) {
 
 }  // namespace
 
-std::string ToHex(std::string_view bytes) { return absl::BytesToHexString({bytes.data(), bytes.size()}); }
+std::string ToHex(std::string_view bytes) {
+  return absl::BytesToHexString({bytes.data(), bytes.size()});
+}
 
 std::string EncodeIdentity(const meta::Identity& identity) {
   return std::string(kMagic) + EncodeFramed(identity);
@@ -118,8 +120,8 @@ absl::StatusOr<meta::Identity> DecodeIdentity(std::string_view file) {
   absl::Status status = DecodeFramed(file.substr(kMagic.size()), "identity", &identity);
   if (!status.ok()) return status;
   if (identity.directory_id().size() != kIdBytes) {
-    return absl::DataLossError(absl::StrCat("identity has a directory id of ", identity.directory_id().size(),
-                                            " bytes, not ", kIdBytes));
+    return absl::DataLossError(
+        absl::StrCat("identity has a directory id of ", identity.directory_id().size(), " bytes, not ", kIdBytes));
   }
   return identity;
 }
@@ -142,10 +144,9 @@ absl::StatusOr<std::unique_ptr<DataDirectory>> DataDirectory::Open(const std::st
   if (!file->has_value()) {
     std::string foreign = FirstForeignName(path);
     if (!foreign.empty()) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("data directory ", path, " holds ", foreign, " but no identity: it is not a node's, or its file \"",
-                       kFile,
-                       "\" was lost. Name an empty directory; the node is rebuilt from its peers"));
+      return absl::FailedPreconditionError(absl::StrCat(
+          "data directory ", path, " holds ", foreign, " but no identity: it is not a node's, or its file \"", kFile,
+          "\" was lost. Name an empty directory; the node is rebuilt from its peers"));
     }
     identity.set_directory_id(RandomId());
     identity.set_address(address);
@@ -172,7 +173,9 @@ absl::StatusOr<std::unique_ptr<DataDirectory>> DataDirectory::Open(const std::st
   return directory;
 }
 
-DataDirectory::~DataDirectory() { close(lock_fd_); }
+DataDirectory::~DataDirectory() {
+  close(lock_fd_);
+}
 
 absl::Status DataDirectory::Save(const meta::Identity& identity) {
   absl::Status status = WriteDurably(path_, EncodeIdentity(identity));

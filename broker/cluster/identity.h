@@ -19,8 +19,8 @@ std::string ToHex(std::string_view bytes);
 // A data directory, held by this process alone. Not thread-safe.
 class DataDirectory {
  public:
-  // Makes the directory where there is none, locks it, and reads whose it is; a new one gets an id of its own. Counts the
-  // start, durably. Refuses, naming the path and what is wrong:
+  // Makes the directory where there is none, locks it, and reads whose it is; a new one gets an id of its own. Counts
+  // the start, durably. Refuses, naming the path and what is wrong:
   //   UNAVAILABLE          another process holds it
   //   DATA_LOSS            the identity is damaged
   //   FAILED_PRECONDITION  it belongs to a node at another address, or holds data but no identity

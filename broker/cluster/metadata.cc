@@ -34,7 +34,9 @@ NodeRecord FromProto(const meta::Node& node) {
                     raft::ReplicaId(node.metadata_replica_id())};
 }
 
-std::string EncodeMetadataCommand(const meta::Command& command) { return EncodeFramed(command); }
+std::string EncodeMetadataCommand(const meta::Command& command) {
+  return EncodeFramed(command);
+}
 
 absl::StatusOr<meta::Command> DecodeMetadataCommand(std::string_view data) {
   meta::Command command;
@@ -99,7 +101,8 @@ MetadataOutcome MetadataState::ApplyJoined(const meta::NodeJoined& joined) {
   if (joined.directory_id().size() != kIdBytes) return {Kind::kInvalid, nullptr};
   for (NodeRecord& node : nodes_) {
     if (node.address != joined.address()) continue;
-    // Safety rule 12: a directory is written down once. A node that comes back with another one has forgotten its votes.
+    // Safety rule 12: a directory is written down once. A node that comes back with another one has forgotten its
+    // votes.
     if (node.directory_id == joined.directory_id()) return {Kind::kAlreadySo, nullptr};
     if (!node.directory_id.empty()) return {Kind::kOtherDirectory, nullptr};
     node.directory_id = joined.directory_id();
@@ -278,7 +281,9 @@ void MetadataMachine::RoleChanged(const raft::RoleChange& change, bool leading) 
   if (observer_ != nullptr) observer_->RoleChanged(change, leading);
 }
 
-raft::Bytes MetadataMachine::Snapshot() const { return raft::Bytes::Take(state_.Snapshot()); }
+raft::Bytes MetadataMachine::Snapshot() const {
+  return raft::Bytes::Take(state_.Snapshot());
+}
 
 absl::Status MetadataMachine::Restore(const raft::Bytes& snapshot, raft::Index index) {
   absl::Status status = state_.Restore(snapshot.view());
@@ -286,6 +291,8 @@ absl::Status MetadataMachine::Restore(const raft::Bytes& snapshot, raft::Index i
   return status;
 }
 
-raft::StateMachine::Liveness MetadataMachine::Live() const { return {applied_, {}}; }
+raft::StateMachine::Liveness MetadataMachine::Live() const {
+  return {applied_, {}};
+}
 
 }  // namespace trireme::broker

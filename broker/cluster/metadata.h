@@ -63,8 +63,8 @@ struct MetadataOutcome {
   QueuePtr queue;
 };
 
-// The state as a pure value: no clock, no randomness, no hash-map order (Safety rule 3). Commands are conditional on the
-// state that they meet (Safety rule 2).
+// The state as a pure value: no clock, no randomness, no hash-map order (Safety rule 3). Commands are conditional on
+// the state that they meet (Safety rule 2).
 class MetadataState {
  public:
   MetadataOutcome Apply(const trireme::meta::v1::Command& command);

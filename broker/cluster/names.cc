@@ -7,7 +7,10 @@
 namespace trireme::broker {
 namespace {
 
-bool Allowed(char c) { return absl::ascii_isalnum(static_cast<unsigned char>(c)) || std::string_view("._-:/").find(c) != std::string_view::npos; }
+bool Allowed(char c) {
+  return absl::ascii_isalnum(static_cast<unsigned char>(c)) ||
+         std::string_view("._-:/").find(c) != std::string_view::npos;
+}
 
 std::string Shown(std::string_view name) {
   constexpr size_t kShown = 64;
@@ -29,8 +32,9 @@ absl::Status ValidateQueueName(std::string_view name) {
                                                    " that is not a letter, a digit, or one of . _ - : /"));
   }
   if (!absl::ascii_isalnum(static_cast<unsigned char>(name[0]))) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("queue name ", Shown(name), " starts with '", std::string(1, name[0]), "'; it must start with a letter or a digit"));
+    return absl::InvalidArgumentError(absl::StrCat("queue name ", Shown(name), " starts with '",
+                                                   std::string(1, name[0]),
+                                                   "'; it must start with a letter or a digit"));
   }
   return absl::OkStatus();
 }

@@ -16,8 +16,8 @@ template <typename Response>
 using Answer = absl::AnyInvocable<void(absl::StatusOr<Response>)>;
 
 // Used on one shard, on which the answers are called, never before the call returns. Each answer comes once, at the
-// latest when `timeout` has passed (DEADLINE_EXCEEDED), or never if the shard is stopped. A node that cannot be reached is
-// UNAVAILABLE.
+// latest when `timeout` has passed (DEADLINE_EXCEEDED), or never if the shard is stopped. A node that cannot be reached
+// is UNAVAILABLE.
 class PeerCaller {
  public:
   using Timeout = std::chrono::milliseconds;

@@ -13,9 +13,9 @@ absl::StatusOr<std::vector<raft::NodeId>> PlaceReplicas(const MetadataState& sta
   size_t nodes = state.nodes().size();
   size_t wanted = replicas == 0 ? std::min<size_t>(kDefaultReplicas, nodes) : replicas;
   if (wanted > nodes) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(wanted, " replicas were asked for, but the cluster has ", nodes, nodes == 1 ? " node" : " nodes",
-                     "; ask for ", nodes, " or fewer"));
+    return absl::FailedPreconditionError(absl::StrCat(wanted, " replicas were asked for, but the cluster has ", nodes,
+                                                      nodes == 1 ? " node" : " nodes", "; ask for ", nodes,
+                                                      " or fewer"));
   }
 
   struct Load {

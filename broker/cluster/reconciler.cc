@@ -13,7 +13,7 @@ Reconciler::Reconciler(raft::NodeId node, std::vector<raft::StoredGroup> stored)
 }
 
 std::optional<Reconciler::Action> Reconciler::ReconcileQueue(const MetadataState& state, raft::GroupId group,
-                                                              bool births) {
+                                                             bool births) {
   QueuePtr queue = state.FindGroup(group);
   raft::ReplicaId wanted = queue == nullptr ? raft::ReplicaId() : queue->ReplicaOn(node_);
   auto found = local_.find(group);

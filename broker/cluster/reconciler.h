@@ -30,8 +30,8 @@ class Reconciler {
   // `stored`: the queues' groups found in the store at start.
   Reconciler(raft::NodeId node, std::vector<raft::StoredGroup> stored);
 
-  // What the state wants done now; each action is given once. `births`: whether never-born replicas may be started. That
-  // must not be before the metadata is known to be as new as it was when this node last ran, or a replica that was
+  // What the state wants done now; each action is given once. `births`: whether never-born replicas may be started.
+  // That must not be before the metadata is known to be as new as it was when this node last ran, or a replica that was
   // deleted then would be born again from old entries (Safety rule 11).
   std::vector<Action> Reconcile(const MetadataState& state, bool births);
   // The same, for one queue that has just changed.

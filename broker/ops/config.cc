@@ -105,7 +105,9 @@ absl::Status SetMetricsListen(Config& config, std::string_view text) {
   return absl::OkStatus();
 }
 
-std::string Underscored(std::string_view name) { return absl::StrReplaceAll(std::string(name), {{"-", "_"}}); }
+std::string Underscored(std::string_view name) {
+  return absl::StrReplaceAll(std::string(name), {{"-", "_"}});
+}
 std::string EnvironmentName(std::string_view name) {
   return absl::StrCat("TRIREME_", absl::AsciiStrToUpper(Underscored(name)));
 }
@@ -160,7 +162,9 @@ absl::Status ReadFile(const std::string& path, Config& config) {
   return absl::OkStatus();
 }
 
-bool Wildcard(const std::string& host) { return host == "0.0.0.0" || host == "::" || host == "[::]" || host == "*"; }
+bool Wildcard(const std::string& host) {
+  return host == "0.0.0.0" || host == "::" || host == "[::]" || host == "*";
+}
 
 // What the options say together.
 absl::Status Complete(Config& config) {
@@ -171,8 +175,9 @@ absl::Status Complete(Config& config) {
     absl::StatusOr<HostPort> listen = ParseHostPort(config.listen);
     if (!listen.ok()) return listen.status();
     if (Wildcard(listen->host)) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "--listen ", config.listen, " is every address of this machine: say with --advertise which one others reach"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("--listen ", config.listen,
+                       " is every address of this machine: say with --advertise which one others reach"));
     }
     config.advertise = config.listen;
   }
@@ -198,14 +203,16 @@ const std::vector<OptionSpec>& Options() {
       {"data", "DIR", "", "none, must be named", "The node's data directory; made if it is not there.", &SetData},
       {"listen", "HOST:PORT", "", "127.0.0.1:7650", "Where clients and other nodes are served.",
        &SetAddress<&Config::listen>},
-      {"advertise", "HOST:PORT", "", "as --listen", "How clients and other nodes reach this node. Part of its identity.",
-       &SetAddress<&Config::advertise>},
+      {"advertise", "HOST:PORT", "", "as --listen",
+       "How clients and other nodes reach this node. Part of its identity.", &SetAddress<&Config::advertise>},
       {"join", "ADDR,ADDR,...", "", "this node alone",
-       "The nodes to form a cluster with, as they advertise themselves, this one included; the same on each.", &SetJoin},
+       "The nodes to form a cluster with, as they advertise themselves, this one included; the same on each.",
+       &SetJoin},
       {"shards", "N", "", "one per processor, at most 4",
        "Threads that serve queues. Must be the same on every node of a cluster. 1 to 64.",
        &SetNumber<&Config::shards, 1, 64>},
-      {"tick-ms", "N", "milliseconds", "50", "Raft's clock: heartbeats are sent at this interval. 5 to 10000.", &SetTick},
+      {"tick-ms", "N", "milliseconds", "50", "Raft's clock: heartbeats are sent at this interval. 5 to 10000.",
+       &SetTick},
       {"election-ticks", "N", "ticks", "10",
        "Without a leader for this long, to twice as long, a replica starts an election. 3 to 1000.",
        &SetNumber<&Config::election_ticks, 3, 1000>},
@@ -261,8 +268,10 @@ absl::StatusOr<CommandLine> ReadConfig(const std::vector<std::string>& args,
                                        const std::vector<std::string>& environment) {
   CommandLine out;
   CLI::App app{
-      "A node of a Trireme cluster. Options come from a file, the environment (TRIREME_ and the option's name in capitals,\n"
-      "_ for -) and flags; the later ones win. Once every node of the join list runs, say `trireme cluster init` to one.",
+      "A node of a Trireme cluster. Options come from a file, the environment (TRIREME_ and the option's name in "
+      "capitals,\n"
+      "_ for -) and flags; the later ones win. Once every node of the join list runs, say `trireme cluster init` to "
+      "one.",
       "trireme-broker"};
   app.footer(
       "Examples:\n"

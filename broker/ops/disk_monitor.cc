@@ -30,8 +30,8 @@ void DiskMonitor::Check() {
   bool now = was ? free < low_bytes_ + low_bytes_ / 10 : free < low_bytes_;
   if (now == was) return;
   low_.store(now, std::memory_order_relaxed);
-  Log(now ? LogLevel::kWarn : LogLevel::kInfo, now ? "low disk: publishing is refused" : "disk is no longer low", "path",
-      path_, "free_bytes", free, "low_bytes", low_bytes_);
+  Log(now ? LogLevel::kWarn : LogLevel::kInfo, now ? "low disk: publishing is refused" : "disk is no longer low",
+      "path", path_, "free_bytes", free, "low_bytes", low_bytes_);
 }
 
 }  // namespace trireme::broker

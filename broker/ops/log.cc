@@ -37,13 +37,15 @@ absl::Status SetLogLevel(std::string_view level) {
     Logger().set_level(value);
     return absl::OkStatus();
   }
-  return absl::InvalidArgumentError(absl::StrCat("log level \"", absl::CHexEscape(std::string(level)),
-                                                 "\" is none of debug, info, warn, error"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("log level \"", absl::CHexEscape(std::string(level)), "\" is none of debug, info, warn, error"));
 }
 
 namespace log_internal {
 
-bool Enabled(LogLevel level) { return Logger().should_log(kLevels[static_cast<size_t>(level)].second); }
+bool Enabled(LogLevel level) {
+  return Logger().should_log(kLevels[static_cast<size_t>(level)].second);
+}
 
 void Append(std::string& out, std::string_view key, std::string_view value) {
   out.push_back(' ');

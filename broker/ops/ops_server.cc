@@ -160,7 +160,9 @@ class Server final : public OpsServer {
 
 Connection::Connection(tcp::socket socket, Server* server) : server_(server), stream_(std::move(socket)) {}
 
-Connection::~Connection() { server_->ConnectionEnded(); }
+Connection::~Connection() {
+  server_->ConnectionEnded();
+}
 
 void Connection::Read() {
   parser_.emplace();

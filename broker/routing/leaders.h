@@ -1,7 +1,12 @@
 // Who leads a queue now.
 #pragma once
 
+#include <chrono>
+#include <functional>
+#include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/functional/any_invocable.h"
@@ -43,9 +48,18 @@ class Leaders {
   void Forget(raft::GroupId group);
 
  private:
-  struct Search;
-  void Continue(std::shared_ptr<Search> search);
-  trireme::v1::Leader Make(const QueueInfo& queue, raft::NodeId node, uint64_t term) const;
+  // One per group, however many wait for its leader.
+  struct Search {
+    QueuePtr queue;
+    std::vector<std::pair<raft::MonotonicTime, Done>> waiting;
+    size_t next = 0;  // of the queue's replicas, to be asked
+    std::string last = "no replica has answered";
+  };
+
+  void Look(raft::GroupId group);
+  void Ask(raft::GroupId group, Search& search);
+  void End(raft::GroupId group, const absl::StatusOr<trireme::v1::Leader>& result);
+  void LookLater(raft::GroupId group, std::chrono::milliseconds delay);
 
   const raft::NodeId self_;
   raft::Shard* const shard_;
@@ -53,6 +67,8 @@ class Leaders {
   const std::function<raft::Group*(raft::GroupId)> find_;
   LeaderAsker* const asker_;
   absl::flat_hash_map<raft::GroupId, trireme::v1::Leader> kept_;
+  absl::flat_hash_map<raft::GroupId, std::unique_ptr<Search>> searches_;
+  // Answers and timers that come after this object's end find it gone.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

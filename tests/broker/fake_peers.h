@@ -25,7 +25,7 @@ struct PeerHandlers {
 struct FakePeers {
   FakeTime* time;
   std::map<std::string, std::pair<FakeShard*, PeerHandlers*>> nodes = {};  // those that run
-  std::set<std::pair<std::string, std::string>> cut = {};  // requests from, to that do not arrive
+  std::set<std::pair<std::string, std::string>> cut = {};                  // requests from, to that do not arrive
   std::set<std::pair<std::string, std::string>> mute = {};  // requests from, to that arrive and are not answered
 };
 

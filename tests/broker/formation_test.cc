@@ -24,7 +24,9 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using testing::HasSubstr;
 
-std::string Id(char c) { return std::string(16, c); }
+std::string Id(char c) {
+  return std::string(16, c);
+}
 
 // Nodes that wait, pledge and join: the production classes, each on a real data directory.
 class FormationTest : public testing::Test {
@@ -270,7 +272,7 @@ TEST_F(FormationTest, AMajorityIsReachedByAskingWhenTheInitiatorDiesAfterDecidin
 
 TEST_F(FormationTest, InitElsewhereIsPassedToTheInitiator) {
   StartThree();
-  peers_.cut = {{"a:1", "b:1"}};  // a reaches c alone
+  peers_.cut = {{"a:1", "b:1"}};   // a reaches c alone
   peers_.mute = {{"a:1", "c:1"}};  // whose answer is lost
   EXPECT_EQ(Init("a:1", Id('x')).status().code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(identity("c:1").initiator(), "a:1");
@@ -406,7 +408,8 @@ TEST_F(FormationTest, AWipedMemberIsRefusedEverywhere) {
   Node& c = Start("c:1");
   EXPECT_FALSE(Members({"c:1"}, seconds(5)));
   EXPECT_EQ(c.refused.code(), absl::StatusCode::kAlreadyExists);
-  for (const std::string& part : {std::string("node 3"), std::string("c:1"), ToHex(old), ToHex(identity("c:1").directory_id())}) {
+  for (const std::string& part :
+       {std::string("node 3"), std::string("c:1"), ToHex(old), ToHex(identity("c:1").directory_id())}) {
     EXPECT_THAT(std::string(c.refused.message()), HasSubstr(part));
   }
 }
@@ -431,7 +434,8 @@ TEST_F(FormationTest, AWipedInitiatorCannotDecideAgain) {
   v1::InitRequest request;
   request.set_cluster_id(Id('x'));
   nodes_["a:1"]->shard->Post([&] { nodes_["a:1"]->formation->Init(request, [](auto) {}); });
-  ASSERT_TRUE(time_.Run(seconds(1), [&] { return identity("b:1").initiator() == "a:1" && identity("c:1").initiator() == "a:1"; }));
+  ASSERT_TRUE(time_.Run(seconds(1),
+                        [&] { return identity("b:1").initiator() == "a:1" && identity("c:1").initiator() == "a:1"; }));
   peers_.cut = {{"a:1", "b:1"}, {"a:1", "c:1"}};  // both have pledged, and are not told
   ASSERT_TRUE(Members({"a:1"}, seconds(1)));
   Stop("a:1");

@@ -18,7 +18,9 @@ namespace meta = trireme::meta::v1;
 using Kind = MetadataOutcome::Kind;
 using testing::HasSubstr;
 
-std::string Id(char c) { return std::string(16, c); }
+std::string Id(char c) {
+  return std::string(16, c);
+}
 
 meta::Command Born(int nodes, bool last_joined = true) {
   meta::Command command;
@@ -163,7 +165,8 @@ TEST_P(MetadataHistories, SnapshotsAndReplaysAgreeAndIdsAreNeverReused) {
   for (uint64_t i = 1; i <= 120; ++i) {
     log.push_back(EntryOf(i, RandomCommand(random)));
     std::set<std::string> names;
-    for (const auto& [name, queue] : machine.state().queues()) names.insert(name + std::to_string(queue->group.value()));
+    for (const auto& [name, queue] : machine.state().queues())
+      names.insert(name + std::to_string(queue->group.value()));
     ASSERT_TRUE(machine.Check(log.back()).ok());
     ASSERT_TRUE(machine.Apply(log.back()).ok());
     for (const auto& [name, queue] : machine.state().queues()) {

@@ -22,10 +22,16 @@ TEST(Names, BadOnesAreNamedWithTheLimit) {
     std::string name;
     const char* said;
   };
-  for (const Case& c : {Case{"", "empty"}, {std::string(256, 'a'), "256 bytes; the limit is 255"},
-                        {"a b", "offset 1"}, {"a\n", "\\n"}, {std::string("a\0b", 3), "offset 1"},
-                        {"gr\xc3\xbc\xc3\x9f", "offset 2"}, {"-a", "starts with '-'"}, {".a", "starts with '.'"},
-                        {"/a", "starts with '/'"}, {"a*", "letter, a digit, or one of . _ - : /"}}) {
+  for (const Case& c : {Case{"", "empty"},
+                        {std::string(256, 'a'), "256 bytes; the limit is 255"},
+                        {"a b", "offset 1"},
+                        {"a\n", "\\n"},
+                        {std::string("a\0b", 3), "offset 1"},
+                        {"gr\xc3\xbc\xc3\x9f", "offset 2"},
+                        {"-a", "starts with '-'"},
+                        {".a", "starts with '.'"},
+                        {"/a", "starts with '/'"},
+                        {"a*", "letter, a digit, or one of . _ - : /"}}) {
     absl::Status status = ValidateQueueName(c.name);
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << c.name;
     EXPECT_THAT(std::string(status.message()), HasSubstr(c.said));

@@ -123,7 +123,9 @@ TEST(Reconciler, StoredAndRemovedMeanwhileIsDeleted) {
 
 // ---------------------------------------------------------------- placement
 
-bool AllUp(raft::NodeId) { return true; }
+bool AllUp(raft::NodeId) {
+  return true;
+}
 
 TEST(Placement, DefaultIsThreeOrAsManyAsThereAre) {
   for (int nodes = 1; nodes <= 5; ++nodes) {
