@@ -1,0 +1,186 @@
+// Decides, on the leader and for one term, which consumer gets which message. Rebuilt from the machine's state.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <list>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/container/btree_map.h"
+#include "absl/container/flat_hash_map.h"
+#include "broker/queue/effects.h"
+#include "broker/queue/facts.h"
+#include "broker/queue/machine.h"
+
+namespace trireme::queue {
+
+// How many messages an entry publishes, and their bytes; 0 if it publishes nothing.
+struct EntryShape {
+  uint32_t messages = 0;
+  uint64_t bytes = 0;
+};
+
+// What a consumer may have outstanding.
+struct Credit {
+  uint32_t messages = 0;
+  uint64_t bytes = 0;
+};
+
+// Milliseconds of the caller's monotonic clock, for waits and sessions; queue time is for leases.
+using MonotonicMs = int64_t;
+
+// Pure: time comes in with the calls, facts go out to be appended. Decides on the machine's applied state plus what it
+// has decided itself (Safety rule 2): the owner appends Plan's facts at once, and hands every applied entry's effects
+// back. Not thread-safe; a group's shard owns it.
+class Dispatcher {
+ public:
+  struct Limits {
+    // Exceptions per subscription, at which it stops taking messages (Safety rule 1).
+    size_t max_exceptions = 100'000;
+    // Entries that are known ahead of the cursor.
+    size_t read_ahead = 4'096;
+    // What one consumer is given before the next one's turn.
+    uint32_t turn_messages = 512;
+    uint64_t turn_bytes = uint64_t{256} << 10;
+    // Producers idle for longer (queue time) are forgotten, the more so above the cap.
+    int64_t producer_idle_ms = int64_t{7} * 24 * 3600 * 1000;
+    size_t max_producers = 10'000;
+  };
+
+  // `last_index`: the last entry of the log. Each session in the state gets one full timeout from `now` to come back
+  // (Safety rule 5).
+  Dispatcher(const Machine* machine, uint64_t last_index, MonotonicMs now, Limits limits);
+
+  // ---- what the log holds
+
+  // This leader appended an entry.
+  void Appended(uint64_t index, EntryShape shape);
+  // Entries whose shapes are wanted to go on: [first, last], nothing if none are. Ask again after Shapes.
+  struct Range {
+    uint64_t first = 0;
+    uint64_t last = 0;
+  };
+  std::optional<Range> Wanted() const;
+  // The shapes of consecutive entries from `first` on.
+  void Shapes(uint64_t first, const std::vector<EntryShape>& shapes);
+
+  // ---- consumers
+
+  // The session attached and is connected.
+  void Connect(const SessionId& session, Credit credit);
+  void SetCredit(const SessionId& session, Credit credit);
+  // The session's stream is gone: it has its timeout to come back.
+  void Disconnect(const SessionId& session, MonotonicMs now);
+  // The session ends by its own wish.
+  void End(const SessionId& session);
+
+  // A single receive; delivered as `receiver`, or named in Plan::empty_handed when `until` has come.
+  using ReceiverId = uint64_t;
+  void Receive(ReceiverId receiver, uint32_t max_messages, MonotonicMs until, int64_t lease_ms);
+
+  // ---- decisions
+
+  struct Plan {
+    // To be appended as one entry, in order; empty if there is nothing to decide.
+    std::vector<Fact> facts;
+    // Receivers that waited in vain.
+    std::vector<ReceiverId> empty_handed;
+  };
+  // `queue_time_ms`: of the entry that will carry the facts.
+  Plan Decide(MonotonicMs now, int64_t queue_time_ms);
+  // The owner appended a Purged fact in the entry at `index`. Before the next Decide.
+  void Purged(uint64_t index);
+
+  // ---- what came of it
+
+  struct Delivery {
+    SessionId session;  // empty: to `receiver`
+    ReceiverId receiver = 0;
+    uint64_t checkout_index = 0;
+    std::vector<effect::CheckedOut::Run> runs;
+  };
+  // An entry was applied. `facts` are its facts, `effects` what came of them.
+  void Applied(uint64_t index, const std::vector<Fact>& facts, const Effects& effects,
+               std::vector<Delivery>& deliveries);
+
+  // When Decide has something to do by the clock alone. Queue time and `now` run alike.
+  std::optional<MonotonicMs> NextWake(MonotonicMs now, int64_t queue_time_ms) const;
+
+  // The subscription has as many exceptions as it may (status output).
+  bool capped() const;
+
+ private:
+  struct Consumer {
+    uint64_t number = 0;
+    uint64_t epoch = 0;
+    Credit credit;
+    uint64_t outstanding = 0;        // messages, decided ones included
+    uint64_t outstanding_bytes = 0;  // as far as known
+    bool connected = false;
+    bool ending = false;      // a Detached is on its way
+    MonotonicMs gone_at = 0;  // with !connected: when its timeout is over
+
+    bool Wants() const {
+      return connected && !ending && outstanding < credit.messages &&
+             (outstanding == 0 || outstanding_bytes < credit.bytes);
+    }
+  };
+  struct Receiver {
+    ReceiverId id = 0;
+    uint32_t max_messages = 0;
+    MonotonicMs until = 0;
+    int64_t lease_ms = 0;
+  };
+  // A checkout that was decided and not applied.
+  struct Decided {
+    SessionId session;
+    ReceiverId receiver = 0;
+  };
+
+  void Rebuild();
+  // Takes up to `messages` and about `bytes` into `out`; what it took.
+  Credit Take(uint64_t messages, uint64_t bytes, fact::CheckedOut& out);
+  bool HasMessages();
+  void ExpireSessions(MonotonicMs now, Plan& plan);
+  void ExpireLeases(int64_t queue_time_ms, Plan& plan);
+  void ForgetProducers(int64_t queue_time_ms, Plan& plan);
+  void ServeReceivers(MonotonicMs now, int64_t queue_time_ms, Plan& plan);
+  void ServeConsumers(Plan& plan);
+  void Free(uint64_t holder, uint32_t count);
+  void NoteDeadlines(const std::vector<Token>& tokens);
+  uint64_t NumberOf(const SessionId& session) const;
+  const Subscription& subscription() const { return machine_->subscription(0); }
+
+  const Machine* const machine_;
+  const Limits limits_;
+  uint64_t last_index_;
+
+  // The cursor as it will be in the state when all that was decided is applied; and how far entries that publish
+  // nothing were passed over since, which the next decision will tell the state.
+  Position decided_next_;
+  Position next_;
+  // The entries known from next_'s on.
+  uint64_t shapes_first_ = 0;
+  std::deque<EntryShape> shapes_;
+  // Returned runs that were not given out again yet.
+  absl::btree_map<Position, uint32_t> returned_;
+
+  absl::btree_map<SessionId, Consumer> consumers_;
+  absl::flat_hash_map<uint64_t, SessionId> by_number_;
+  SessionId turn_;  // who was served last
+  std::list<Receiver> receivers_;
+  std::deque<Decided> decided_;
+  size_t decided_runs_ = 0;
+  bool rebuild_ = false;  // a decision was refused: start anew from the state once none is under way
+
+  // Leases with a deadline: (deadline in queue time, first position). Those that ended otherwise are found out when
+  // due.
+  std::set<std::pair<int64_t, Position>> deadlines_;
+  int64_t producers_checked_ms_ = 0;
+};
+
+}  // namespace trireme::queue

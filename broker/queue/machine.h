@@ -1,0 +1,79 @@
+// A queue's replicated state: a pure function of the log. No clock, chance, policy or I/O (Safety rule 3).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/container/btree_map.h"
+#include "absl/status/statusor.h"
+#include "broker/queue/effects.h"
+#include "broker/queue/facts.h"
+#include "broker/queue/producer_window.h"
+#include "broker/queue/subscription.h"
+#include "raft/core/bytes.h"
+
+namespace trireme::queue {
+
+struct Producer {
+  uint64_t epoch = 0;
+  int64_t active_ms = 0;  // queue time of the last entry that named it
+  ProducerWindow window;
+};
+
+// Runs of entries, by log index; both ends belong to it.
+struct EntryRange {
+  uint64_t first = 0;
+  uint64_t last = 0;
+  friend bool operator==(const EntryRange&, const EntryRange&) = default;
+};
+
+// Not thread-safe; a group's shard owns it.
+class Machine {
+ public:
+  Machine();
+
+  // Takes in the committed entry at `index`, which is above every one before it. UNIMPLEMENTED or DATA_LOSS: this
+  // replica cannot go on; nothing was changed.
+  absl::StatusOr<Effects> Apply(uint64_t index, const raft::Bytes& entry);
+  // A no-op of consensus.
+  void ApplyNoop(uint64_t index);
+
+  // The state, bounded by what is out of line; the same bytes for the same state.
+  raft::Bytes Snapshot() const;
+  // Replaces the state. DATA_LOSS or UNIMPLEMENTED as in Apply; the state is then as new.
+  absl::Status Restore(const raft::Bytes& snapshot);
+  // Of the whole state; equal states have equal digests (Safety rule 25).
+  uint32_t Digest() const;
+
+  // Which entries still hold a message that someone will want: all above `floor`, and `live`, ascending.
+  struct Liveness {
+    uint64_t floor = 0;
+    std::vector<EntryRange> live;
+  };
+  Liveness Live() const;
+
+  uint64_t applied() const { return applied_; }
+  int64_t time_ms() const { return time_ms_; }
+  uint64_t published() const { return published_; }
+  uint32_t version() const { return version_; }
+  const absl::btree_map<std::string, Producer, std::less<>>& producers() const { return producers_; }
+  const absl::btree_map<SubscriptionId, Subscription>& subscriptions() const { return subscriptions_; }
+  const Subscription& subscription(SubscriptionId id) const { return subscriptions_.at(id); }
+
+ private:
+  struct Applier;
+  Effect ApplyPublished(uint64_t index, std::string_view producer, uint64_t epoch, uint64_t first_sequence,
+                        uint32_t count);
+  Subscription* Find(SubscriptionId id);
+
+  uint64_t applied_ = 0;
+  int64_t time_ms_ = 0;
+  uint64_t published_ = 0;
+  uint32_t version_ = kFactVersion;
+  absl::btree_map<std::string, Producer, std::less<>> producers_;
+  absl::btree_map<SubscriptionId, Subscription> subscriptions_;
+};
+
+}  // namespace trireme::queue

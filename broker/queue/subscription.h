@@ -1,0 +1,102 @@
+// A subscription's state: a cursor and the exceptions below it (Safety rule 1).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/container/btree_map.h"
+#include "broker/queue/facts.h"
+#include "broker/queue/position.h"
+#include "raft/core/coding.h"
+
+namespace trireme::queue {
+
+// A consumer's session as every replica knows it. Its number is given by apply and never reused in its subscription;
+// what is in flight names its holder by it. 0 is "a single receive, until its deadline".
+struct Session {
+  uint64_t number = 0;
+  uint64_t epoch = 0;
+  std::string consumer;
+  uint32_t timeout_ms = 0;
+};
+
+// Messages of one entry that one holder has.
+struct InFlight {
+  uint32_t count = 0;
+  uint32_t deliveries = 0;  // this one included
+  uint64_t checkout_index = 0;
+  uint64_t holder = 0;      // a session's number, or 0
+  int64_t deadline_ms = 0;  // with holder 0
+};
+
+// Messages of one entry that were given back.
+struct Returned {
+  uint32_t count = 0;
+  uint32_t deliveries = 0;  // so far
+};
+
+// Runs never overlap, neither in one map nor over both, and none reaches over the end of its entry.
+struct Subscription {
+  Position next;         // from here on everything is waiting
+  uint64_t waiting = 0;  // messages at or above `next`
+  absl::btree_map<Position, InFlight> in_flight;
+  absl::btree_map<Position, Returned> returned;
+  uint64_t in_flight_messages = 0;
+  uint64_t returned_messages = 0;
+  uint64_t acknowledged = 0;
+  uint64_t rejected = 0;
+  uint64_t purged = 0;
+  absl::btree_map<SessionId, Session> sessions;
+  uint64_t last_session_number = 0;
+  // Messages in flight by session number; follows from in_flight.
+  absl::btree_map<uint64_t, uint64_t> held;
+
+  uint64_t HeldBy(uint64_t session_number) const {
+    auto it = held.find(session_number);
+    return it == held.end() ? 0 : it->second;
+  }
+  // What is recorded one by one, which the cap of Safety rule 1 bounds.
+  size_t exceptions() const { return in_flight.size() + returned.size(); }
+
+  void Encode(raft::Writer& out) const;
+  bool Decode(raft::Reader& in);
+};
+
+// Cuts the part of `runs` that lies in `slots` out, run by run in order: visit(first, part), where the part is a run
+// with its count adjusted; what sticks out on either side stays. visit says whether the run is to be taken; one that is
+// not stays whole.
+template <typename Run, typename Visit>
+void CutOut(absl::btree_map<Position, Run>& runs, const Slots& slots, Visit visit) {
+  const Position end = slots.first + slots.count;
+  auto it = runs.upper_bound(slots.first);
+  if (it != runs.begin()) {
+    auto before = std::prev(it);
+    if (before->first + before->second.count > slots.first) it = before;
+  }
+  while (it != runs.end() && it->first < end) {
+    const Position first = it->first;
+    const Run run = it->second;
+    const Position run_end = first + run.count;
+    const Position from = std::max(first, slots.first), to = std::min(run_end, end);
+    Run part = run;
+    part.count = static_cast<uint32_t>(to.packed() - from.packed());
+    if (!visit(from, part)) {
+      ++it;
+      continue;
+    }
+    it = runs.erase(it);
+    if (first < from) {
+      Run left = run;
+      left.count = static_cast<uint32_t>(from.packed() - first.packed());
+      it = std::next(runs.emplace_hint(it, first, left));
+    }
+    if (to < run_end) {
+      Run right = run;
+      right.count = static_cast<uint32_t>(run_end.packed() - to.packed());
+      it = std::next(runs.emplace_hint(it, to, right));
+    }
+  }
+}
+
+}  // namespace trireme::queue
