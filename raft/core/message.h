@@ -22,32 +22,32 @@ enum class MessageType : uint8_t {
 
 struct Message {
   MessageType type = MessageType::kHeartbeat;
-  ReplicaId from;
-  ReplicaId to;
+  ReplicaId from{};
+  ReplicaId to{};
   // The sender's term; in a PreVote, and in its granting answer, the term that the candidate would campaign in.
-  Term term;
+  Term term{};
 
   // Append: the entry before the first one sent. (Pre)Vote: the candidate's last entry. AppendResponse: the last index
   // that the follower has durably and that matches, or, rejecting, the index that it rejects.
-  Index log_index;
-  Term log_term;
+  Index log_index{};
+  Term log_term{};
   // Append, Heartbeat: the leader's commit index. In a Heartbeat it never exceeds what the addressee is known to hold.
-  Index commit;
+  Index commit{};
   bool reject = false;
   // A rejecting AppendResponse: the highest index at which the follower could agree, and its term there.
-  Index hint_index;
-  Term hint_term;
+  Index hint_index{};
+  Term hint_term{};
   // Heartbeat and its answer: identifies the round of ReadIndex; 0 = none.
   uint64_t read_context = 0;
   // Append, Heartbeat: every replica of the group durably holds its log up to here. Entries at or below it are not
   // needed for replication any more, by anyone.
-  Index all_match;
-  // PreVote: the candidate saw its leader's connection close, so a voter that saw the same need not wait out its own
-  // election timeout.
+  Index all_match{};
+  // PreVote, Vote: the candidate saw its leader's connection close, so a voter that saw the same need not wait out its
+  // own election timeout.
   bool leader_lost = false;
 
   // Append: consecutive, the first at log_index + 1.
-  std::vector<Entry> entries;
+  std::vector<Entry> entries{};
 };
 
 }  // namespace trireme::raft

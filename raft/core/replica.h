@@ -16,7 +16,7 @@
 namespace trireme::raft {
 
 struct Config {
-  ReplicaId id;
+  ReplicaId id{};
   // All voters, this one included. Membership is fixed for now; joint consensus replaces this by a configuration entry.
   std::vector<ReplicaId> voters;
   uint64_t seed = 1;  // of the randomized election timeout
@@ -35,21 +35,21 @@ struct Config {
 
 // What the store found at start.
 struct Restored {
-  HardState hard_state;
+  HardState hard_state{};
   // Everything at or below is in the state machine's snapshot and need not be contiguous in the log.
-  Index snapshot_index;
-  Term snapshot_term;
-  // Runs that cover (snapshot_index, last_index], ascending.
-  std::vector<TermRun> terms;
-  Index last_index;
+  Index snapshot_index{};
+  Term snapshot_term{};
+  // Runs that cover (snapshot_index, last_index], ascending. They may begin earlier.
+  std::vector<TermRun> terms{};
+  Index last_index{};
 };
 
 enum class Role : uint8_t { kFollower, kPreCandidate, kCandidate, kLeader };
 
 struct RoleChange {
   Role role = Role::kFollower;
-  Term term;
-  ReplicaId leader;  // none while unknown
+  Term term{};
+  ReplicaId leader{};  // none while unknown
 
   friend bool operator==(const RoleChange&, const RoleChange&) = default;
 };
@@ -60,35 +60,35 @@ enum class ProposeError : uint8_t {
 };
 
 struct Proposed {
-  std::optional<ProposeError> error;
+  std::optional<ProposeError> error{};
   // Where the entries are, consecutive from `first`, all in `term`. They may still be lost to another leader.
-  Index first;
-  Term term;
+  Index first{};
+  Term term{};
 };
 
 // Entries that the machine needs and does not hold in its tail; answered by Replica::EntriesRead, in any order.
 struct EntryRead {
   enum class For : uint8_t { kFollower, kApply };
   For purpose = For::kApply;
-  ReplicaId follower;  // with kFollower
-  Index first;
-  Index last;        // at most up to here
-  size_t max_bytes;  // at least one entry
+  ReplicaId follower{};  // with kFollower
+  Index first{};
+  Index last{};          // at most up to here
+  size_t max_bytes = 0;  // at least one entry
 };
 
 struct ReadReady {
   uint64_t context;
   // The read may be served once this index is applied; nothing = the read was dropped (leadership lost).
-  std::optional<Index> index;
+  std::optional<Index> index{};
 };
 
 // Everything that became due since the last take, as one value. The host persists `hard_state` and `entries` (in one
 // write), may send `send_now` at once, and sends `send_after_persist` only once that write, and every earlier one, is
 // durable.
 struct Output {
-  std::optional<HardState> hard_state;
+  std::optional<HardState> hard_state{};
   // Overwrite the log from the first one's index on (what was there and behind is gone).
-  std::vector<Entry> entries;
+  std::vector<Entry> entries{};
   std::vector<Message> send_now;
   std::vector<Message> send_after_persist;
   // Newly committed, ascending, without gaps, each once per life of this object. May include entries that this replica
@@ -129,14 +129,15 @@ class Replica {
   // leader_lost.
   void PeerDown(ReplicaId peer);
   void PeerUp(ReplicaId peer);
-  // A write handed out by TakeOutput is durable: the hard state, and entries up to (last, term). In the order handed
-  // out.
+  // A write handed out by TakeOutput (an Output with a hard state, entries or both) is durable. Once per write, in the
+  // order handed out. (last, term) is the last of its entries; not looked at when it had none.
   void Persisted(Index last, Term term);
   // The state machine has taken in everything up to `index`.
   void Applied(Index index);
   // Answers an EntryRead; `entries` is a prefix of what was asked for, or empty when it could not be read.
   void EntriesRead(const EntryRead& read, std::vector<Entry> entries);
-  // The state machine's snapshot at `index` is durable, so the terms at and below are forgotten (except its own).
+  // The state machine's snapshot at `index` is durable, so terms below it may be forgotten. A snapshot must not be
+  // saved above persisted_index(): it would claim entries whose bodies this replica may still lose.
   void SnapshotSaved(Index index);
   // Forgets entries held in memory up to `index`, except those that are not persisted, not applied, or not yet sent to
   // a follower in replicate state. Returns the first index still held (last_index() + 1 if none).
@@ -155,7 +156,8 @@ class Replica {
   Index applied_index() const;
   Index last_index() const;
   Index persisted_index() const;
-  // Up to here every replica holds the log durably, as far as known.
+  // Up to here every replica holds the log durably, as far as known, and it is committed. Entries at or below are not
+  // needed for replication. The last such entry is held back by one: its term is where a follower's log is joined to.
   Index all_match() const;
   // Whether this replica leads and has applied an entry of its own term, so that its state is current (Safety rule 2).
   bool leading() const;

@@ -1,0 +1,168 @@
+#include <algorithm>
+#include <utility>
+
+#include "raft/core/check.h"
+#include "raft/core/replica_impl.h"
+
+namespace trireme::raft {
+namespace {
+
+// After the leader's connection closed: campaigns that start within a few ticks, before the usual timeout holds again.
+constexpr int kQuickElections = 3;
+constexpr uint64_t kQuickElectionTicks = 3;
+
+}  // namespace
+
+void Replica::Impl::ResetElectionTimer() {
+  if (leader_lost_ && quick_elections_ > 0) {
+    --quick_elections_;
+    // Longer at each try, so that two that collided part.
+    uint64_t spread = kQuickElectionTicks * static_cast<uint64_t>(kQuickElections - quick_elections_);
+    election_timeout_ = election_elapsed_ + 1 + static_cast<int>(random_.Below(spread));
+    return;
+  }
+  election_timeout_ =
+      config_.election_ticks + static_cast<int>(random_.Below(static_cast<uint64_t>(config_.election_ticks)));
+}
+
+void Replica::Impl::LeaderConnectionClosed() {
+  leader_lost_ = true;
+  quick_elections_ = kQuickElections;
+  ResetElectionTimer();
+}
+
+bool Replica::Impl::SupportsLeader() const {
+  return leading() || (leader_ != ReplicaId() && election_elapsed_ < config_.election_ticks);
+}
+
+bool Replica::Impl::CandidateIsUpToDate(const Message& m) const {
+  return m.log_term > log_.last_term() || (m.log_term == log_.last_term() && m.log_index >= log_.last_index());
+}
+
+void Replica::Impl::BecomeFollower(Term term, ReplicaId leader) {
+  if (Leading* deposed = leading()) deposed->reads.DropAll(output_.read_ready);
+  if (term > term_) {
+    term_ = term;
+    voted_for_ = ReplicaId();
+    acknowledgement_.reset();
+  }
+  role_ = Role::kFollower;
+  state_ = Following();
+  leader_ = leader;
+  if (leader != ReplicaId()) leader_lost_ = false;
+  election_elapsed_ = 0;
+  ResetElectionTimer();
+}
+
+void Replica::Impl::HeardFromLeader(ReplicaId leader) {
+  if (role_ != Role::kFollower || leader_ != leader || leader_lost_) {
+    BecomeFollower(term_, leader);
+  }
+  election_elapsed_ = 0;
+}
+
+void Replica::Impl::StartPreVote() {
+  if (term_ >= kTermMax) return;
+  role_ = Role::kPreCandidate;
+  state_ = Campaigning{std::vector<Vote>(config_.voters.size(), Vote::kMissing)};
+  leader_ = ReplicaId();
+  election_elapsed_ = 0;
+  ResetElectionTimer();
+  for (ReplicaId voter : config_.voters) {
+    if (voter == config_.id) continue;
+    Send({.type = MessageType::kPreVote,
+          .to = voter,
+          .term = term_ + 1,
+          .log_index = log_.last_index(),
+          .log_term = log_.last_term(),
+          .leader_lost = leader_lost_});
+  }
+  RecordVote(config_.id, true);
+}
+
+void Replica::Impl::StartVote() {
+  ++term_;
+  voted_for_ = config_.id;
+  acknowledgement_.reset();
+  role_ = Role::kCandidate;
+  state_ = Campaigning{std::vector<Vote>(config_.voters.size(), Vote::kMissing)};
+  election_elapsed_ = 0;
+  ResetElectionTimer();
+  // These leave once the term and the vote for ourselves are durable; only then does that vote count, too (Persisted).
+  for (ReplicaId voter : config_.voters) {
+    if (voter == config_.id) continue;
+    Send({.type = MessageType::kVote,
+          .to = voter,
+          .log_index = log_.last_index(),
+          .log_term = log_.last_term(),
+          .leader_lost = leader_lost_});
+  }
+}
+
+void Replica::Impl::RecordVote(ReplicaId from, bool granted) {
+  auto& votes = std::get<Campaigning>(state_).votes;
+  auto at = std::find(config_.voters.begin(), config_.voters.end(), from) - config_.voters.begin();
+  Vote& vote = votes[static_cast<size_t>(at)];
+  if (vote != Vote::kMissing) return;
+  vote = granted ? Vote::kGranted : Vote::kRefused;
+  switch (CountVotes(votes)) {
+    case Tally::kOpen:
+      return;
+    case Tally::kWon:
+      return role_ == Role::kPreCandidate ? StartVote() : BecomeLeader();
+    case Tally::kLost:
+      return BecomeFollower(term_, ReplicaId());
+  }
+}
+
+void Replica::Impl::StepVoteRequest(const Message& m) {
+  const bool asks_early = SupportsLeader() && !(m.leader_lost && leader_lost_);
+  if (m.type == MessageType::kPreVote) {
+    bool grant = m.term > term_ && !asks_early && CandidateIsUpToDate(m);
+    Send({.type = MessageType::kPreVoteResponse, .to = m.from, .term = grant ? m.term : term_, .reject = !grant});
+    return;
+  }
+  bool free_to_vote = voted_for_ == m.from || (voted_for_ == ReplicaId() && leader_ == ReplicaId());
+  bool grant = m.term == term_ && free_to_vote && CandidateIsUpToDate(m);
+  if (grant) {
+    voted_for_ = m.from;
+    if (role_ != Role::kFollower) BecomeFollower(term_, ReplicaId());
+    election_elapsed_ = 0;
+  }
+  Send({.type = MessageType::kVoteResponse, .to = m.from, .reject = !grant});
+}
+
+void Replica::Impl::StepVoteResponse(const Message& m) {
+  if (m.type == MessageType::kPreVoteResponse) {
+    // A grant names the term that was asked about, a refusal the voter's own.
+    if (role_ == Role::kPreCandidate && m.term == (m.reject ? term_ : term_ + 1)) RecordVote(m.from, !m.reject);
+  } else if (role_ == Role::kCandidate) {
+    RecordVote(m.from, !m.reject);
+  }
+}
+
+void Replica::Impl::BecomeLeader() {
+  role_ = Role::kLeader;
+  leader_ = config_.id;
+  leader_lost_ = false;
+  Leading leader;
+  for (ReplicaId voter : config_.voters) {
+    if (voter == config_.id) continue;
+    Progress& follower = leader.followers.emplace_back();
+    follower.id = voter;
+    follower.next = log_.last_index() + 1;
+  }
+  leader.first_own = log_.last_index() + 1;
+  leader.charged_above = std::min(commit_, persisted_);
+  // What earlier leaders left undecided counts against our cap. (What is not in memory came from before a restart.)
+  for (Index i = std::max(leader.charged_above + 1, log_.first_held()); i <= log_.last_index(); ++i) {
+    leader.uncommitted_bytes += EntryBytes(*log_.Find(i));
+  }
+  // Entries of earlier terms are committed by one of our own (Raft section 5.4.2).
+  Entry noop{.term = term_, .index = leader.first_own, .type = EntryType::kNoop, .data = {}};
+  leader.uncommitted_bytes += EntryBytes(noop);
+  log_.Append(std::move(noop));
+  state_ = std::move(leader);
+}
+
+}  // namespace trireme::raft

@@ -1,0 +1,51 @@
+#include "raft/core/replica_impl.h"
+
+namespace trireme::raft {
+namespace {
+
+bool EntriesInOrder(const Message& append) {
+  if ((append.log_index == Index()) != (append.log_term == Term())) return false;
+  Index index = append.log_index;
+  Term term = append.log_term;
+  for (const Entry& entry : append.entries) {
+    if (entry.index != ++index || entry.term < term || entry.term > append.term || entry.term == Term()) return false;
+    if (entry.type > EntryType::kConfig) return false;
+    term = entry.term;
+  }
+  return index <= kIndexMax;
+}
+
+}  // namespace
+
+bool Replica::Impl::Plausible(const Message& m) const {
+  if (m.to != config_.id || m.from == config_.id || !IsVoter(m.from)) return false;
+  if (m.term == Term() || m.term > kTermMax || m.log_term > m.term || m.hint_term > m.term) return false;
+  if (m.log_index > kIndexMax || m.commit > kIndexMax || m.hint_index > kIndexMax || m.all_match > kIndexMax) {
+    return false;
+  }
+  if (m.type != MessageType::kAppend && !m.entries.empty()) return false;
+  const bool this_term = m.term == term_;
+  switch (m.type) {
+    case MessageType::kPreVote:
+    case MessageType::kVote:
+    case MessageType::kVoteResponse:
+      return true;
+    case MessageType::kPreVoteResponse:
+      return m.reject || m.term <= term_ + 1;  // we ask about no later term
+    case MessageType::kAppend:
+    case MessageType::kHeartbeat:
+      // A term has one leader (Raft section 5.2).
+      if (this_term && (leading() || (leader_ != ReplicaId() && leader_ != m.from))) return false;
+      if (m.type == MessageType::kAppend) return EntriesInOrder(m);
+      // A leader names what we acknowledged; less than that means that we forgot.
+      return m.term < term_ || m.commit <= log_.last_index();
+    case MessageType::kAppendResponse:
+      if (m.reject && m.hint_index >= m.log_index) return false;
+      return !(this_term && leading()) || m.log_index <= log_.last_index();
+    case MessageType::kHeartbeatResponse:
+      return !(this_term && leading()) || m.read_context <= leading()->reads.last();
+  }
+  return false;  // not a type that we know
+}
+
+}  // namespace trireme::raft

@@ -1,0 +1,165 @@
+// The inside of Replica. Split by role: election.cc, leader.cc, follower.cc; replica.cc has what all share.
+#pragma once
+
+#include <optional>
+#include <variant>
+#include <vector>
+
+#include "raft/core/log_tail.h"
+#include "raft/core/progress.h"
+#include "raft/core/quorum.h"
+#include "raft/core/random.h"
+#include "raft/core/read_rounds.h"
+#include "raft/core/replica.h"
+#include "raft/core/ring.h"
+
+namespace trireme::raft {
+
+// Terms and indexes above these cannot be: a message that has one is forged or damaged. (Positions give an index 48
+// bits.)
+constexpr Term kTermMax{uint64_t{1} << 62};
+constexpr Index kIndexMax{(uint64_t{1} << 48) - 1};
+
+// Invariants, between calls:
+//   snapshot <= commit_ <= last_index();  applied_ < next_apply_ <= commit_ + 1
+//   persisted_ <= handed_ <= last_index()
+//   a message is never given to `send_now` while the term or vote that it speaks for is not durable
+struct Replica::Impl {
+  Impl(const Config& config, const Restored& restored);
+
+  struct Following {};
+  // Also for PreCandidate. In the order of Config::voters.
+  struct Campaigning {
+    std::vector<Vote> votes;
+  };
+  struct Leading {
+    std::vector<Progress> followers;  // all voters but this one
+    Index first_own;                  // the no-op that this term began with
+    int heartbeat_elapsed = 0;
+    bool heartbeat_due = false;
+    ReadRounds reads;
+    // Bytes of the entries in (charged_above, last_index()], which are not committed or not durable here.
+    size_t uncommitted_bytes = 0;
+    Index charged_above;
+  };
+  // A write that was handed out and is not known to be durable.
+  struct PendingWrite {
+    Index handed_last;  // the last of its entries; none without entries
+    Term handed_term;   // its term
+    Index last;         // the last of its entries that the log still has
+    Term term;          // the hard state's term and vote as of this write
+    ReplicaId voted_for;
+  };
+
+  // ---- replica.cc: shared by all roles
+  void Tick();
+  void Step(Message message);
+  void Persisted(Index last, Term term);
+  void Applied(Index index);
+  void EntriesRead(const EntryRead& read, std::vector<Entry> entries);
+  Index TrimTail(Index index);
+  bool HasOutput() const;
+  Output TakeOutput();
+  void Send(Message message);
+  void AdvanceCommit(Index index);
+  void TakeCommitted();
+  bool CommittedAtHand() const;
+  bool NeedsApplyRead() const;
+  bool WantsHardState(bool with_entries) const;
+  bool TermAndVoteDurable() const { return durable_term_ == term_ && durable_vote_ == voted_for_; }
+  RoleChange CurrentRole() const;
+  bool IsVoter(ReplicaId replica) const;
+  // Whether `entries` continue from `first` and fit what is known of the log's terms.
+  bool FitsLog(Index first, const std::vector<Entry>& entries) const;
+
+  // ---- plausible.cc
+  // Whether a correct replica of this group could have sent it.
+  bool Plausible(const Message& message) const;
+
+  // ---- election.cc
+  void BecomeFollower(Term term, ReplicaId leader);
+  void StartPreVote();
+  void StartVote();
+  void BecomeLeader();
+  void RecordVote(ReplicaId from, bool granted);
+  void StepVoteRequest(const Message& message);
+  void StepVoteResponse(const Message& message);
+  void HeardFromLeader(ReplicaId leader);
+  void ResetElectionTimer();
+  void LeaderConnectionClosed();
+  // Heard from a leader within the shortest election timeout (or is one), so that it supports no other.
+  bool SupportsLeader() const;
+  bool CandidateIsUpToDate(const Message& message) const;
+
+  // ---- follower.cc
+  void StepAppend(Message& message);
+  void StepHeartbeat(const Message& message);
+  void Refuse(const Message& append);
+  void LearnAllMatch(Index all_match);
+
+  // ---- leader.cc
+  void LeaderTick();
+  Proposed Propose(std::vector<Bytes> commands, bool urgent);
+  void ReadIndex(uint64_t context);
+  void StepAppendResponse(const Message& message);
+  void StepHeartbeatResponse(const Message& message);
+  void MaybeCommit();
+  void UpdateAllMatch();
+  void UpdateUncommitted();
+  bool LeaderHasOutput() const;
+  void LeaderOutput();
+  bool CanStartReads() const;
+  void ConfirmReads();
+  bool WindowOpen(const Progress& follower) const;
+  bool CanSend(const Progress& follower) const;
+  void SendAppends(Progress& follower);
+  void SendAppend(Progress& follower, Term previous_term, std::vector<Entry> entries, size_t bytes);
+  void SendHeartbeats();
+  void FollowerEntriesRead(const EntryRead& read, std::vector<Entry> entries);
+  // Of the entry before the next one to send; nothing if it has to be read.
+  std::optional<Term> PreviousTerm(const Progress& follower) const;
+  Progress* FindFollower(ReplicaId replica);
+
+  Leading* leading() { return std::get_if<Leading>(&state_); }
+  const Leading* leading() const { return std::get_if<Leading>(&state_); }
+
+  const Config config_;
+  Random random_;
+  LogTail log_;
+
+  // Hard state. What of it is durable trails behind.
+  Term term_;
+  ReplicaId voted_for_;
+  Index commit_;
+  Term durable_term_;
+  ReplicaId durable_vote_;
+  HardState handed_hard_state_;  // as last handed out
+
+  Index persisted_;  // durable here, and still in the log
+  Index handed_;     // handed out to be written, and still in the log
+  Ring<PendingWrite> writes_;
+
+  Index applied_;
+  Index next_apply_;  // the first that was not handed out as committed
+  bool apply_reading_ = false;
+  bool apply_read_failed_ = false;  // retried at the next tick
+  Index all_match_;
+
+  Role role_ = Role::kFollower;
+  std::variant<Following, Campaigning, Leading> state_;
+  ReplicaId leader_;
+  RoleChange reported_role_;
+
+  int election_elapsed_ = 0;  // ticks since the leader was heard of, a vote was given, or a campaign began
+  int election_timeout_ = 0;
+  // The connection to the leader closed, and no leader was heard of since.
+  bool leader_lost_ = false;
+  int quick_elections_ = 0;  // campaigns to be started after a few ticks only
+
+  // The last append of this turn that was taken in; one answer serves all.
+  std::optional<Message> acknowledgement_;
+  Output output_;  // gathered for the next TakeOutput
+  uint64_t dropped_ = 0;
+};
+
+}  // namespace trireme::raft
