@@ -48,7 +48,7 @@ class RawClientStream final : public RawStream {
 
   void DoRead(grpc::ByteBuffer* into, void* tag) override { call_->Read(into, tag); }
   void DoWrite(const grpc::ByteBuffer& message, void* tag) override { call_->Write(message, tag); }
-  void WriteFailed() override { context_.TryCancel(); }
+  void WriteFailed() override {}  // the status follows, and says why
   void WritesFlushed() override;
   void Idle() override;
 

@@ -1,0 +1,237 @@
+#include "raft/grpc/frame.h"
+
+#include <google/protobuf/arena.h>
+
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "raft/core/coding.h"
+#include "raft/grpc/buffers.h"
+#include "trireme/peer/v1/peer.pb.h"
+
+namespace trireme::raft {
+namespace {
+
+namespace pb = trireme::peer::v1;
+
+// Entries below this are copied into one slice with their neighbours: a slice costs more than so short a copy.
+constexpr size_t kSpliceFrom = 1024;
+constexpr size_t kMessageOverhead = 64;
+constexpr size_t kEntryOverhead = 12;
+
+constexpr uint64_t kHeaderTag = (1 << 3) | 2;
+constexpr uint64_t kPayloadTag = (2 << 3) | 2;
+
+void ToWire(const GroupMessage& from, pb::RaftMessage* to) {
+  const Message& m = from.message;
+  to->set_group(from.group.value());
+  to->set_from(m.from.value());
+  to->set_to(m.to.value());
+  to->set_type(static_cast<pb::RaftMessageType>(m.type));
+  to->set_term(m.term.value());
+  to->set_log_index(m.log_index.value());
+  to->set_log_term(m.log_term.value());
+  to->set_commit(m.commit.value());
+  to->set_reject(m.reject);
+  to->set_hint_index(m.hint_index.value());
+  to->set_hint_term(m.hint_term.value());
+  to->set_read_context(m.read_context);
+  to->set_all_match(m.all_match.value());
+  to->set_leader_lost(m.leader_lost);
+  for (const Entry& entry : m.entries) {
+    pb::EntryHeader* header = to->add_entries();
+    header->set_term(entry.term.value());
+    header->set_type(static_cast<uint32_t>(entry.type));
+    header->set_size(static_cast<uint32_t>(entry.data.size()));
+  }
+}
+
+// Takes entries' bytes off the payload, one behind the other.
+class Payload {
+ public:
+  explicit Payload(Bytes bytes) : bytes_(std::move(bytes)) {}
+  // False when it holds less.
+  bool Take(size_t size, Bytes* out) {
+    if (size > bytes_.size() - taken_) return false;
+    if (size > 0) *out = bytes_.Sub(taken_, size);
+    taken_ += size;
+    return true;
+  }
+  bool empty() const { return taken_ == bytes_.size(); }
+
+ private:
+  Bytes bytes_;
+  size_t taken_ = 0;
+};
+
+absl::Status FromWire(const pb::RaftMessage& from, Payload* payload, GroupMessage* to) {
+  to->group = GroupId(from.group());
+  Message& m = to->message;
+  if (from.type() < pb::RAFT_MESSAGE_TYPE_PRE_VOTE || from.type() > pb::RAFT_MESSAGE_TYPE_HEARTBEAT_RESPONSE) {
+    return absl::InvalidArgumentError(absl::StrCat("a message of type ", from.type()));
+  }
+  m.type = static_cast<MessageType>(from.type());
+  m.from = ReplicaId(from.from());
+  m.to = ReplicaId(from.to());
+  m.term = Term(from.term());
+  m.log_index = Index(from.log_index());
+  m.log_term = Term(from.log_term());
+  m.commit = Index(from.commit());
+  m.reject = from.reject();
+  m.hint_index = Index(from.hint_index());
+  m.hint_term = Term(from.hint_term());
+  m.read_context = from.read_context();
+  m.all_match = Index(from.all_match());
+  m.leader_lost = from.leader_lost();
+  size_t count = static_cast<size_t>(from.entries_size());
+  if (count == 0) return absl::OkStatus();
+  if (m.type != MessageType::kAppend) return absl::InvalidArgumentError("entries in what is no append");
+  if (m.log_index.value() > std::numeric_limits<uint64_t>::max() - count) {
+    return absl::InvalidArgumentError(absl::StrCat("an index of ", m.log_index.value()));
+  }
+  m.entries.resize(count);
+  Index index = m.log_index;
+  for (size_t i = 0; i < count; ++i) {
+    const pb::EntryHeader& header = from.entries(static_cast<int>(i));
+    Entry& entry = m.entries[i];
+    if (header.type() > static_cast<uint32_t>(EntryType::kConfig)) {
+      return absl::InvalidArgumentError(absl::StrCat("an entry of type ", header.type()));
+    }
+    entry.term = Term(header.term());
+    entry.index = ++index;
+    entry.type = static_cast<EntryType>(header.type());
+    if (!payload->Take(header.size(), &entry.data)) {
+      return absl::InvalidArgumentError("entries are longer than the frame's payload");
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Passes over a field that is not known here.
+bool Skip(uint64_t tag, Reader* in) {
+  switch (tag & 7) {
+    case 0:
+      in->Varint();
+      return in->ok();
+    case 1:
+      in->Fixed64();
+      return in->ok();
+    case 2:
+      in->Counted();
+      return in->ok();
+    case 5:
+      in->Fixed32();
+      return in->ok();
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+size_t WireSize(const GroupMessage& message) {
+  size_t bytes = kMessageOverhead;
+  for (const Entry& entry : message.message.entries) bytes += kEntryOverhead + entry.data.size();
+  return bytes;
+}
+
+grpc::ByteBuffer EncodeFrame(const Frame& frame) {
+  google::protobuf::Arena arena;
+  auto* header = google::protobuf::Arena::CreateMessage<pb::RaftFrameHeader>(&arena);
+  header->set_wall_ms(frame.wall_ms);
+  size_t payload = 0;
+  for (const GroupMessage& message : frame.messages) {
+    ToWire(message, header->add_messages());
+    for (const Entry& entry : message.message.entries) payload += entry.data.size();
+  }
+
+  Writer out;
+  out.Varint(kHeaderTag);
+  out.Counted(header->SerializeAsString());
+  std::vector<grpc::Slice> slices;
+  if (payload > 0) {
+    out.Varint(kPayloadTag);
+    out.Varint(payload);
+    for (const GroupMessage& message : frame.messages) {
+      for (const Entry& entry : message.message.entries) {
+        if (entry.data.size() < kSpliceFrom) {
+          out.Raw(entry.data.view());
+          continue;
+        }
+        if (out.size() > 0) slices.push_back(TakeToSlice(out.Take()));
+        out = Writer();
+        slices.push_back(ToSlice(entry.data));
+      }
+    }
+  }
+  if (out.size() > 0) slices.push_back(TakeToSlice(out.Take()));
+  return grpc::ByteBuffer(slices.data(), slices.size());
+}
+
+absl::StatusOr<Frame> DecodeFrame(const grpc::ByteBuffer& buffer) {
+  if (buffer.Length() > kFrameBytesMax) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a frame of ", buffer.Length(), " bytes; the limit is ", kFrameBytesMax));
+  }
+  absl::StatusOr<Bytes> bytes = FromBuffer(buffer);
+  if (!bytes.ok()) return bytes.status();
+
+  std::string_view header_bytes;
+  Bytes payload_bytes;
+  Reader in(bytes->view());
+  while (in.ok() && !in.empty()) {
+    uint64_t tag = in.Varint();
+    if (tag == kHeaderTag && header_bytes.empty()) {
+      header_bytes = in.Counted();
+    } else if (tag == kPayloadTag && payload_bytes.empty()) {
+      std::string_view payload = in.Counted();
+      if (!payload.empty()) {
+        payload_bytes = bytes->Sub(static_cast<size_t>(payload.data() - bytes->data()), payload.size());
+      }
+    } else if (tag == kHeaderTag || tag == kPayloadTag || !Skip(tag, &in)) {
+      return absl::InvalidArgumentError(absl::StrCat("a frame with an impossible tag ", tag));
+    }
+  }
+  if (!in.ok()) return absl::InvalidArgumentError("a frame that ends too soon");
+
+  google::protobuf::Arena arena;
+  auto* header = google::protobuf::Arena::CreateMessage<pb::RaftFrameHeader>(&arena);
+  if (!header->ParseFromArray(header_bytes.data(), static_cast<int>(header_bytes.size()))) {
+    return absl::InvalidArgumentError("a frame whose header is no RaftFrameHeader");
+  }
+  Frame frame;
+  frame.wall_ms = header->wall_ms();
+  frame.messages.resize(static_cast<size_t>(header->messages_size()));
+  Payload payload(std::move(payload_bytes));
+  for (int i = 0; i < header->messages_size(); ++i) {
+    absl::Status status = FromWire(header->messages(i), &payload, &frame.messages[static_cast<size_t>(i)]);
+    if (!status.ok()) return status;
+  }
+  if (!payload.empty()) return absl::InvalidArgumentError("a frame with more payload than its entries have");
+  return frame;
+}
+
+Lane LaneOf(const Message& message) {
+  return message.type == MessageType::kAppend ? Lane::kAppend : Lane::kControl;
+}
+
+LaneFrames SplitFrame(Frame frame, size_t bytes_max) {
+  LaneFrames split;
+  size_t bytes[kLanes] = {};
+  for (GroupMessage& message : frame.messages) {
+    auto lane = static_cast<size_t>(LaneOf(message.message));
+    size_t size = WireSize(message);
+    std::vector<Frame>& frames = split.lanes[lane];
+    if (frames.empty() || bytes[lane] + size > bytes_max) {
+      frames.push_back(Frame{frame.wall_ms, {}});
+      bytes[lane] = 0;
+    }
+    bytes[lane] += size;
+    frames.back().messages.push_back(std::move(message));
+  }
+  return split;
+}
+
+}  // namespace trireme::raft

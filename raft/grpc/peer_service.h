@@ -1,0 +1,49 @@
+// Where other nodes' streams arrive: checks who calls, and hands frames to the shard that they are for.
+#pragma once
+
+#include <grpcpp/server_builder.h>
+
+#include <memory>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/synchronization/mutex.h"
+#include "raft/grpc/peer_identity.h"
+#include "raft/grpc/raw_server.h"
+#include "raft/grpc/transport.h"
+#include "raft/host/rate_limit.h"
+
+namespace trireme::raft {
+
+// What a server that other nodes call must be set to: frames' size, keepalive, a port of its own.
+void ConfigurePeerServer(grpc::ServerBuilder* builder);
+
+// Thread-safe. Outlives the server and the shards' stop, as the transports do that it was given.
+class PeerService {
+ public:
+  // Adds Peer.Raft to the service. `directory` outlives it. Streams are refused with UNAVAILABLE until Open.
+  PeerService(RawService* service, const PeerDirectory* directory);
+
+  // This node is a member now. transports[i] is the one of shard i. Once.
+  void Open(NodeIdentity self, std::vector<GrpcTransport*> transports) ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  class Inbound;
+  struct Membership {
+    NodeIdentity self;
+    std::vector<GrpcTransport*> transports;
+  };
+
+  std::unique_ptr<StreamHandler> Accept(RawServerStream* stream) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<Hello> Check(const RawServerStream& stream, const Membership& membership) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  const PeerDirectory* const directory_;
+  absl::Mutex mutex_;
+  std::shared_ptr<const Membership> membership_ ABSL_GUARDED_BY(mutex_);
+  // The highest seen since this process started. A process that was replaced is not listened to any more.
+  absl::flat_hash_map<NodeId, uint64_t> incarnations_ ABSL_GUARDED_BY(mutex_);
+  RateLimit log_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace trireme::raft

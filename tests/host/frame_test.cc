@@ -1,0 +1,326 @@
+// Frames on the wire: what goes in comes out, entries are shared and not copied, hostile bytes are refused.
+#include "raft/grpc/frame.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <string>
+
+#include "raft/grpc/buffers.h"
+#include "raft/grpc/peer_identity.h"
+#include "trireme/peer/v1/peer.pb.h"
+
+namespace trireme::raft {
+namespace {
+
+GroupMessage Append(uint64_t group, uint64_t log_index, std::vector<std::string> bodies) {
+  GroupMessage m{GroupId(group), {}};
+  m.message.type = MessageType::kAppend;
+  m.message.from = ReplicaId(11);
+  m.message.to = ReplicaId(12);
+  m.message.term = Term(7);
+  m.message.log_index = Index(log_index);
+  m.message.log_term = Term(6);
+  m.message.commit = Index(5);
+  m.message.all_match = Index(4);
+  for (std::string& body : bodies) {
+    m.message.entries.push_back({Term(7), Index(++log_index), EntryType::kCommand, Bytes::Take(std::move(body))});
+  }
+  return m;
+}
+
+GroupMessage Vote() {
+  GroupMessage m{GroupId(~uint64_t{0}), {}};
+  m.message.type = MessageType::kPreVote;
+  m.message.term = Term(1);
+  m.message.leader_lost = true;
+  m.message.reject = true;
+  m.message.hint_index = Index(3);
+  m.message.hint_term = Term(2);
+  m.message.read_context = 99;
+  return m;
+}
+
+void ExpectEqual(const Message& a, const Message& b) {
+  EXPECT_EQ(a.type, b.type);
+  EXPECT_EQ(a.from, b.from);
+  EXPECT_EQ(a.to, b.to);
+  EXPECT_EQ(a.term, b.term);
+  EXPECT_EQ(a.log_index, b.log_index);
+  EXPECT_EQ(a.log_term, b.log_term);
+  EXPECT_EQ(a.commit, b.commit);
+  EXPECT_EQ(a.reject, b.reject);
+  EXPECT_EQ(a.hint_index, b.hint_index);
+  EXPECT_EQ(a.hint_term, b.hint_term);
+  EXPECT_EQ(a.read_context, b.read_context);
+  EXPECT_EQ(a.all_match, b.all_match);
+  EXPECT_EQ(a.leader_lost, b.leader_lost);
+  EXPECT_EQ(a.entries, b.entries);
+}
+
+Frame Sample() {
+  Frame frame{1'700'000'000'000, {}};
+  frame.messages.push_back(Vote());
+  frame.messages.push_back(Append(3, 41, {"short", "", std::string(5000, 'x'), "tail"}));
+  frame.messages.push_back(Append(4, 0, {std::string(70'000, 'y'), std::string(2000, 'z')}));
+  frame.messages[1].message.entries[1].type = EntryType::kNoop;
+  return frame;
+}
+
+std::string Flat(const grpc::ByteBuffer& buffer) {
+  return std::string(FromBuffer(buffer)->view());
+}
+grpc::ByteBuffer Buffer(const std::string& bytes) {
+  return ToBuffer(Bytes::Copy(bytes));
+}
+
+TEST(FrameTest, RoundTrip) {
+  Frame frame = Sample();
+  absl::StatusOr<Frame> back = DecodeFrame(EncodeFrame(frame));
+  ASSERT_TRUE(back.ok()) << back.status();
+  EXPECT_EQ(back->wall_ms, frame.wall_ms);
+  ASSERT_EQ(back->messages.size(), frame.messages.size());
+  for (size_t i = 0; i < frame.messages.size(); ++i) {
+    EXPECT_EQ(back->messages[i].group, frame.messages[i].group);
+    ExpectEqual(back->messages[i].message, frame.messages[i].message);
+  }
+}
+
+// The bytes are those of peer.proto's RaftFrame, so that any protobuf reader understands them.
+TEST(FrameTest, IsTheProtobufMessage) {
+  peer::v1::RaftFrame frame;
+  ASSERT_TRUE(frame.ParseFromString(Flat(EncodeFrame(Sample()))));
+  EXPECT_EQ(frame.header().messages_size(), 3);
+  EXPECT_EQ(frame.header().messages(1).entries(2).size(), 5000u);
+  EXPECT_EQ(frame.payload().size(), 5 + 5000 + 4 + 70'000 + 2000u);
+  // And one that protobuf wrote is read.
+  EXPECT_TRUE(DecodeFrame(Buffer(frame.SerializeAsString())).ok());
+}
+
+TEST(FrameTest, EmptyFrame) {
+  absl::StatusOr<Frame> frame = DecodeFrame(EncodeFrame(Frame{5, {}}));
+  ASSERT_TRUE(frame.ok());
+  EXPECT_EQ(frame->wall_ms, 5);
+  EXPECT_TRUE(DecodeFrame(grpc::ByteBuffer()).ok());
+}
+
+TEST(FrameTest, LargeEntriesAreSharedNotCopied) {
+  Frame frame = Sample();
+  grpc::ByteBuffer buffer = EncodeFrame(frame);
+  std::vector<grpc::Slice> slices;
+  ASSERT_TRUE(buffer.Dump(&slices).ok());
+  const char* body = frame.messages[2].message.entries[0].data.data();
+  EXPECT_TRUE(std::any_of(slices.begin(), slices.end(),
+                          [&](const grpc::Slice& s) { return reinterpret_cast<const char*>(s.begin()) == body; }));
+  // And out of the received slice.
+  Bytes flat = Bytes::Take(Flat(buffer));
+  absl::StatusOr<Frame> back = DecodeFrame(ToBuffer(flat));
+  ASSERT_TRUE(back.ok());
+  const char* data = back->messages[2].message.entries[0].data.data();
+  EXPECT_GE(data, flat.data());
+  EXPECT_LT(data, flat.data() + flat.size());
+}
+
+TEST(FrameTest, RefusesWhatEncodeWouldNotWrite) {
+  using peer::v1::RaftFrame;
+  auto refused = [](const RaftFrame& f) { return !DecodeFrame(Buffer(f.SerializeAsString())).ok(); };
+  RaftFrame good;
+  auto* m = good.mutable_header()->add_messages();
+  m->set_type(peer::v1::RAFT_MESSAGE_TYPE_APPEND);
+  auto* e = m->add_entries();
+  e->set_type(1);
+  e->set_size(4);
+  good.set_payload("four");
+  EXPECT_FALSE(refused(good));
+
+  RaftFrame bad = good;
+  bad.set_payload("fou");
+  EXPECT_TRUE(refused(bad)) << "payload too short";
+  bad.set_payload("fourr");
+  EXPECT_TRUE(refused(bad)) << "payload too long";
+  bad = good;
+  bad.mutable_header()->mutable_messages(0)->set_type(peer::v1::RAFT_MESSAGE_TYPE_HEARTBEAT);
+  EXPECT_TRUE(refused(bad)) << "entries in a heartbeat";
+  bad = good;
+  bad.mutable_header()->mutable_messages(0)->set_type(static_cast<peer::v1::RaftMessageType>(77));
+  EXPECT_TRUE(refused(bad)) << "unknown type of message";
+  bad = good;
+  bad.mutable_header()->mutable_messages(0)->mutable_entries(0)->set_type(3);
+  EXPECT_TRUE(refused(bad)) << "unknown type of entry";
+  bad = good;
+  bad.mutable_header()->mutable_messages(0)->mutable_entries(0)->set_size(~0u);
+  EXPECT_TRUE(refused(bad)) << "an entry beyond all";
+  bad = good;
+  bad.mutable_header()->mutable_messages(0)->set_log_index(~uint64_t{0});
+  EXPECT_TRUE(refused(bad)) << "an index that overflows";
+
+  std::string bytes = good.SerializeAsString();
+  EXPECT_FALSE(DecodeFrame(Buffer(bytes + bytes)).ok()) << "two headers";
+  EXPECT_FALSE(DecodeFrame(Buffer(bytes.substr(0, bytes.size() - 1))).ok()) << "cut short";
+  EXPECT_TRUE(DecodeFrame(Buffer(bytes + std::string("\x18\x05", 2))).ok()) << "an unknown field is passed over";
+  EXPECT_FALSE(DecodeFrame(Buffer(bytes + std::string("\x1b", 1))).ok()) << "an unknown group is not";
+  EXPECT_FALSE(DecodeFrame(Buffer(std::string(kFrameBytesMax + 1, '\0'))).ok()) << "beyond the limit";
+}
+
+// Random bytes, and good frames with random damage: refused or read, never more than that.
+TEST(FrameTest, HostileBytes) {
+  for (uint64_t seed = 1; seed <= 3000; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    std::mt19937_64 random(seed);
+    std::string bytes;
+    if (seed % 3 == 0) {
+      bytes.resize(random() % 300);
+      for (char& c : bytes) c = static_cast<char>(random());
+    } else {
+      Frame frame;
+      for (uint64_t n = random() % 4; n > 0; --n) {
+        std::vector<std::string> bodies;
+        for (uint64_t b = random() % 4; b > 0; --b) bodies.push_back(std::string(random() % 2000, 'b'));
+        frame.messages.push_back(random() % 2 ? Append(random(), random() % 100, std::move(bodies)) : Vote());
+      }
+      bytes = Flat(EncodeFrame(frame));
+      for (uint64_t n = 1 + random() % 6; n > 0 && !bytes.empty(); --n) {
+        // The header is where damage is interesting, and it lies in front.
+        size_t at = random() % std::min<size_t>(bytes.size(), 200);
+        switch (random() % 4) {
+          case 0:
+            bytes[at] = static_cast<char>(random());
+            break;
+          case 1:
+            bytes[at] = static_cast<char>(bytes[at] ^ (1 << (random() % 8)));
+            break;
+          case 2:
+            bytes.erase(at, 1 + random() % 8);
+            break;
+          case 3:
+            bytes.insert(at, std::string(1 + random() % 8, static_cast<char>(random())));
+            break;
+        }
+      }
+    }
+    absl::StatusOr<Frame> frame = DecodeFrame(Buffer(bytes));
+    if (!frame.ok()) continue;
+    size_t total = 0;
+    for (const GroupMessage& m : frame->messages) {
+      for (const Entry& e : m.message.entries) total += e.data.size();
+    }
+    EXPECT_LE(total, bytes.size());
+  }
+}
+
+TEST(FrameTest, SplitsByLaneAndSizeInOrder) {
+  Frame frame{9, {}};
+  for (uint64_t i = 1; i <= 6; ++i) {
+    frame.messages.push_back(Append(i, 0, {std::string(1000, 'x')}));
+    frame.messages.push_back(Vote());
+  }
+  frame.messages.push_back(Append(7, 0, {}));  // empty, and yet behind the others
+  LaneFrames split = SplitFrame(std::move(frame), 2500);
+  const auto& control = split.lanes[static_cast<size_t>(Lane::kControl)];
+  const auto& append = split.lanes[static_cast<size_t>(Lane::kAppend)];
+  ASSERT_EQ(control.size(), 1u);
+  EXPECT_EQ(control[0].messages.size(), 6u);
+  EXPECT_EQ(control[0].wall_ms, 9);
+  ASSERT_EQ(append.size(), 3u);
+  uint64_t next = 1;
+  for (const Frame& part : append) {
+    for (const GroupMessage& m : part.messages) EXPECT_EQ(m.group, GroupId(next++));
+  }
+  EXPECT_EQ(next, 8u);
+}
+
+// ---- who calls
+
+class Directory final : public PeerDirectory {
+ public:
+  std::optional<PeerRecord> Find(NodeId node) const override {
+    if (node == NodeId(1)) return PeerRecord{"a:1", std::string(16, 'A')};
+    if (node == NodeId(2)) return PeerRecord{"b:1", std::string(16, 'B')};
+    if (node == NodeId(3)) return PeerRecord{"c:1", ""};  // never seen yet
+    return std::nullopt;
+  }
+};
+
+class HelloTest : public testing::Test {
+ protected:
+  static std::function<std::optional<std::string>(const std::string&)> Get(const CallMetadata& metadata) {
+    return [&metadata](const std::string& key) -> std::optional<std::string> {
+      for (const auto& [k, v] : metadata) {
+        if (k == key) return v;
+      }
+      return std::nullopt;
+    };
+  }
+  std::string Refusal() { return std::string(CheckHello(hello_, self_, directory_).message()); }
+
+  Directory directory_;
+  NodeIdentity self_{std::string(16, 'C'), NodeId(2), std::string(16, 'B'), 5, 2};
+  Hello hello_{
+      {std::string(16, 'C'), NodeId(1), std::string(16, 'A'), 3, 2}, NodeId(2), std::string(16, 'B'), 1, Lane::kAppend};
+};
+
+TEST_F(HelloTest, RoundTripAndAcceptance) {
+  CallMetadata metadata = EncodeHello(hello_);
+  absl::StatusOr<Hello> back = DecodeHello(Get(metadata));
+  ASSERT_TRUE(back.ok()) << back.status();
+  EXPECT_EQ(EncodeHello(*back), metadata);
+  EXPECT_EQ(Refusal(), "");
+  CallMetadata welcome = EncodeWelcome(self_);
+  EXPECT_TRUE(CheckWelcome(Get(welcome), hello_).ok());
+  self_.directory_id = "other";
+  welcome = EncodeWelcome(self_);
+  EXPECT_FALSE(CheckWelcome(Get(welcome), hello_).ok());
+  EXPECT_FALSE(CheckWelcome(Get({}), hello_).ok());
+}
+
+TEST_F(HelloTest, EachMismatchIsNamed) {
+  auto has = [](const std::string& text, const char* a, const char* b) {
+    return text.find(a) != std::string::npos && text.find(b) != std::string::npos;
+  };
+  Hello good = hello_;
+  hello_.from.cluster_id = std::string(16, 'D');
+  EXPECT_TRUE(has(Refusal(), "4444444444", "4343434343")) << Refusal();
+  hello_ = good;
+  hello_.to = NodeId(1);
+  EXPECT_TRUE(has(Refusal(), "is 1", "expected 2")) << Refusal();
+  hello_ = good;
+  hello_.to_directory_id = std::string(16, 'X');
+  EXPECT_TRUE(has(Refusal(), "5858", "4242")) << Refusal();
+  hello_ = good;
+  hello_.from.shards = 4;
+  EXPECT_TRUE(has(Refusal(), "is 4", "expected 2")) << Refusal();
+  hello_ = good;
+  hello_.shard = 2;
+  EXPECT_TRUE(has(Refusal(), "is 2", "below 2")) << Refusal();
+  hello_ = good;
+  hello_.from.node = NodeId(2);
+  EXPECT_NE(Refusal(), "");
+  hello_.from.node = NodeId(9);
+  EXPECT_TRUE(has(Refusal(), "node 9", "unknown")) << Refusal();
+  hello_ = good;
+  // Safety rule 11: the same node with another directory, and a node whose directory was never seen.
+  hello_.from.directory_id = std::string(16, 'Z');
+  EXPECT_TRUE(has(Refusal(), "5a5a", "4141")) << Refusal();
+  hello_ = good;
+  hello_.from.node = NodeId(3);
+  hello_.from.directory_id = "";
+  EXPECT_NE(Refusal(), "");
+}
+
+TEST_F(HelloTest, MissingAndBrokenMetadata) {
+  CallMetadata metadata = EncodeHello(hello_);
+  for (size_t i = 0; i < metadata.size(); ++i) {
+    CallMetadata less = metadata;
+    less.erase(less.begin() + static_cast<std::ptrdiff_t>(i));
+    absl::Status status = DecodeHello(Get(less)).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_NE(std::string(status.message()).find(metadata[i].first), std::string::npos);
+  }
+  for (auto& [key, value] : metadata) {
+    if (key == "trireme-lane") value = "2";
+  }
+  EXPECT_FALSE(DecodeHello(Get(metadata)).ok());
+}
+
+}  // namespace
+}  // namespace trireme::raft
