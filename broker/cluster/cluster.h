@@ -94,7 +94,7 @@ class Cluster : public MetadataMachine::Observer {
   // The metadata index from which on it is gone.
   void DeleteQueue(std::string name, Asked asked, Answer<raft::Index> done);
 
-  void Status(Asked asked, Answer<trireme::v1::StatusResponse> done);
+  void Status(trireme::v1::StatusRequest request, Asked asked, Answer<trireme::v1::StatusResponse> done);
   void Init(trireme::v1::InitRequest request, Asked asked, Answer<trireme::v1::InitResponse> done);
 
   // Peer's calls.

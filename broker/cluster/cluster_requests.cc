@@ -437,7 +437,7 @@ void Cluster::JoinMetadata(const peer::JoinRequest& request, Answer<peer::JoinRe
 
 // ---------------------------------------------------------------- status
 
-void Cluster::Status(Asked asked, Answer<v1::StatusResponse> done) {
+void Cluster::Status(v1::StatusRequest, Asked asked, Answer<v1::StatusResponse> done) {
   home_->Post([this, done = OnShard<v1::StatusResponse>(asked.reply, std::move(done))]() mutable {
     StatusHere(std::move(done));
   });

@@ -1,0 +1,59 @@
+#include "broker/cluster_service.h"
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "raft/grpc/buffers.h"
+
+namespace trireme::broker {
+namespace {
+
+namespace peer = trireme::peer::v1;
+namespace v1 = trireme::v1;
+
+// For a call whose client set no deadline, or a very late one.
+constexpr std::chrono::seconds kPatience{30};
+
+raft::MonotonicTime DeadlineOf(const raft::RawServerStream& call) {
+  auto now = std::chrono::system_clock::now();
+  auto left =
+      std::clamp<std::chrono::system_clock::duration>(call.deadline() - now, std::chrono::milliseconds(1), kPatience);
+  return call.shard()->Now() + std::chrono::duration_cast<raft::MonotonicTime::duration>(left);
+}
+
+template <typename Request, typename Response>
+void Handle(raft::RawService& service, Cluster* cluster, const std::string& method,
+            void (Cluster::*act)(Request, Asked, Answer<Response>)) {
+  service.HandleUnary(method, [cluster, act](std::shared_ptr<raft::RawServerStream> call, grpc::ByteBuffer bytes) {
+    Request request;
+    if (absl::Status bad = raft::Parse(bytes, &request); !bad.ok()) {
+      return call->Finish(grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, std::string(bad.message())));
+    }
+    Asked asked{call->shard(), DeadlineOf(*call)};
+    (cluster->*act)(std::move(request), asked, [call](absl::StatusOr<Response> response) {
+      if (response.ok()) return call->Reply(raft::Serialize(*response));
+      call->Finish(grpc::Status(static_cast<grpc::StatusCode>(response.status().code()),
+                                std::string(response.status().message())));
+    });
+  });
+}
+
+}  // namespace
+
+void RegisterClusterServices(raft::RawService& service, Cluster* cluster) {
+  Handle<v1::InitRequest, v1::InitResponse>(service, cluster, "/trireme.v1.Cluster/Init", &Cluster::Init);
+  Handle<v1::StatusRequest, v1::StatusResponse>(service, cluster, "/trireme.v1.Cluster/Status", &Cluster::Status);
+  Handle<peer::PledgeRequest, peer::PledgeResponse>(service, cluster, "/trireme.peer.v1.Peer/Pledge", &Cluster::Pledge);
+  Handle<peer::JoinRequest, peer::JoinResponse>(service, cluster, "/trireme.peer.v1.Peer/Join", &Cluster::Join);
+  Handle<peer::BarrierRequest, peer::BarrierResponse>(service, cluster, "/trireme.peer.v1.Peer/Barrier",
+                                                      &Cluster::Barrier);
+  Handle<peer::CreateQueueRequest, v1::CreateQueueResponse>(service, cluster, "/trireme.peer.v1.Peer/CreateQueue",
+                                                            &Cluster::CreateHere);
+  Handle<peer::DeleteQueueRequest, v1::DeleteQueueResponse>(service, cluster, "/trireme.peer.v1.Peer/DeleteQueue",
+                                                            &Cluster::DeleteHere);
+}
+
+}  // namespace trireme::broker

@@ -1,0 +1,373 @@
+#include "broker/node.h"
+
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/security/server_credentials.h>
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+#include <prometheus/registry.h>
+
+#include <atomic>
+#include <csignal>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "broker/channels.h"
+#include "broker/cluster_service.h"
+#include "broker/node_metrics.h"
+#include "broker/node_shard.h"
+#include "broker/node_table.h"
+#include "broker/ops/log.h"
+#include "broker/ops/ops_server.h"
+#include "broker/reflection.h"
+#include "raft/core/check.h"
+#include "raft/grpc/peer_service.h"
+#include "raft/grpc/raw_server.h"
+#include "storage/store.h"
+
+namespace trireme::broker {
+namespace {
+
+namespace meta = trireme::meta::v1;
+
+// The same on every node unless it is set, so not derived from the machine.
+constexpr uint32_t kDefaultShards = 2;
+// A clean stop: streams have this long to hear of it, and calls under way this much more to end.
+constexpr absl::Duration kDrainTime = absl::Milliseconds(200);
+constexpr std::chrono::milliseconds kShutdownTime{300};
+
+class NodeImpl final : public Node, public NodeContext, public ReplicaHosting {
+ public:
+  explicit NodeImpl(const Config& config) : config_(config) {}
+  ~NodeImpl() override { Stop(); }
+
+  absl::Status Begin(const ApiFactory& api);
+  absl::Status Run() override;
+
+ private:
+  // NodeContext
+  const Config& config() const override { return config_; }
+  const std::vector<raft::CompletionQueueShard*>& shards() const override { return loops_; }
+  raft::CompletionQueueShard* shard_of(raft::GroupId group) const override {
+    return loops_[ShardOf(group, loops_.size())];
+  }
+  Cluster& cluster() override { return *cluster_; }
+  std::shared_ptr<grpc::Channel> channel(const std::string& address) override { return channels_.Get(address); }
+  const DiskMonitor& disk() const override { return *disk_; }
+  prometheus::Registry& metrics() override { return registry_; }
+  raft::NodeId self() const override { return raft::NodeId(self_.load(std::memory_order_relaxed)); }
+  raft::Host* host(raft::ShardId shard) override { return shards_[shard]->host(); }
+  Leaders* leaders(raft::ShardId shard) override { return shards_[shard]->leaders(); }
+
+  // ReplicaHosting
+  void BecomeMember(const meta::Identity& identity, absl::AnyInvocable<void()> done) override;
+  absl::StatusOr<raft::Group*> StartMetadata(const raft::GroupSpec& spec, std::unique_ptr<raft::StateMachine> machine,
+                                             std::optional<raft::StoredGroup> stored) override;
+  void StartReplica(QueuePtr queue, const raft::GroupSpec& spec, std::optional<raft::StoredGroup> stored) override;
+  void DeleteReplica(raft::GroupId group, bool running) override;
+  void NodesChanged(const std::string& cluster_id, const std::vector<NodeRecord>& nodes) override;
+  bool Up(raft::NodeId node) const override;
+  void CountLeaders(absl::AnyInvocable<void(std::map<raft::NodeId, uint32_t>)> done) override;
+  void Fatal(absl::Status status) override { End(std::move(status)); }
+
+  absl::Status OpenData();
+  absl::Status StartServer(const ApiFactory& api);
+  absl::Status StartOps();
+  void EachSecond();
+  void End(absl::Status status) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Stop();
+  NodeShard& Of(raft::GroupId group) { return *shards_[ShardOf(group, shards_.size())]; }
+  NodeShard& home() { return Of(kMetadataGroup); }
+  // On each shard's thread.
+  template <typename Act>
+  void OnEachShard(Act act) {
+    for (auto& shard : shards_) {
+      shard->loop()->Post([shard = shard.get(), act]() mutable { act(*shard); });
+    }
+  }
+
+  const Config config_;
+  prometheus::Registry registry_;
+  NodeMetrics metrics_{&registry_};
+  Channels channels_;
+  NodeTable table_;
+  std::unique_ptr<DataDirectory> directory_;
+  std::unique_ptr<DiskMonitor> disk_;
+  std::unique_ptr<storage::Store> store_;
+  raft::RawService service_;
+  std::optional<raft::PeerService> peer_service_;
+  std::unique_ptr<grpc::Server> server_;
+  std::vector<std::unique_ptr<NodeShard>> shards_;
+  std::vector<raft::CompletionQueueShard*> loops_;
+  std::unique_ptr<Cluster> cluster_;
+  std::unique_ptr<ApiServices> api_;
+  std::unique_ptr<OpsServer> ops_;
+  std::atomic<uint64_t> self_{0};
+  std::atomic<bool> serving_{false};
+  bool loops_running_ = false;
+
+  absl::Mutex mutex_;
+  // Set once, when the node is to stop: OK for a signal.
+  std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);
+};
+
+// ---------------------------------------------------------------- start and stop
+
+absl::Status NodeImpl::Begin(const ApiFactory& api) {
+  if (absl::Status level = SetLogLevel(config_.log_level); !level.ok()) return level;
+  if (absl::Status opened = OpenData(); !opened.ok()) return opened;
+  if (absl::Status started = StartServer(api); !started.ok()) return started;
+  return StartOps();
+}
+
+absl::Status NodeImpl::OpenData() {
+  auto directory = DataDirectory::Open(config_.data, config_.advertise);
+  if (!directory.ok()) return directory.status();
+  directory_ = *std::move(directory);
+  disk_ = std::make_unique<DiskMonitor>(config_.data, config_.low_disk_bytes);
+  storage::StoreOptions options;
+  options.directory = absl::StrCat(config_.data, "/store");
+  options.young_budget_bytes = config_.young_log_bytes;
+  auto store = storage::Store::Open(options);
+  if (!store.ok()) {
+    return absl::Status(store.status().code(), absl::StrCat("the store: ", store.status().message()));
+  }
+  store_ = *std::move(store);
+  return absl::OkStatus();
+}
+
+absl::Status NodeImpl::StartServer(const ApiFactory& api) {
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::ServerBuilder builder;
+  raft::ConfigurePeerServer(&builder);
+  builder.SetMaxReceiveMessageSize(kMaxGrpcMessageBytes);
+  builder.AddListeningPort(config_.listen, grpc::InsecureServerCredentials());
+  uint32_t shards = config_.shards == 0 ? kDefaultShards : config_.shards;
+  for (raft::ShardId id = 0; id < shards; ++id) {
+    shards_.push_back(std::make_unique<NodeShard>(id, builder.AddCompletionQueue(), &channels_));
+    loops_.push_back(shards_.back()->loop());
+  }
+
+  Cluster::Options options;
+  options.formation.join = config_.join;
+  std::vector<raft::StoredGroup> stored = store_->Recover();
+  size_t groups = stored.size();
+  cluster_ =
+      std::make_unique<Cluster>(options, directory_.get(), std::vector<raft::Shard*>(loops_.begin(), loops_.end()),
+                                home().client(), this, std::move(stored));
+  peer_service_.emplace(&service_, &table_);
+  RegisterClusterServices(service_, cluster_.get());
+  RegisterReflection(service_, {"trireme.v1.Broker", "trireme.v1.Admin", "trireme.v1.Cluster", "grpc.health.v1.Health",
+                                "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"});
+  api_ = api(this);
+  api_->Register(service_);
+  service_.Register(&builder);
+
+  server_ = builder.BuildAndStart();
+  if (server_ == nullptr) {
+    return absl::UnavailableError(
+        absl::StrCat("cannot listen on ", config_.listen, ": the address is in use, or not one of this machine's"));
+  }
+  for (raft::CompletionQueueShard* loop : loops_) loop->Start();
+  loops_running_ = true;
+  for (raft::CompletionQueueShard* loop : loops_) service_.Listen(loop);
+  api_->Start();
+  cluster_->Start();
+  serving_ = true;
+  const meta::Identity& identity = directory_->identity();
+  Log(LogLevel::kInfo, "listening", "version", TRIREME_VERSION, "listen", config_.listen, "advertise",
+      config_.advertise, "data", config_.data, "directory", ToHex(identity.directory_id()), "incarnation",
+      identity.starts(), "shards", shards, "stored_groups", groups);
+  return absl::OkStatus();
+}
+
+absl::Status NodeImpl::StartOps() {
+  OpsServer::Options options;
+  options.metrics_listen = config_.metrics_listen;
+  OpsServer::Handlers handlers;
+  handlers.signalled = [this](int number) {
+    Log(LogLevel::kInfo, "stopping", "signal", number == SIGTERM ? "SIGTERM" : "SIGINT");
+    End(absl::OkStatus());
+  };
+  handlers.each_second = [this] { EachSecond(); };
+  handlers.healthy = [this] { return serving_.load(); };
+  auto ops = OpsServer::Start(std::move(options), &registry_, std::move(handlers));
+  if (!ops.ok()) return ops.status();
+  ops_ = *std::move(ops);
+  if (ops_->port() != 0) {
+    Log(LogLevel::kInfo, "serving metrics", "listen", config_.metrics_listen, "port", ops_->port());
+  }
+  return absl::OkStatus();
+}
+
+void NodeImpl::EachSecond() {
+  disk_->Check();
+  metrics_.Take(*disk_);
+  metrics_.Take(store_->figures());
+  OnEachShard([this](NodeShard& shard) { shard.Measure(metrics_); });
+}
+
+void NodeImpl::End(absl::Status status) {
+  absl::MutexLock lock(&mutex_);
+  if (!end_.has_value()) end_ = std::move(status);
+}
+
+absl::Status NodeImpl::Run() {
+  absl::Status status;
+  {
+    absl::MutexLock lock(&mutex_);
+    mutex_.Await(absl::Condition(
+        +[](std::optional<absl::Status>* end) { return end->has_value(); }, &end_));
+    status = *end_;
+  }
+  if (!status.ok()) Log(LogLevel::kError, "this node cannot go on", "why", status);
+  Stop();
+  return status;
+}
+
+// From the outside in: no new calls, no more turns of the loops, then what they used.
+void NodeImpl::Stop() {
+  serving_ = false;
+  if (server_ != nullptr && api_ != nullptr) {
+    api_->Drain();
+    absl::SleepFor(kDrainTime);
+    server_->Shutdown(std::chrono::system_clock::now() + kShutdownTime);
+    api_->Stop();
+  }
+  ops_.reset();
+  if (std::exchange(loops_running_, false)) {
+    for (raft::CompletionQueueShard* loop : loops_) loop->Stop();
+  }
+  for (auto& shard : shards_) shard->Close();
+  cluster_.reset();
+  api_.reset();
+  store_.reset();
+  server_.reset();
+  shards_.clear();
+  loops_.clear();
+  directory_.reset();
+}
+
+// ---------------------------------------------------------------- what the cluster asks of its node
+
+void NodeImpl::BecomeMember(const meta::Identity& identity, absl::AnyInvocable<void()> done) {
+  raft::TransportOptions transport;
+  transport.self.cluster_id = identity.cluster_id();
+  transport.self.node = raft::NodeId(identity.node_id());
+  transport.self.directory_id = identity.directory_id();
+  transport.self.incarnation = identity.starts();
+  transport.self.shards = static_cast<uint32_t>(shards_.size());
+  transport.credentials = grpc::InsecureChannelCredentials();
+  raft::HostOptions host;
+  host.node = transport.self.node;
+  host.tick = config_.tick;
+  host.election_ticks = config_.election_ticks;
+  self_ = identity.node_id();
+  metrics_.Member(true);
+
+  std::vector<raft::NodeId> others;
+  for (const meta::Node& node : identity.members()) {
+    if (node.id() != identity.node_id()) others.emplace_back(node.id());
+  }
+  struct Gathered {
+    size_t waiting;
+    std::vector<raft::GrpcTransport*> transports;
+    absl::AnyInvocable<void()> done;
+  };
+  auto gathered = std::make_shared<Gathered>(
+      Gathered{shards_.size(), std::vector<raft::GrpcTransport*>(shards_.size()), std::move(done)});
+  OnEachShard([this, transport, host, others, gathered](NodeShard& shard) mutable {
+    raft::ShardId id = shard.loop()->id();
+    // Seeds that differ between nodes, shards and starts, so that elections do not coincide.
+    uint64_t seed = transport.self.node.value() * 1'000'003 + transport.self.incarnation * 64 + id;
+    transport.seed = seed;
+    host.seed = seed;
+    shard.BecomeMember(transport, host, store_.get(), &table_, &cluster_->view(id));
+    for (raft::NodeId other : others) shard.transport()->Connect(other);
+    home().loop()->Post([this, id, made = shard.transport(), self = transport.self, gathered] {
+      gathered->transports[id] = made;
+      if (--gathered->waiting != 0) return;
+      peer_service_->Open(self, gathered->transports);
+      gathered->done();
+    });
+  });
+}
+
+absl::StatusOr<raft::Group*> NodeImpl::StartMetadata(const raft::GroupSpec& spec,
+                                                     std::unique_ptr<raft::StateMachine> machine,
+                                                     std::optional<raft::StoredGroup> stored) {
+  return home().Start(spec, std::move(machine), std::move(stored));
+}
+
+void NodeImpl::StartReplica(QueuePtr queue, const raft::GroupSpec& spec, std::optional<raft::StoredGroup> stored) {
+  NodeShard* shard = &Of(spec.group);
+  shard->loop()->Post([this, shard, queue = std::move(queue), spec, stored = std::move(stored)]() mutable {
+    bool born = !stored.has_value();
+    std::unique_ptr<raft::StateMachine> machine = api_->MakeReplica(queue, spec);
+    absl::StatusOr<raft::Group*> group = shard->Start(spec, std::move(machine), std::move(stored));
+    if (!group.ok()) {
+      api_->ReplicaStopping(spec.group);
+      Log(LogLevel::kError, "replica not started", "queue", queue->name, "group", spec.group, "replica", spec.self,
+          "why", group.status());
+      return;
+    }
+    Log(LogLevel::kDebug, "replica started", "queue", queue->name, "group", spec.group, "replica", spec.self, "born",
+        born);
+    api_->ReplicaStarted(std::move(queue), *group);
+  });
+}
+
+void NodeImpl::DeleteReplica(raft::GroupId group, bool running) {
+  NodeShard* shard = &Of(group);
+  shard->loop()->Post([this, shard, group, running] {
+    Log(LogLevel::kDebug, "replica deleted", "group", group, "running", running);
+    if (running && shard->host()->Find(group) != nullptr) {
+      api_->ReplicaStopping(group);
+      return shard->Remove(group);
+    }
+    store_->DeleteGroup(group, [] {});
+  });
+}
+
+void NodeImpl::NodesChanged(const std::string&, const std::vector<NodeRecord>& nodes) {
+  table_.Set(nodes);
+  OnEachShard([](NodeShard& shard) {
+    if (shard.transport() != nullptr) shard.transport()->PeersChanged();
+  });
+}
+
+bool NodeImpl::Up(raft::NodeId node) const {
+  raft::GrpcTransport* transport = shards_[ShardOf(kMetadataGroup, shards_.size())]->transport();
+  return transport != nullptr && transport->Up(node);
+}
+
+void NodeImpl::CountLeaders(absl::AnyInvocable<void(std::map<raft::NodeId, uint32_t>)> done) {
+  struct Gathered {
+    size_t waiting;
+    std::map<raft::NodeId, uint32_t> counts;
+    absl::AnyInvocable<void(std::map<raft::NodeId, uint32_t>)> done;
+  };
+  auto gathered = std::make_shared<Gathered>(Gathered{shards_.size(), {}, std::move(done)});
+  OnEachShard([this, gathered](NodeShard& shard) {
+    std::map<raft::NodeId, uint32_t> counts;
+    shard.ForEach([&](raft::Group* group) { ++counts[group->leader_node()]; });
+    home().loop()->Post([gathered, counts = std::move(counts)] {
+      for (const auto& [node, count] : counts) gathered->counts[node] += count;
+      if (--gathered->waiting == 0) gathered->done(std::move(gathered->counts));
+    });
+  });
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Node>> Node::Start(const Config& config, const ApiFactory& api) {
+  auto node = std::make_unique<NodeImpl>(config);
+  absl::Status status = node->Begin(api);
+  if (!status.ok()) return status;
+  return node;
+}
+
+}  // namespace trireme::broker
