@@ -1,15 +1,9 @@
-// A queue's log entry as bytes: what the disk holds and what replicas exchange.
+// A log entry's bytes, which are the disk's and the wire's format: a checked header, then either one batch as its
+// producer encoded it, or facts.
 //
-//   version   1 byte    the version of facts that a reader must know
-//   kind      1 byte
-//   checksum  4 bytes   CRC-32C of version, kind, and everything behind it up to the end of the header
-//   length    varint    of the header, which begins right behind
-//   header              queue time (signed varint), then:
-//     kPublished        producer, epoch, first sequence, count, size of the batch, a CRC-32C per message
-//     kFacts            a count and the facts
-//   batch               kPublished only: the producer's bytes, to the end of the entry
+//   byte version | byte kind | CRC-32C of the rest of the header (fixed32) | header length (varint) | header | batch
 //
-// Safety rules 3 and 17.
+// The version is that of this layout; what facts mean is versioned by fact::VersionRaised.
 #pragma once
 
 #include <cstdint>
@@ -24,58 +18,42 @@
 
 namespace trireme::queue {
 
-enum class EntryKind : uint8_t { kPublished = 1, kFacts = 2 };
+// `time_ms`: queue time, decided by the leader (Safety rule 7). One copy of the batch.
+raft::Bytes EncodePublished(const fact::Published& published, int64_t time_ms, std::string_view batch);
+// None of the facts is Published.
+raft::Bytes EncodeFacts(std::span<const Fact> facts, int64_t time_ms);
 
-// An entry with its header read, and the rest still as it lies. Views into the entry's bytes.
-struct EntryView {
-  EntryKind kind = EntryKind::kFacts;
-  // Queue time at the leader when it appended, in milliseconds since the Unix epoch.
+// An entry, decoded. Shares its memory.
+struct DecodedEntry {
   int64_t time_ms = 0;
+  std::vector<Fact> facts;
+  // With a Published fact, which is then the only one.
+  raft::Bytes batch;
+};
+// DATA_LOSS: the header's checksum is wrong, or it does not parse. UNIMPLEMENTED: a layout or a fact that this version
+// does not know; says which version it has and which it met (Safety rule 3).
+absl::StatusOr<DecodedEntry> DecodeEntry(const raft::Bytes& entry);
 
-  // kPublished:
+// What the message path wants to know of a published entry, without decoding its facts. Views share the entry's memory.
+struct PublishedView {
+  int64_t time_ms = 0;
   std::string_view producer;
   uint64_t epoch = 0;
   uint64_t first_sequence = 0;
   uint32_t count = 0;
-  std::string_view checksums;  // 4 little-endian bytes per message
-  std::string_view batch;
+  std::string_view checksums;  // 4 bytes each
+  raft::Bytes batch;
 
-  // kFacts: the encoded list.
-  std::string_view facts;
-
-  // Of message `i`, which must be below count.
-  uint32_t checksum(uint32_t i) const;
+  uint32_t checksum(uint32_t slot) const;
 };
+// As DecodeEntry; NOT_FOUND if the entry is whole but publishes nothing.
+absl::StatusOr<PublishedView> DecodePublished(const raft::Bytes& entry);
 
-// An entry decoded whole.
-struct DecodedEntry {
-  int64_t time_ms = 0;
-  // One Published, or any number of others.
-  std::vector<Fact> facts;
-  // With Published only. A view into the entry's bytes.
-  std::string_view batch;
-};
+// Whether the entry is whole: its header, and each message of its batch (Safety rule 17). DATA_LOSS says what is
+// damaged.
+absl::Status CheckEntry(const raft::Bytes& entry);
 
-// One contiguous buffer with one copy of the batch. `fact` as CheckBatch gave its count and checksums.
-raft::Bytes EncodePublished(const fact::Published& fact, int64_t time_ms, std::string_view batch);
-// `facts` holds no Published and at least one fact.
-raft::Bytes EncodeFacts(std::span<const Fact> facts, int64_t time_ms);
-// About how many bytes EncodeFacts spends on a fact; never less than it does.
-size_t EncodedSizeBound(const Fact& fact);
-
-// Reads and verifies the header, not the messages. Cheap: proportional to the header.
-// FAILED_PRECONDITION: of a later version than this program knows; the text says which one it needs (Safety rule 3).
-// DATA_LOSS: damaged.
-absl::StatusOr<EntryView> DecodeHeader(std::string_view entry);
-
-// The facts of an entry of kind kFacts, in place of what `facts` held. Errors as above; then `facts` is unspecified.
-absl::Status DecodeFacts(const EntryView& entry, std::vector<Fact>* facts);
-
-// Everything. Errors as above.
-absl::StatusOr<DecodedEntry> Decode(std::string_view entry);
-
-// Whether the entry is whole: the header's checksum and that of every message (Safety rule 17). Asked before a follower
-// persists and before a consumer is served. An empty entry (a new leader's first) is whole.
-absl::Status CheckEntry(std::string_view entry);
+// The messages `slots` of a published entry, each checked (Safety rule 17). DATA_LOSS if one is damaged or not there.
+absl::StatusOr<raft::Bytes> CheckedMessages(const PublishedView& published, uint32_t from, uint32_t count);
 
 }  // namespace trireme::queue

@@ -1,128 +1,102 @@
-// A cursor over a queue's log with what is out of line below it: one subscription's replicated state.
+// A subscription's state: a cursor and the exceptions below it (Safety rule 1).
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "absl/container/btree_map.h"
-#include "absl/container/btree_set.h"
-#include "absl/container/flat_hash_map.h"
-#include "broker/queue/effects.h"
 #include "broker/queue/facts.h"
+#include "broker/queue/position.h"
 #include "raft/core/coding.h"
 
 namespace trireme::queue {
 
-// A consumer's session. Its leases live as long as it does.
+// A consumer's session as every replica knows it. Its number is given by apply and never reused in its subscription;
+// what is in flight names its holder by it. 0 is "a single receive, until its deadline".
 struct Session {
-  SessionNumber number = 0;
-  SessionId id;
+  uint64_t number = 0;
   uint64_t epoch = 0;
   std::string consumer;
   uint32_t timeout_ms = 0;
-  // What it holds; derived from the flights, not stored.
-  uint64_t messages = 0;
-  uint64_t runs = 0;
 };
 
-// Messages checked out together, in so far as they are not settled: consecutive slots of one entry from the key on.
-struct Flight {
+// Messages of one entry that one holder has.
+struct InFlight {
   uint32_t count = 0;
-  uint32_t deliveries = 0;
+  uint32_t deliveries = 0;  // this one included
   uint64_t checkout_index = 0;
-  SessionNumber holder = 0;  // 0: a single receive,
-  int64_t deadline_ms = 0;   // whose lease ends then, in queue time
+  uint64_t holder = 0;      // a session's number, or 0
+  int64_t deadline_ms = 0;  // with holder 0
 };
 
-// Messages that were given back. Neighbours with the same count of deliveries are one.
-struct ReturnedRun {
+// Messages of one entry that were given back.
+struct Returned {
   uint32_t count = 0;
-  uint32_t deliveries = 0;
+  uint32_t deliveries = 0;  // so far
 };
 
-// Exact counts of messages; published == acknowledged + rejected + purged + waiting + in_flight.
-struct SubscriptionFigures {
-  uint64_t published = 0;
-  uint64_t waiting = 0;  // not delivered yet, or returned
-  uint64_t in_flight = 0;
+// Runs never overlap, neither in one map nor over both, and none reaches over the end of its entry.
+struct Subscription {
+  Position next;         // from here on everything is waiting
+  uint64_t waiting = 0;  // messages at or above `next`
+  absl::btree_map<Position, InFlight> in_flight;
+  absl::btree_map<Position, Returned> returned;
+  uint64_t in_flight_messages = 0;
+  uint64_t returned_messages = 0;
   uint64_t acknowledged = 0;
   uint64_t rejected = 0;
   uint64_t purged = 0;
-  uint64_t sessions = 0;
-  uint64_t exceptions = 0;
+  absl::btree_map<SessionId, Session> sessions;
+  uint64_t last_session_number = 0;
+  // Messages in flight by session number; follows from in_flight.
+  absl::btree_map<uint64_t, uint64_t> held;
+
+  uint64_t HeldBy(uint64_t session_number) const {
+    auto it = held.find(session_number);
+    return it == held.end() ? 0 : it->second;
+  }
+  // What is recorded one by one, which the cap of Safety rule 1 bounds.
+  size_t exceptions() const { return in_flight.size() + returned.size(); }
+
+  void Encode(raft::Writer& out) const;
+  bool Decode(raft::Reader& in);
 };
 
-// Everything from next() on waits, and nothing is recorded for it. Below it, what is neither in flight nor returned is
-// done with. So its size is that of the exceptions, never of the backlog (Safety rule 1). Changed by facts alone, each
-// conditional on what it names (Safety rule 2); every member function is deterministic (Safety rule 3).
-class Subscription {
- public:
-  using Flights = absl::btree_map<Position, Flight>;
-  using ReturnedRuns = absl::btree_map<Position, ReturnedRun>;
-  using Sessions = absl::btree_map<SessionNumber, Session>;
-
-  // The default of the cap on exceptions() at which the dispatcher takes no new messages (Safety rule 1). Apply does
-  // not look at it: it is policy.
-  static constexpr size_t kMaxExceptions = 100'000;
-
-  // ---- facts, as the machine applies them. Each appends its one effect to `effects`.
-  void Apply(const fact::Attached& fact, Effects* effects);
-  // Several Detached in a row are one walk over the flights.
-  void Apply(const fact::Detached& fact, Effects* effects);
-  // `index` is that of the fact's entry. `refused` holds the entries whose batches were not stored.
-  void Apply(uint64_t index, const fact::CheckedOut& fact, const absl::btree_set<uint64_t>& refused, Effects* effects);
-  void Apply(const fact::Settled& fact, Effects* effects);
-  void Apply(const fact::LeaseExtended& fact, Effects* effects);
-  void Apply(const fact::Expired& fact, Effects* effects);
-  // Drops what waits in entries before `index`; returns how many messages that were.
-  uint64_t Purge(uint64_t index);
-  // A batch of `count` was stored behind everything else.
-  void Published(uint32_t count);
-
-  // ---- state
-  Position next() const { return next_; }
-  // Messages at and after next(), returned ones not counted.
-  uint64_t waiting_in_line() const { return waiting_; }
-  const Flights& flights() const { return flights_; }
-  const ReturnedRuns& returned() const { return returned_; }
-  const Sessions& sessions() const { return sessions_; }
-  // Null if there is none.
-  const Session* FindSession(std::string_view id) const;
-  size_t exceptions() const { return flights_.size() + returned_.size(); }
-  SubscriptionFigures figures() const;
-  // How many messages of entry `index` are in flight or returned.
-  uint32_t OutOfLine(uint64_t index) const;
-  // Entries with a message in line all have an index above this one. `applied` is the last index applied.
-  uint64_t Floor(uint64_t applied) const;
-  // The current parts of `token`, as runs; empty when its lease is lost.
-  void Current(const Token& token, std::vector<EffectRun>* runs) const;
-
-  void Encode(raft::Writer* out) const;
-  // Into a new subscription. False if the bytes are not what Encode wrote.
-  bool Decode(raft::Reader* in);
-
- private:
-  template <typename Condition, typename Take>
-  void ForCurrent(const std::vector<Token>& tokens, Effects* effects, bool tell_lost, Condition condition, Take take);
-  Flights::iterator Cut(Flights::iterator flight, Position from, Position to);
-  void AddReturned(Position first, ReturnedRun run);
-  bool TakeReturned(const Slots& slots, uint32_t* deliveries);
-  Session* SessionOf(SessionNumber number);
-
-  Position next_{1, 0};
-  uint64_t waiting_ = 0;
-  uint64_t returned_messages_ = 0;
-  uint64_t in_flight_ = 0;
-  uint64_t published_ = 0, acknowledged_ = 0, rejected_ = 0, purged_ = 0;
-  Flights flights_;
-  ReturnedRuns returned_;
-  Sessions sessions_;
-  SessionNumber last_session_ = 0;
-  // By id; not part of the state.
-  absl::flat_hash_map<SessionId, SessionNumber> numbers_;
-};
+// Cuts the part of `runs` that lies in `slots` out, run by run in order: visit(first, part), where the part is a run
+// with its count adjusted; what sticks out on either side stays. visit says whether the run is to be taken; one that is
+// not stays whole.
+template <typename Run, typename Visit>
+void CutOut(absl::btree_map<Position, Run>& runs, const Slots& slots, Visit visit) {
+  const Position end = slots.first + slots.count;
+  auto it = runs.upper_bound(slots.first);
+  if (it != runs.begin()) {
+    auto before = std::prev(it);
+    if (before->first + before->second.count > slots.first) it = before;
+  }
+  while (it != runs.end() && it->first < end) {
+    const Position first = it->first;
+    const Run run = it->second;
+    const Position run_end = first + run.count;
+    const Position from = std::max(first, slots.first), to = std::min(run_end, end);
+    Run part = run;
+    part.count = static_cast<uint32_t>(to.packed() - from.packed());
+    if (!visit(from, part)) {
+      ++it;
+      continue;
+    }
+    it = runs.erase(it);
+    if (first < from) {
+      Run left = run;
+      left.count = static_cast<uint32_t>(from.packed() - first.packed());
+      it = std::next(runs.emplace_hint(it, first, left));
+    }
+    if (to < run_end) {
+      Run right = run;
+      right.count = static_cast<uint32_t>(run_end.packed() - to.packed());
+      it = std::next(runs.emplace_hint(it, to, right));
+    }
+  }
+}
 
 }  // namespace trireme::queue

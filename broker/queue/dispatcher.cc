@@ -1,0 +1,378 @@
+#include "broker/queue/dispatcher.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace trireme::queue {
+namespace {
+
+constexpr SubscriptionId kSubscription = 0;
+// How often idle producers are looked for, in queue time.
+constexpr int64_t kProducerCheckMs = 60'000;
+// Facts of a kind in one entry, so that none grows without bound.
+constexpr size_t kMaxTokens = 4'096;
+constexpr size_t kMaxForgotten = 1'000;
+
+uint64_t Count(const fact::CheckedOut& f) {
+  uint64_t count = 0;
+  for (const Slots& s : f.waiting) count += s.count;
+  for (const Slots& s : f.returned) count += s.count;
+  return count;
+}
+
+}  // namespace
+
+Dispatcher::Dispatcher(const Machine* machine, uint64_t last_index, MonotonicMs now, Limits limits)
+    : machine_(machine), limits_(limits), last_index_(last_index) {
+  for (const auto& [id, session] : subscription().sessions) {
+    Consumer& consumer = consumers_[id];
+    consumer.number = session.number;
+    consumer.epoch = session.epoch;
+    consumer.outstanding = subscription().HeldBy(session.number);
+    consumer.gone_at = now + session.timeout_ms;
+    by_number_[session.number] = id;
+  }
+  for (const auto& [first, run] : subscription().in_flight) {
+    if (run.holder == 0) deadlines_.emplace(run.deadline_ms, first);
+  }
+  Rebuild();
+}
+
+void Dispatcher::Rebuild() {
+  next_ = decided_next_ = subscription().next;
+  // Shapes are found out again: where the cursor stands they may have been dropped.
+  shapes_.clear();
+  shapes_first_ = std::max<uint64_t>(next_.index(), 1);
+  returned_.clear();
+  for (const auto& [first, run] : subscription().returned) returned_.emplace(first, run.count);
+  rebuild_ = false;
+}
+
+// ---------------------------------------------------------------- what the log holds
+
+void Dispatcher::Appended(uint64_t index, EntryShape shape) {
+  last_index_ = index;
+  if (index == shapes_first_ + shapes_.size() && shapes_.size() < limits_.read_ahead) shapes_.push_back(shape);
+}
+
+std::optional<Dispatcher::Range> Dispatcher::Wanted() const {
+  const uint64_t first = shapes_first_ + shapes_.size();
+  if (first > last_index_ || shapes_.size() > limits_.read_ahead / 2) return std::nullopt;
+  return Range{first, std::min(last_index_, shapes_first_ + limits_.read_ahead - 1)};
+}
+
+void Dispatcher::Shapes(uint64_t first, const std::vector<EntryShape>& shapes) {
+  for (const EntryShape& shape : shapes) {
+    if (first++ != shapes_first_ + shapes_.size()) continue;
+    if (shapes_.size() == limits_.read_ahead) return;
+    shapes_.push_back(shape);
+  }
+}
+
+// ---------------------------------------------------------------- consumers
+
+void Dispatcher::Connect(const SessionId& session, Credit credit) {
+  auto state = subscription().sessions.find(session);
+  if (state == subscription().sessions.end()) return;
+  Consumer& consumer = consumers_[session];
+  consumer.number = state->second.number;
+  consumer.epoch = state->second.epoch;
+  consumer.credit = credit;
+  consumer.connected = true;
+  by_number_[consumer.number] = session;
+}
+
+void Dispatcher::SetCredit(const SessionId& session, Credit credit) {
+  auto it = consumers_.find(session);
+  if (it == consumers_.end()) return;
+  if (credit.messages != 0) it->second.credit.messages = credit.messages;
+  if (credit.bytes != 0) it->second.credit.bytes = credit.bytes;
+}
+
+void Dispatcher::Disconnect(const SessionId& session, MonotonicMs now) {
+  auto it = consumers_.find(session);
+  auto state = subscription().sessions.find(session);
+  if (it == consumers_.end() || state == subscription().sessions.end()) return;
+  it->second.connected = false;
+  it->second.gone_at = now + state->second.timeout_ms;
+}
+
+void Dispatcher::End(const SessionId& session) {
+  auto it = consumers_.find(session);
+  if (it == consumers_.end()) return;
+  it->second.connected = false;
+  it->second.gone_at = 0;
+}
+
+void Dispatcher::Receive(ReceiverId receiver, uint32_t max_messages, MonotonicMs until, int64_t lease_ms) {
+  receivers_.push_back({receiver, max_messages, until, lease_ms});
+}
+
+void Dispatcher::Free(uint64_t holder, uint32_t count) {
+  auto name = by_number_.find(holder);
+  if (name == by_number_.end()) return;
+  auto it = consumers_.find(name->second);
+  if (it == consumers_.end()) return;
+  Consumer& c = it->second;
+  const uint64_t freed = std::min<uint64_t>(count, c.outstanding);
+  // Bytes are not told by the settlement: each message counts as the average of what is out.
+  if (c.outstanding > 0) c.outstanding_bytes -= c.outstanding_bytes * freed / c.outstanding;
+  c.outstanding -= freed;
+}
+
+// ---------------------------------------------------------------- decisions
+
+bool Dispatcher::capped() const {
+  return subscription().exceptions() >= limits_.max_exceptions;
+}
+
+bool Dispatcher::HasMessages() {
+  if (!returned_.empty()) return true;
+  // Leaves entries behind that are used up or publish nothing.
+  while (!shapes_.empty()) {
+    const EntryShape& shape = shapes_.front();
+    if (next_.index() < shapes_first_) next_ = Position(shapes_first_, 0);
+    if (next_.index() == shapes_first_ && next_.slot() < shape.messages) return true;
+    shapes_.pop_front();
+    ++shapes_first_;
+    if (next_.index() < shapes_first_) next_ = Position(shapes_first_, 0);
+  }
+  return false;
+}
+
+Credit Dispatcher::Take(uint64_t messages, uint64_t bytes, fact::CheckedOut& out) {
+  Credit took;
+  auto full = [&] { return took.messages >= messages || (took.messages > 0 && took.bytes >= bytes); };
+  while (!full() && !returned_.empty()) {
+    auto it = returned_.begin();
+    const auto n = static_cast<uint32_t>(std::min<uint64_t>(it->second, messages - took.messages));
+    out.returned.push_back({it->first, n});
+    took.messages += n;
+    const Position rest = it->first + n;
+    const uint32_t left = it->second - n;
+    returned_.erase(it);
+    if (left > 0) returned_.emplace(rest, left);
+  }
+  while (!full() && HasMessages()) {
+    const EntryShape& shape = shapes_.front();
+    const uint32_t left = shape.messages - next_.slot();
+    const uint64_t each = std::max<uint64_t>(1, shape.bytes / shape.messages);
+    uint64_t n = std::min<uint64_t>(left, messages - took.messages);
+    if (took.bytes + n * each > bytes)
+      n = std::max<uint64_t>(took.messages == 0 ? 1 : 0, (bytes - std::min(bytes, took.bytes)) / each);
+    if (n == 0) break;
+    n = std::min<uint64_t>(n, left);
+    out.waiting.push_back({next_, static_cast<uint32_t>(n)});
+    took.messages += static_cast<uint32_t>(n);
+    took.bytes += n * each;
+    if (n == left) {
+      shapes_.pop_front();
+      next_ = Position(++shapes_first_, 0);
+    } else {
+      next_ = next_ + static_cast<uint32_t>(n);
+    }
+  }
+  decided_runs_ += out.waiting.size() + out.returned.size();
+  return took;
+}
+
+void Dispatcher::ExpireSessions(MonotonicMs now, Plan& plan) {
+  for (auto& [id, consumer] : consumers_) {
+    if (consumer.connected || consumer.ending || now < consumer.gone_at) continue;
+    consumer.ending = true;
+    plan.facts.emplace_back(fact::Detached{kSubscription, id, consumer.epoch});
+  }
+}
+
+void Dispatcher::ExpireLeases(int64_t queue_time_ms, Plan& plan) {
+  fact::Expired expired{kSubscription, queue_time_ms, {}};
+  while (!deadlines_.empty() && deadlines_.begin()->first <= queue_time_ms && expired.tokens.size() < kMaxTokens) {
+    auto due = *deadlines_.begin();
+    deadlines_.erase(deadlines_.begin());
+    auto run = subscription().in_flight.find(due.second);
+    // Settled, extended, or cut since: what is left of it has a deadline of its own in the set.
+    if (run == subscription().in_flight.end() || run->second.holder != 0 || run->second.deadline_ms != due.first)
+      continue;
+    expired.tokens.push_back({{due.second, run->second.count}, run->second.checkout_index});
+  }
+  if (!expired.tokens.empty()) plan.facts.emplace_back(std::move(expired));
+}
+
+void Dispatcher::ForgetProducers(int64_t queue_time_ms, Plan& plan) {
+  if (queue_time_ms - producers_checked_ms_ < kProducerCheckMs) return;
+  producers_checked_ms_ = queue_time_ms;
+  size_t forgotten = 0;
+  for (const auto& [name, producer] : machine_->producers()) {
+    if (forgotten == kMaxForgotten) break;
+    const bool crowded = machine_->producers().size() - forgotten > limits_.max_producers;
+    if (queue_time_ms - producer.active_ms < (crowded ? kProducerCheckMs : limits_.producer_idle_ms)) continue;
+    plan.facts.emplace_back(fact::ProducerForgotten{name, producer.epoch, producer.window.highest()});
+    ++forgotten;
+  }
+}
+
+void Dispatcher::ServeReceivers(MonotonicMs now, int64_t queue_time_ms, Plan& plan) {
+  for (auto it = receivers_.begin(); it != receivers_.end();) {
+    const bool room = subscription().exceptions() + decided_runs_ < limits_.max_exceptions;
+    if (room && !rebuild_ && HasMessages()) {
+      fact::CheckedOut out{.subscription = kSubscription,
+                           .session = {},
+                           .session_epoch = 0,
+                           .deadline_ms = queue_time_ms + it->lease_ms,
+                           .from_next = decided_next_,
+                           .to_next = {},
+                           .waiting = {},
+                           .returned = {}};
+      Take(it->max_messages, limits_.turn_bytes * 8, out);
+      out.to_next = decided_next_ = next_;
+      plan.facts.emplace_back(std::move(out));
+      decided_.push_back({{}, it->id});
+      it = receivers_.erase(it);
+    } else if (now >= it->until) {
+      plan.empty_handed.push_back(it->id);
+      it = receivers_.erase(it);
+    } else {
+      ++it;
+    }
+  }
+}
+
+void Dispatcher::ServeConsumers(Plan& plan) {
+  // Round robin, a turn's worth each, until nobody wants any or nothing is left.
+  for (size_t idle = 0; idle < consumers_.size() && !rebuild_;) {
+    if (subscription().exceptions() + decided_runs_ >= limits_.max_exceptions || !HasMessages()) return;
+    auto it = consumers_.upper_bound(turn_);
+    if (it == consumers_.end()) it = consumers_.begin();
+    turn_ = it->first;
+    Consumer& consumer = it->second;
+    if (!consumer.Wants()) {
+      ++idle;
+      continue;
+    }
+    idle = 0;
+    fact::CheckedOut out{.subscription = kSubscription,
+                         .session = it->first,
+                         .session_epoch = consumer.epoch,
+                         .deadline_ms = 0,
+                         .from_next = decided_next_,
+                         .to_next = {},
+                         .waiting = {},
+                         .returned = {}};
+    const uint64_t bytes_left =
+        consumer.credit.bytes > consumer.outstanding_bytes ? consumer.credit.bytes - consumer.outstanding_bytes : 0;
+    Credit took = Take(std::min<uint64_t>(limits_.turn_messages, consumer.credit.messages - consumer.outstanding),
+                       std::min(limits_.turn_bytes, std::max<uint64_t>(bytes_left, 1)), out);
+    consumer.outstanding += took.messages;
+    consumer.outstanding_bytes += took.bytes;
+    out.to_next = decided_next_ = next_;
+    plan.facts.emplace_back(std::move(out));
+    decided_.push_back({it->first, 0});
+  }
+}
+
+Dispatcher::Plan Dispatcher::Decide(MonotonicMs now, int64_t queue_time_ms) {
+  Plan plan;
+  if (rebuild_ && decided_.empty()) Rebuild();
+  ExpireSessions(now, plan);
+  ExpireLeases(queue_time_ms, plan);
+  ForgetProducers(queue_time_ms, plan);
+  ServeReceivers(now, queue_time_ms, plan);
+  ServeConsumers(plan);
+  return plan;
+}
+
+void Dispatcher::Purged(uint64_t index) {
+  // What waited before this entry is gone, as decided here before it is applied.
+  returned_.clear();
+  while (!shapes_.empty() && shapes_first_ < index) {
+    shapes_.pop_front();
+    ++shapes_first_;
+  }
+  if (shapes_.empty()) shapes_first_ = std::max(shapes_first_, index);
+  next_ = decided_next_ = std::max(next_, Position(index, 0));
+}
+
+// ---------------------------------------------------------------- what came of it
+
+void Dispatcher::Applied(uint64_t index, const std::vector<Fact>& facts, const Effects& effects,
+                         std::vector<Delivery>& deliveries) {
+  for (size_t i = 0; i < facts.size(); ++i) {
+    if (const auto* checked = std::get_if<effect::CheckedOut>(&effects.facts[i])) {
+      const auto& decision = std::get<fact::CheckedOut>(facts[i]);
+      if (decided_.empty()) continue;  // of an earlier leader
+      Decided decided = std::move(decided_.front());
+      decided_.pop_front();
+      decided_runs_ -= std::min(decided_runs_, decision.waiting.size() + decision.returned.size());
+      if (!checked->accepted) {
+        rebuild_ = true;
+        Free(NumberOf(decided.session), static_cast<uint32_t>(Count(decision)));
+        if (decided.session.empty()) receivers_.push_front({decided.receiver, 1, 0, 1000});
+        continue;
+      }
+      uint64_t given = 0;
+      for (const auto& run : checked->runs) given += run.slots.count;
+      // Returned ones that were purged in between are not given.
+      Free(NumberOf(decided.session), static_cast<uint32_t>(Count(decision) - given));
+      if (decision.session.empty()) {
+        for (const auto& run : checked->runs) deadlines_.emplace(decision.deadline_ms, run.slots.first);
+      }
+      deliveries.push_back({decided.session, decided.receiver, index, checked->runs});
+    } else if (const auto* settled = std::get_if<effect::Settled>(&effects.facts[i])) {
+      for (const auto& freed : settled->freed) Free(freed.holder, freed.count);
+      const std::vector<Token>* tokens = nullptr;
+      if (const auto* extended = std::get_if<fact::LeaseExtended>(&facts[i])) tokens = &extended->tokens;
+      if (const auto* s = std::get_if<fact::Settled>(&facts[i])) tokens = &s->tokens;
+      if (tokens != nullptr) NoteDeadlines(*tokens);
+    } else if (std::holds_alternative<effect::Purged>(effects.facts[i])) {
+      returned_.clear();
+    } else if (const auto* detached = std::get_if<effect::Detached>(&effects.facts[i])) {
+      const auto& decision = std::get<fact::Detached>(facts[i]);
+      auto it = consumers_.find(decision.session);
+      if (it == consumers_.end()) continue;
+      if (detached->accepted) {
+        by_number_.erase(detached->number);
+        consumers_.erase(it);
+      } else {
+        it->second.ending = false;  // it attached again in between
+      }
+    } else if (const auto* attached = std::get_if<effect::Attached>(&effects.facts[i])) {
+      if (!attached->accepted) continue;
+      Consumer& consumer = consumers_[std::get<fact::Attached>(facts[i]).session];
+      consumer.number = attached->number;
+      consumer.epoch = attached->epoch;
+      consumer.ending = false;
+      by_number_[attached->number] = std::get<fact::Attached>(facts[i]).session;
+    }
+  }
+  for (const auto& back : effects.returned) returned_.emplace(back.slots.first, back.slots.count);
+}
+
+// A partly settled or extended run has left parts in the state, which begin elsewhere or end at another time.
+void Dispatcher::NoteDeadlines(const std::vector<Token>& tokens) {
+  for (const Token& token : tokens) {
+    auto it = subscription().in_flight.lower_bound(Position(token.slots.first.index(), 0));
+    for (; it != subscription().in_flight.end() && it->first.index() == token.slots.first.index(); ++it) {
+      if (it->second.holder == 0) deadlines_.emplace(it->second.deadline_ms, it->first);
+    }
+  }
+}
+
+uint64_t Dispatcher::NumberOf(const SessionId& session) const {
+  auto it = consumers_.find(session);
+  return it == consumers_.end() ? 0 : it->second.number;
+}
+
+std::optional<MonotonicMs> Dispatcher::NextWake(MonotonicMs now, int64_t queue_time_ms) const {
+  std::optional<MonotonicMs> wake;
+  auto at = [&](MonotonicMs when) { wake = wake ? std::min(*wake, when) : when; };
+  for (const auto& [id, consumer] : consumers_) {
+    if (!consumer.connected && !consumer.ending) at(consumer.gone_at);
+  }
+  for (const Receiver& receiver : receivers_) at(receiver.until);
+  if (!deadlines_.empty()) at(now + std::max<int64_t>(0, deadlines_.begin()->first - queue_time_ms));
+  if (!machine_->producers().empty())
+    at(now + std::max<int64_t>(0, producers_checked_ms_ + kProducerCheckMs - queue_time_ms));
+  return wake;
+}
+
+}  // namespace trireme::queue

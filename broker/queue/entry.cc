@@ -1,0 +1,401 @@
+#include "broker/queue/entry.h"
+
+#include <cstring>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "broker/queue/batch.h"
+#include "raft/core/checksum.h"
+#include "raft/core/coding.h"
+
+namespace trireme::queue {
+namespace {
+
+constexpr uint8_t kLayout = 1;
+enum class Kind : uint8_t { kPublished = 1, kFacts = 2 };
+
+// The first byte of an encoded fact. Never reused.
+enum class Code : uint8_t {
+  kProducerOpened = 1,
+  kProducerForgotten = 2,
+  kAttached = 3,
+  kDetached = 4,
+  kCheckedOut = 5,
+  kSettled = 6,
+  kLeaseExtended = 7,
+  kExpired = 8,
+  kPurged = 9,
+  kVersionRaised = 10,
+};
+
+// ---------------------------------------------------------------- ranges, each told by its distance from the one
+// before
+
+void PutSlots(raft::Writer& out, const std::vector<Slots>& all) {
+  out.Varint(all.size());
+  uint64_t last = 0;
+  for (const Slots& s : all) {
+    out.Signed(static_cast<int64_t>(s.first.packed() - last));
+    out.Varint(s.count);
+    last = s.first.packed();
+  }
+}
+
+std::vector<Slots> GetSlots(raft::Reader& in) {
+  std::vector<Slots> all(in.Count(2));
+  uint64_t last = 0;
+  for (Slots& s : all) {
+    last += static_cast<uint64_t>(in.Signed());
+    s.first = Position(last);
+    s.count = static_cast<uint32_t>(in.Varint());
+  }
+  return all;
+}
+
+void PutTokens(raft::Writer& out, const std::vector<Token>& all) {
+  out.Varint(all.size());
+  uint64_t last = 0, last_checkout = 0;
+  for (const Token& t : all) {
+    out.Signed(static_cast<int64_t>(t.slots.first.packed() - last));
+    out.Varint(t.slots.count);
+    out.Signed(static_cast<int64_t>(t.checkout_index - last_checkout));
+    last = t.slots.first.packed();
+    last_checkout = t.checkout_index;
+  }
+}
+
+std::vector<Token> GetTokens(raft::Reader& in) {
+  std::vector<Token> all(in.Count(3));
+  uint64_t last = 0, last_checkout = 0;
+  for (Token& t : all) {
+    last += static_cast<uint64_t>(in.Signed());
+    t.slots.first = Position(last);
+    t.slots.count = static_cast<uint32_t>(in.Varint());
+    last_checkout += static_cast<uint64_t>(in.Signed());
+    t.checkout_index = last_checkout;
+  }
+  return all;
+}
+
+// ---------------------------------------------------------------- facts
+
+struct Encoder {
+  raft::Writer& out;
+
+  void Put(Code code) { out.Byte(static_cast<uint8_t>(code)); }
+  void operator()(const fact::Published&) {}  // has a layout of its own
+  void operator()(const fact::ProducerOpened& f) {
+    Put(Code::kProducerOpened);
+    out.Counted(f.producer);
+    out.Varint(f.epoch);
+  }
+  void operator()(const fact::ProducerForgotten& f) {
+    Put(Code::kProducerForgotten);
+    out.Counted(f.producer);
+    out.Varint(f.epoch);
+    out.Varint(f.last_sequence);
+  }
+  void operator()(const fact::Attached& f) {
+    Put(Code::kAttached);
+    out.Varint(f.subscription);
+    out.Counted(f.session);
+    out.Varint(f.epoch);
+    out.Counted(f.consumer);
+    out.Varint(f.timeout_ms);
+  }
+  void operator()(const fact::Detached& f) {
+    Put(Code::kDetached);
+    out.Varint(f.subscription);
+    out.Counted(f.session);
+    out.Varint(f.epoch);
+  }
+  void operator()(const fact::CheckedOut& f) {
+    Put(Code::kCheckedOut);
+    out.Varint(f.subscription);
+    out.Counted(f.session);
+    out.Varint(f.session_epoch);
+    out.Signed(f.deadline_ms);
+    out.Varint(f.from_next.packed());
+    out.Varint(f.to_next.packed());
+    PutSlots(out, f.waiting);
+    PutSlots(out, f.returned);
+  }
+  void operator()(const fact::Settled& f) {
+    Put(Code::kSettled);
+    out.Varint(f.subscription);
+    out.Byte(static_cast<uint8_t>(f.disposition));
+    PutTokens(out, f.tokens);
+  }
+  void operator()(const fact::LeaseExtended& f) {
+    Put(Code::kLeaseExtended);
+    out.Varint(f.subscription);
+    out.Signed(f.deadline_ms);
+    PutTokens(out, f.tokens);
+  }
+  void operator()(const fact::Expired& f) {
+    Put(Code::kExpired);
+    out.Varint(f.subscription);
+    out.Signed(f.now_ms);
+    PutTokens(out, f.tokens);
+  }
+  void operator()(const fact::Purged&) { Put(Code::kPurged); }
+  void operator()(const fact::VersionRaised& f) {
+    Put(Code::kVersionRaised);
+    out.Varint(f.version);
+  }
+};
+
+absl::StatusOr<Fact> DecodeFact(raft::Reader& in) {
+  const uint8_t code = in.Byte();
+  switch (static_cast<Code>(code)) {
+    case Code::kProducerOpened: {
+      fact::ProducerOpened f;
+      f.producer = in.Counted();
+      f.epoch = in.Varint();
+      return f;
+    }
+    case Code::kProducerForgotten: {
+      fact::ProducerForgotten f;
+      f.producer = in.Counted();
+      f.epoch = in.Varint();
+      f.last_sequence = in.Varint();
+      return f;
+    }
+    case Code::kAttached: {
+      fact::Attached f;
+      f.subscription = static_cast<SubscriptionId>(in.Varint());
+      f.session = in.Counted();
+      f.epoch = in.Varint();
+      f.consumer = in.Counted();
+      f.timeout_ms = static_cast<uint32_t>(in.Varint());
+      return f;
+    }
+    case Code::kDetached: {
+      fact::Detached f;
+      f.subscription = static_cast<SubscriptionId>(in.Varint());
+      f.session = in.Counted();
+      f.epoch = in.Varint();
+      return f;
+    }
+    case Code::kCheckedOut: {
+      fact::CheckedOut f;
+      f.subscription = static_cast<SubscriptionId>(in.Varint());
+      f.session = in.Counted();
+      f.session_epoch = in.Varint();
+      f.deadline_ms = in.Signed();
+      f.from_next = Position(in.Varint());
+      f.to_next = Position(in.Varint());
+      f.waiting = GetSlots(in);
+      f.returned = GetSlots(in);
+      return f;
+    }
+    case Code::kSettled: {
+      fact::Settled f;
+      f.subscription = static_cast<SubscriptionId>(in.Varint());
+      f.disposition = static_cast<Disposition>(in.Byte());
+      f.tokens = GetTokens(in);
+      return f;
+    }
+    case Code::kLeaseExtended: {
+      fact::LeaseExtended f;
+      f.subscription = static_cast<SubscriptionId>(in.Varint());
+      f.deadline_ms = in.Signed();
+      f.tokens = GetTokens(in);
+      return f;
+    }
+    case Code::kExpired: {
+      fact::Expired f;
+      f.subscription = static_cast<SubscriptionId>(in.Varint());
+      f.now_ms = in.Signed();
+      f.tokens = GetTokens(in);
+      return f;
+    }
+    case Code::kPurged:
+      return fact::Purged{};
+    case Code::kVersionRaised:
+      return fact::VersionRaised{static_cast<uint32_t>(in.Varint())};
+  }
+  return absl::UnimplementedError(
+      absl::StrCat("the log holds a fact of kind ", code, ", which facts of version ", kFactVersion,
+                   " (this program's) do not have; run a newer version of trireme-broker on this node"));
+}
+
+// ---------------------------------------------------------------- the header around them
+
+raft::Bytes Assemble(Kind kind, std::string_view header, std::string_view batch) {
+  raft::Writer front;
+  front.Byte(kLayout);
+  front.Byte(static_cast<uint8_t>(kind));
+  raft::Writer length;
+  length.Varint(header.size());
+  uint32_t crc = raft::Crc32c(front.bytes());
+  crc = raft::Crc32c(length.bytes(), crc);
+  front.Fixed32(raft::Crc32c(header, crc));
+  front.Raw(length.bytes());
+
+  const size_t size = front.size() + header.size() + batch.size();
+  auto buffer = std::make_shared_for_overwrite<char[]>(size);
+  char* at = buffer.get();
+  std::memcpy(at, front.bytes().data(), front.size());
+  at += front.size();
+  std::memcpy(at, header.data(), header.size());
+  at += header.size();
+  if (!batch.empty()) std::memcpy(at, batch.data(), batch.size());
+  const char* data = buffer.get();
+  return raft::Bytes(std::move(buffer), data, size);
+}
+
+struct Opened {
+  Kind kind = Kind::kFacts;
+  std::string_view header;
+  raft::Bytes batch;
+};
+
+absl::StatusOr<Opened> OpenEntry(const raft::Bytes& entry) {
+  raft::Reader in(entry.view());
+  const uint8_t layout = in.Byte();
+  const uint8_t kind = in.Byte();
+  const uint32_t crc = in.Fixed32();
+  std::string_view after_crc = in.rest();
+  std::string_view header = in.Counted();
+  if (!in.ok()) return absl::DataLossError(absl::StrCat("an entry of ", entry.size(), " bytes is cut short"));
+  const auto covered = static_cast<size_t>(header.data() + header.size() - after_crc.data());
+  if (raft::Crc32c(after_crc.substr(0, covered), raft::Crc32c(entry.view().substr(0, 2))) != crc) {
+    return absl::DataLossError(absl::StrCat("the header of an entry of ", entry.size(), " bytes has a wrong checksum"));
+  }
+  if (layout != kLayout) {
+    return absl::UnimplementedError(absl::StrCat("an entry has layout ", layout, "; this program knows layout ",
+                                                 kLayout, "; run a newer version of trireme-broker on this node"));
+  }
+  if (kind != static_cast<uint8_t>(Kind::kPublished) && kind != static_cast<uint8_t>(Kind::kFacts)) {
+    return absl::UnimplementedError(
+        absl::StrCat("an entry is of kind ", kind, ", which layout ", kLayout, " does not have"));
+  }
+  return Opened{static_cast<Kind>(kind), header, entry.Sub(entry.size() - in.rest().size(), in.rest().size())};
+}
+
+absl::Status Unparsable() {
+  return absl::DataLossError("an entry's header does not parse though its checksum is right");
+}
+
+absl::StatusOr<PublishedView> ViewPublished(const Opened& opened) {
+  PublishedView view;
+  raft::Reader in(opened.header);
+  view.time_ms = in.Signed();
+  view.producer = in.Counted();
+  view.epoch = in.Varint();
+  view.first_sequence = in.Varint();
+  const uint64_t count = in.Varint();
+  if (!in.ok() || count == 0 || count > kMaxBatchMessages || in.rest().size() != count * 4) return Unparsable();
+  view.count = static_cast<uint32_t>(count);
+  view.checksums = in.rest();
+  view.batch = opened.batch;
+  return view;
+}
+
+}  // namespace
+
+raft::Bytes EncodePublished(const fact::Published& published, int64_t time_ms, std::string_view batch) {
+  raft::Writer header;
+  header.Signed(time_ms);
+  header.Counted(published.producer);
+  header.Varint(published.epoch);
+  header.Varint(published.first_sequence);
+  header.Varint(published.count);
+  header.Raw({reinterpret_cast<const char*>(published.checksums.data()), published.checksums.size() * 4});
+  return Assemble(Kind::kPublished, header.bytes(), batch);
+}
+
+raft::Bytes EncodeFacts(std::span<const Fact> facts, int64_t time_ms) {
+  raft::Writer header;
+  header.Signed(time_ms);
+  header.Varint(facts.size());
+  for (const Fact& f : facts) std::visit(Encoder{header}, f);
+  return Assemble(Kind::kFacts, header.bytes(), {});
+}
+
+absl::StatusOr<DecodedEntry> DecodeEntry(const raft::Bytes& entry) {
+  absl::StatusOr<Opened> opened = OpenEntry(entry);
+  if (!opened.ok()) return opened.status();
+  DecodedEntry decoded;
+  if (opened->kind == Kind::kPublished) {
+    absl::StatusOr<PublishedView> view = ViewPublished(*opened);
+    if (!view.ok()) return view.status();
+    decoded.time_ms = view->time_ms;
+    decoded.batch = view->batch;
+    fact::Published f{.producer = std::string(view->producer),
+                      .epoch = view->epoch,
+                      .first_sequence = view->first_sequence,
+                      .count = view->count,
+                      .checksums = {}};
+    for (uint32_t i = 0; i < view->count; ++i) f.checksums.push_back(view->checksum(i));
+    decoded.facts.emplace_back(std::move(f));
+    return decoded;
+  }
+  raft::Reader in(opened->header);
+  decoded.time_ms = in.Signed();
+  const size_t count = in.Count();
+  decoded.facts.reserve(count);
+  for (size_t i = 0; i < count; ++i) {
+    absl::StatusOr<Fact> f = DecodeFact(in);
+    if (!in.ok()) return Unparsable();
+    if (!f.ok()) return f.status();
+    decoded.facts.push_back(*std::move(f));
+  }
+  if (!in.done() || !opened->batch.empty()) return Unparsable();
+  return decoded;
+}
+
+uint32_t PublishedView::checksum(uint32_t slot) const {
+  uint32_t crc;
+  std::memcpy(&crc, checksums.data() + size_t{slot} * 4, 4);
+  return crc;
+}
+
+absl::StatusOr<PublishedView> DecodePublished(const raft::Bytes& entry) {
+  absl::StatusOr<Opened> opened = OpenEntry(entry);
+  if (!opened.ok()) return opened.status();
+  if (opened->kind != Kind::kPublished) return absl::NotFoundError("the entry publishes nothing");
+  return ViewPublished(*opened);
+}
+
+absl::Status CheckEntry(const raft::Bytes& entry) {
+  absl::StatusOr<Opened> opened = OpenEntry(entry);
+  if (!opened.ok()) return opened.status();
+  if (opened->kind != Kind::kPublished) {
+    return opened->batch.empty() ? absl::OkStatus() : absl::DataLossError("an entry of facts has bytes behind them");
+  }
+  absl::StatusOr<PublishedView> view = ViewPublished(*opened);
+  if (!view.ok()) return view.status();
+  BatchWalker walker(view->batch.view());
+  uint32_t slot = 0;
+  for (; walker.Next(); ++slot) {
+    if (slot == view->count || raft::Crc32c(walker.message()) != view->checksum(slot)) {
+      return absl::DataLossError(absl::StrCat("the message in slot ", slot, " has a wrong checksum"));
+    }
+  }
+  if (!walker.whole() || slot != view->count)
+    return absl::DataLossError(absl::StrCat("the batch has ", slot, " whole messages of ", view->count));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<raft::Bytes> CheckedMessages(const PublishedView& published, uint32_t from, uint32_t count) {
+  BatchWalker walker(published.batch.view());
+  const char *begin = nullptr, *end = nullptr;
+  const uint64_t stop = uint64_t{from} + count;
+  for (uint32_t slot = 0; slot < stop; ++slot) {
+    if (slot == published.count || !walker.Next())
+      return absl::DataLossError(absl::StrCat("there is no message in slot ", slot));
+    if (slot < from) continue;
+    if (raft::Crc32c(walker.message()) != published.checksum(slot)) {
+      return absl::DataLossError(absl::StrCat("the message in slot ", slot, " has a wrong checksum"));
+    }
+    if (begin == nullptr) begin = walker.record().data();
+    end = walker.record().data() + walker.record().size();
+  }
+  if (begin == nullptr) return raft::Bytes();
+  return published.batch.Sub(static_cast<size_t>(begin - published.batch.data()), static_cast<size_t>(end - begin));
+}
+
+}  // namespace trireme::queue

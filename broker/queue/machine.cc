@@ -1,0 +1,388 @@
+#include "broker/queue/machine.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "broker/queue/entry.h"
+#include "raft/core/checksum.h"
+#include "raft/core/coding.h"
+
+namespace trireme::queue {
+namespace {
+
+constexpr uint8_t kSnapshotVersion = 1;
+
+// Whether the slots are within one entry, so that arithmetic on them stays there.
+bool WithinEntry(const Slots& s) {
+  return s.count > 0 && s.first.slot() + uint64_t{s.count} <= kMaxBatchMessages;
+}
+
+}  // namespace
+
+Machine::Machine() {
+  subscriptions_.try_emplace(0);
+}
+
+Subscription* Machine::Find(SubscriptionId id) {
+  auto it = subscriptions_.find(id);
+  return it == subscriptions_.end() ? nullptr : &it->second;
+}
+
+// Applies one fact of the entry at `index`. Every fact that no longer fits changes nothing (Safety rule 2).
+struct Machine::Applier {
+  Machine& m;
+  uint64_t index;
+  Effects& effects;
+
+  // Gives `slots`, held until now with `deliveries`, back to those who wait.
+  void GiveBack(Subscription& s, Position first, uint32_t count, uint32_t deliveries) {
+    s.returned.emplace(first, Returned{count, deliveries});
+    s.returned_messages += count;
+    effects.returned.push_back({{first, count}, deliveries});
+  }
+
+  // Takes what is current of `tokens` out of flight, for as long as `want` agrees; the rest is lost. take(first, run)
+  // says where it goes.
+  template <typename Want, typename Take>
+  effect::Settled Release(Subscription& s, const std::vector<Token>& tokens, Want want, Take take) {
+    effect::Settled out;
+    for (uint32_t i = 0; i < tokens.size(); ++i) {
+      const Token& token = tokens[i];
+      if (!WithinEntry(token.slots)) {
+        out.lost.push_back({i, token.slots});
+        continue;
+      }
+      Position missing = token.slots.first;  // what is not accounted for yet begins here
+      auto lose_until = [&](Position end) {
+        if (missing < end) out.lost.push_back({i, {missing, static_cast<uint32_t>(end.packed() - missing.packed())}});
+      };
+      CutOut(s.in_flight, token.slots, [&](Position first, const InFlight& run) {
+        if (run.checkout_index != token.checkout_index || !want(run)) return false;
+        lose_until(first);
+        missing = first + run.count;
+        s.in_flight_messages -= run.count;
+        if (run.holder != 0) s.held[run.holder] -= run.count;
+        if (!out.freed.empty() && out.freed.back().holder == run.holder) {
+          out.freed.back().count += run.count;
+        } else {
+          out.freed.push_back({run.holder, run.count});
+        }
+        take(first, run);
+        return true;
+      });
+      lose_until(token.slots.first + token.slots.count);
+    }
+    return out;
+  }
+
+  static effect::Settled AllLost(const std::vector<Token>& tokens) {
+    effect::Settled out;
+    for (uint32_t i = 0; i < tokens.size(); ++i) out.lost.push_back({i, tokens[i].slots});
+    return out;
+  }
+
+  Effect operator()(const fact::Published& f) {
+    return m.ApplyPublished(index, f.producer, f.epoch, f.first_sequence, f.count);
+  }
+
+  Effect operator()(const fact::ProducerOpened& f) {
+    Producer& producer = m.producers_[f.producer];
+    const bool accepted = f.epoch > producer.epoch;
+    if (accepted) {
+      producer.epoch = f.epoch;
+      producer.active_ms = m.time_ms_;
+    }
+    return effect::ProducerOpened{accepted, producer.epoch, producer.window.highest()};
+  }
+
+  Effect operator()(const fact::ProducerForgotten& f) {
+    auto it = m.producers_.find(f.producer);
+    if (it != m.producers_.end() && it->second.epoch == f.epoch && it->second.window.highest() == f.last_sequence)
+      m.producers_.erase(it);
+    return effect::None{};
+  }
+
+  Effect operator()(const fact::Attached& f) {
+    Subscription* s = m.Find(f.subscription);
+    if (s == nullptr) return effect::Attached{};
+    auto [it, is_new] = s->sessions.try_emplace(f.session);
+    Session& session = it->second;
+    if (!is_new && f.epoch <= session.epoch) return effect::Attached{false, false, session.number, session.epoch};
+    if (is_new) session.number = ++s->last_session_number;
+    session.epoch = f.epoch;
+    session.consumer = f.consumer;
+    session.timeout_ms = f.timeout_ms;
+    return effect::Attached{true, !is_new, session.number, session.epoch};
+  }
+
+  Effect operator()(const fact::Detached& f) {
+    Subscription* s = m.Find(f.subscription);
+    if (s == nullptr) return effect::Detached{};
+    auto it = s->sessions.find(f.session);
+    if (it == s->sessions.end() || it->second.epoch != f.epoch) return effect::Detached{};
+    const uint64_t number = it->second.number;
+    for (auto run = s->in_flight.begin(); run != s->in_flight.end();) {
+      if (run->second.holder != number) {
+        ++run;
+        continue;
+      }
+      s->in_flight_messages -= run->second.count;
+      GiveBack(*s, run->first, run->second.count, run->second.deliveries);
+      run = s->in_flight.erase(run);
+    }
+    s->held.erase(number);
+    s->sessions.erase(it);
+    return effect::Detached{true, number};
+  }
+
+  Effect operator()(const fact::CheckedOut& f) {
+    Subscription* s = m.Find(f.subscription);
+    if (s == nullptr || s->next != f.from_next || f.to_next < f.from_next) return effect::CheckedOut{};
+    Session* session = nullptr;
+    if (!f.session.empty()) {
+      auto it = s->sessions.find(f.session);
+      if (it == s->sessions.end() || it->second.epoch != f.session_epoch) return effect::CheckedOut{};
+      session = &it->second;
+    }
+    uint64_t taken = 0;
+    Position last = f.from_next;
+    for (const Slots& w : f.waiting) {
+      if (!WithinEntry(w) || w.first < last || w.first + w.count > f.to_next) return effect::CheckedOut{};
+      last = w.first + w.count;
+      taken += w.count;
+    }
+    if (taken > s->waiting) return effect::CheckedOut{};
+
+    effect::CheckedOut out{true, {}};
+    out.runs.reserve(f.waiting.size() + f.returned.size());
+    const uint64_t holder = session == nullptr ? 0 : session->number;
+    auto give = [&](Position first, uint32_t count, uint32_t deliveries) {
+      s->in_flight.emplace(first, InFlight{count, deliveries, index, holder, holder == 0 ? f.deadline_ms : 0});
+      s->in_flight_messages += count;
+      if (holder != 0) s->held[holder] += count;
+      out.runs.push_back({{first, count}, deliveries});
+    };
+    s->waiting -= taken;
+    s->next = f.to_next;
+    for (const Slots& w : f.waiting) give(w.first, w.count, 1);
+    for (const Slots& r : f.returned) {
+      if (!WithinEntry(r)) continue;
+      std::vector<std::pair<Position, Returned>> parts;
+      CutOut(s->returned, r, [&](Position first, const Returned& run) {
+        parts.emplace_back(first, run);
+        return true;
+      });
+      for (const auto& [first, run] : parts) {
+        s->returned_messages -= run.count;
+        give(first, run.count, run.deliveries + 1);
+      }
+    }
+    return out;
+  }
+
+  Effect operator()(const fact::Settled& f) {
+    Subscription* s = m.Find(f.subscription);
+    if (s == nullptr) return AllLost(f.tokens);
+    return Release(
+        *s, f.tokens, [](const InFlight&) { return true; },
+        [&](Position first, const InFlight& run) {
+          switch (f.disposition) {
+            case Disposition::kAcknowledge:
+              s->acknowledged += run.count;
+              break;
+            case Disposition::kReject:
+              s->rejected += run.count;
+              break;
+            case Disposition::kRequeue:
+              GiveBack(*s, first, run.count, run.deliveries);
+              break;
+          }
+        });
+  }
+
+  Effect operator()(const fact::Expired& f) {
+    Subscription* s = m.Find(f.subscription);
+    if (s == nullptr) return AllLost(f.tokens);
+    return Release(
+        *s, f.tokens, [&](const InFlight& run) { return run.holder == 0 && run.deadline_ms <= f.now_ms; },
+        [&](Position first, const InFlight& run) { GiveBack(*s, first, run.count, run.deliveries); });
+  }
+
+  Effect operator()(const fact::LeaseExtended& f) {
+    Subscription* s = m.Find(f.subscription);
+    if (s == nullptr) return AllLost(f.tokens);
+    std::vector<std::pair<Position, InFlight>> kept;
+    effect::Settled out = Release(
+        *s, f.tokens, [](const InFlight& run) { return run.holder == 0; },
+        [&](Position first, const InFlight& run) { kept.emplace_back(first, run); });
+    for (auto& [first, run] : kept) {
+      run.deadline_ms = f.deadline_ms;
+      s->in_flight_messages += run.count;
+      s->in_flight.emplace(first, run);
+    }
+    out.freed.clear();  // they are still held
+    return out;
+  }
+
+  Effect operator()(const fact::Purged&) {
+    uint64_t messages = 0;
+    for (auto& [id, s] : m.subscriptions_) {
+      const uint64_t dropped = s.waiting + s.returned_messages;
+      s.purged += dropped;
+      messages += dropped;
+      s.waiting = 0;
+      s.next = std::max(s.next, Position(index, 0));
+      s.returned.clear();
+      s.returned_messages = 0;
+    }
+    return effect::Purged{messages};
+  }
+
+  Effect operator()(const fact::VersionRaised& f) {
+    m.version_ = std::max(m.version_, f.version);
+    return effect::None{};
+  }
+};
+
+Effect Machine::ApplyPublished(uint64_t index, std::string_view producer, uint64_t epoch, uint64_t first_sequence,
+                               uint32_t count) {
+  if (!producer.empty()) {
+    auto it = producers_.find(producer);
+    if (it == producers_.end()) return effect::Published{effect::Published::Outcome::kForgotten, count, {}};
+    Producer& known = it->second;
+    if (known.epoch != epoch) return effect::Published{effect::Published::Outcome::kFenced, count, {}};
+    std::vector<ProducerWindow::Piece> pieces = known.window.Judge(first_sequence, count);
+    if (pieces.size() != 1 || pieces[0].fate != ProducerWindow::Piece::Fate::kNew) {
+      return effect::Published{effect::Published::Outcome::kNotNew, count, std::move(pieces)};
+    }
+    known.window.Add(first_sequence, count, Position(index, 0));
+    known.active_ms = time_ms_;
+  }
+  published_ += count;
+  for (auto& [id, s] : subscriptions_) s.waiting += count;
+  return effect::Published{effect::Published::Outcome::kStored, count, {}};
+}
+
+absl::StatusOr<Effects> Machine::Apply(uint64_t index, const raft::Bytes& entry) {
+  Effects effects;
+  absl::StatusOr<PublishedView> view = DecodePublished(entry);
+  if (view.ok()) {
+    // Queue time only moves forward (Safety rule 7).
+    time_ms_ = std::max(time_ms_, view->time_ms);
+    applied_ = index;
+    effects.facts.push_back(ApplyPublished(index, view->producer, view->epoch, view->first_sequence, view->count));
+    return effects;
+  }
+  if (view.status().code() != absl::StatusCode::kNotFound) return view.status();
+  absl::StatusOr<DecodedEntry> decoded = DecodeEntry(entry);
+  if (!decoded.ok()) return decoded.status();
+  for (const Fact& f : decoded->facts) {
+    const auto* raised = std::get_if<fact::VersionRaised>(&f);
+    if (raised != nullptr && raised->version > kFactVersion) {
+      return absl::UnimplementedError(absl::StrCat("the log raises its facts to version ", raised->version,
+                                                   "; this program knows version ", kFactVersion,
+                                                   "; run a newer version of trireme-broker on this node"));
+    }
+  }
+  time_ms_ = std::max(time_ms_, decoded->time_ms);
+  applied_ = index;
+  effects.facts.reserve(decoded->facts.size());
+  Applier applier{*this, index, effects};
+  for (const Fact& f : decoded->facts) effects.facts.push_back(std::visit(applier, f));
+  return effects;
+}
+
+void Machine::ApplyNoop(uint64_t index) {
+  applied_ = index;
+}
+
+raft::Bytes Machine::Snapshot() const {
+  raft::Writer out;
+  out.Byte(kSnapshotVersion);
+  out.Varint(version_);
+  out.Varint(applied_);
+  out.Signed(time_ms_);
+  out.Varint(published_);
+  out.Varint(producers_.size());
+  for (const auto& [name, p] : producers_) {
+    out.Counted(name);
+    out.Varint(p.epoch);
+    out.Signed(p.active_ms);
+    p.window.Encode(out);
+  }
+  out.Varint(subscriptions_.size());
+  for (const auto& [id, s] : subscriptions_) {
+    out.Varint(id);
+    s.Encode(out);
+  }
+  out.Fixed32(raft::Crc32c(out.bytes()));
+  return raft::Bytes::Take(out.Take());
+}
+
+absl::Status Machine::Restore(const raft::Bytes& snapshot) {
+  *this = Machine();
+  if (snapshot.size() < 4)
+    return absl::DataLossError(absl::StrCat("a queue's snapshot of ", snapshot.size(), " bytes is cut short"));
+  std::string_view body = snapshot.view().substr(0, snapshot.size() - 4);
+  raft::Reader tail(snapshot.view().substr(body.size()));
+  if (tail.Fixed32() != raft::Crc32c(body)) return absl::DataLossError("a queue's snapshot has a wrong checksum");
+  raft::Reader in(body);
+  if (uint8_t version = in.Byte(); version != kSnapshotVersion) {
+    return absl::UnimplementedError(
+        absl::StrCat("a queue's snapshot has version ", version, "; this program knows version ", kSnapshotVersion));
+  }
+  Machine read;
+  read.version_ = static_cast<uint32_t>(in.Varint());
+  read.applied_ = in.Varint();
+  read.time_ms_ = in.Signed();
+  read.published_ = in.Varint();
+  const size_t producers = in.Count(5);
+  bool good = true;
+  for (size_t i = 0; i < producers && in.ok(); ++i) {
+    std::string name(in.Counted());
+    Producer& p = read.producers_[std::move(name)];
+    p.epoch = in.Varint();
+    p.active_ms = in.Signed();
+    good &= p.window.Decode(in);
+  }
+  const size_t subscriptions = in.Count(2);
+  for (size_t i = 0; i < subscriptions && in.ok(); ++i) {
+    Subscription& s = read.subscriptions_[static_cast<SubscriptionId>(in.Varint())];
+    good &= s.Decode(in);
+  }
+  if (!good || !in.done()) return absl::DataLossError("a queue's snapshot does not parse though its checksum is right");
+  if (read.version_ > kFactVersion) {
+    return absl::UnimplementedError(absl::StrCat("a queue's snapshot holds facts of version ", read.version_,
+                                                 "; this program knows version ", kFactVersion));
+  }
+  *this = std::move(read);
+  return absl::OkStatus();
+}
+
+uint32_t Machine::Digest() const {
+  return raft::Crc32c(Snapshot().view());
+}
+
+Machine::Liveness Machine::Live() const {
+  Liveness out{applied_, {}};
+  std::vector<uint64_t> entries;
+  for (const auto& [id, s] : subscriptions_) {
+    // Nothing waits: whatever is above the cursor carries no message that is still wanted.
+    if (s.waiting > 0) out.floor = std::min(out.floor, s.next.index() == 0 ? 0 : s.next.index() - 1);
+    for (const auto& [first, run] : s.in_flight) entries.push_back(first.index());
+    for (const auto& [first, run] : s.returned) entries.push_back(first.index());
+  }
+  std::sort(entries.begin(), entries.end());
+  for (uint64_t entry : entries) {
+    if (entry > out.floor) break;
+    if (!out.live.empty() && out.live.back().last + 1 >= entry) {
+      out.live.back().last = entry;
+    } else {
+      out.live.push_back({entry, entry});
+    }
+  }
+  return out;
+}
+
+}  // namespace trireme::queue

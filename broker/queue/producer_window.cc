@@ -1,0 +1,68 @@
+#include "broker/queue/producer_window.h"
+
+#include <algorithm>
+
+namespace trireme::queue {
+
+std::vector<ProducerWindow::Piece> ProducerWindow::Judge(uint64_t first_sequence, uint32_t count) const {
+  std::vector<Piece> pieces;
+  uint64_t at = first_sequence;
+  const uint64_t end = first_sequence + count;
+  auto put = [&](Piece::Fate fate, uint64_t until, Position position) {
+    if (until <= at) return;
+    pieces.push_back({fate, at, static_cast<uint32_t>(until - at), position});
+    at = until;
+  };
+  put(Piece::Fate::kUnknown, std::min(end, lowest_), {});
+  auto range = std::partition_point(ranges_.begin(), ranges_.end(), [&](const Range& r) { return r.end() <= at; });
+  for (; at < end && range != ranges_.end() && range->first_sequence < end; ++range) {
+    put(Piece::Fate::kNew, std::min(end, range->first_sequence), {});
+    put(Piece::Fate::kStored, std::min(end, range->end()),
+        range->first + static_cast<uint32_t>(at - range->first_sequence));
+  }
+  put(Piece::Fate::kNew, end, {});
+  return pieces;
+}
+
+void ProducerWindow::Add(uint64_t first_sequence, uint32_t count, Position first) {
+  auto after = std::partition_point(ranges_.begin(), ranges_.end(),
+                                    [&](const Range& r) { return r.first_sequence < first_sequence; });
+  ranges_.insert(after, Range{first_sequence, count, first});
+  highest_ = std::max(highest_, first_sequence + count - 1);
+  if (highest_ >= kSpan) lowest_ = std::max(lowest_, highest_ - kSpan + 1);
+  while (!ranges_.empty() && (ranges_.size() > kRanges || ranges_.front().end() <= lowest_)) {
+    lowest_ = std::max(lowest_, ranges_.front().end());
+    ranges_.pop_front();
+  }
+}
+
+void ProducerWindow::Encode(raft::Writer& out) const {
+  out.Varint(highest_);
+  out.Varint(lowest_);
+  out.Varint(ranges_.size());
+  uint64_t sequence = 0, position = 0;
+  for (const Range& r : ranges_) {
+    out.Varint(r.first_sequence - sequence);
+    out.Varint(r.count);
+    out.Signed(static_cast<int64_t>(r.first.packed() - position));
+    sequence = r.first_sequence;
+    position = r.first.packed();
+  }
+}
+
+bool ProducerWindow::Decode(raft::Reader& in) {
+  highest_ = in.Varint();
+  lowest_ = in.Varint();
+  const size_t count = in.Count(3);
+  uint64_t sequence = 0, position = 0;
+  ranges_.clear();
+  for (size_t i = 0; i < count && in.ok(); ++i) {
+    sequence += in.Varint();
+    const auto n = static_cast<uint32_t>(in.Varint());
+    position += static_cast<uint64_t>(in.Signed());
+    ranges_.push_back({sequence, n, Position(position)});
+  }
+  return in.ok();
+}
+
+}  // namespace trireme::queue
