@@ -1,0 +1,100 @@
+// The publishing half of a queue's leader: from a client's batch to a Published fact in the log, and back to its
+// outcome.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "broker/queue/batch.h"
+#include "broker/queue/dispatcher.h"
+#include "broker/queue/effects.h"
+#include "broker/queue/machine.h"
+#include "broker/replica/sinks.h"
+#include "raft/core/bytes.h"
+#include "raft/host/host.h"
+
+namespace trireme::broker {
+
+// One batch that a producer wants stored.
+struct Publication {
+  std::shared_ptr<PublishSink> sink;
+  uint32_t alias = 0;
+  std::string producer;  // empty: no de-duplication; then first_sequence is only echoed
+  uint64_t epoch = 0;
+  uint64_t first_sequence = 0;
+  raft::Bytes batch;
+};
+
+// For one term of leadership. Judges on applied state plus what it has appended itself (Safety rule 2), so that every
+// entry it appends will be stored when it is applied. Shard-owned.
+class Publishing {
+ public:
+  Publishing(const queue::Machine* machine, raft::Group* group, queue::BatchLimits limits, size_t max_waiting_bytes)
+      : machine_(machine), group_(group), limits_(limits), max_waiting_bytes_(max_waiting_bytes) {}
+
+  // Checks the batch and puts it in line; what is refused is answered at once.
+  void Accept(Publication publication);
+  bool waiting() const { return !waiting_.empty(); }
+
+  // Appends what is in line, as far as the group takes it, and tells the dispatcher.
+  void Flush(int64_t queue_time_ms, queue::Dispatcher& dispatcher);
+
+  // A fact about the producer was appended, and later applied: batches of older epochs are fenced from the first moment
+  // on, those of a producer that is being forgotten are unknown.
+  void Opening(const std::string& producer, uint64_t epoch);
+  void Opened(const std::string& producer, uint64_t epoch);
+  void Forgetting(const std::string& producer) { forgetting_.insert(producer); }
+  void Forgotten(const std::string& producer) { forgetting_.erase(producer); }
+
+  // The entry at `index` was applied; false if it was not one of ours.
+  bool Applied(uint64_t index, const queue::effect::Published& effect);
+
+  // The sink is not called any more.
+  void Forget(const PublishSink* sink);
+  // Nothing more will be answered: tells each sink once.
+  void Cut(CutReason reason, const std::string& text);
+
+ private:
+  struct Line : Publication {
+    std::vector<uint32_t> checksums;
+  };
+  struct Appended {
+    uint64_t index = 0;
+    std::shared_ptr<PublishSink> sink;
+    uint32_t alias = 0;
+    std::string producer;
+    uint64_t first_sequence = 0;
+    uint32_t count = 0;
+    size_t bytes = 0;  // to be given back with the answer
+  };
+  // Sequences of a producer that are appended and not applied.
+  struct UnderWay {
+    std::deque<std::pair<uint64_t, uint64_t>> ranges;  // [first, end)
+    uint64_t end = 0;                                  // of all
+  };
+  enum class Step : uint8_t { kDone, kLater, kFull };
+
+  Step Append(Line& line, int64_t queue_time_ms, queue::Dispatcher& dispatcher);
+  bool OverlapsUnderWay(const Line& line) const;
+  uint64_t EpochOf(const std::string& producer) const;
+  static void Answer(const Publication& p, PublishOutcome::Kind kind, uint64_t first, uint32_t count,
+                     queue::Position position, size_t bytes, std::string reason = "",
+                     absl::StatusCode code = absl::StatusCode::kInvalidArgument);
+
+  const queue::Machine* const machine_;
+  raft::Group* const group_;
+  const queue::BatchLimits limits_;
+  const size_t max_waiting_bytes_;
+  std::deque<Line> waiting_;
+  size_t waiting_bytes_ = 0;
+  std::deque<Appended> appended_;  // by index
+  absl::flat_hash_map<std::string, UnderWay> under_way_;
+  absl::flat_hash_map<std::string, uint64_t> opening_;  // epochs appended and not applied
+  absl::flat_hash_set<std::string> forgetting_;
+};
+
+}  // namespace trireme::broker

@@ -1,0 +1,716 @@
+#include "broker/replica/queue_replica.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <optional>
+#include <utility>
+#include <variant>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
+#include "broker/ops/log.h"
+#include "broker/queue/dispatcher.h"
+#include "broker/queue/entry.h"
+#include "broker/queue/machine.h"
+#include "broker/replica/entry_reader.h"
+#include "broker/replica/outbox.h"
+#include "broker/replica/publishing.h"
+
+namespace trireme::broker {
+namespace {
+
+using Opened = QueueReplica::OpenedProducer;
+using OpenDone = absl::AnyInvocable<void(absl::StatusOr<Opened>)>;
+
+constexpr queue::SubscriptionId kSubscription = 0;
+// A single receive gives at most this many bytes, or one message, so that its answer fits a stock client's limit.
+constexpr char kMoved[] = "this node does not lead the queue any more";
+// Tokens in one Settled fact.
+constexpr size_t kMaxSettleTokens = 8'192;
+
+absl::Status Moved() {
+  return absl::UnavailableError(absl::StrCat(kMoved, "; the outcome is unknown"));
+}
+
+}  // namespace
+
+struct QueueReplica::Impl {
+  // ---- who waits for what a fact comes to
+
+  struct OpenWaiter {
+    std::string producer;
+    OpenDone done;
+  };
+  struct AttachWaiter {
+    AttachRequest request;
+    std::shared_ptr<ConsumerSink> sink;
+  };
+  // A part of a Settled or LeaseExtended fact's tokens, by who sent it.
+  struct SettleWaiter {
+    uint32_t begin = 0, end = 0;
+    std::shared_ptr<ConsumerSink> sink;
+    uint64_t receipt = 0;
+    TokensDone done;  // of a call
+  };
+  struct SettleWaiters {
+    std::vector<SettleWaiter> parts;
+  };
+  struct PurgeWaiter {
+    absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done;
+  };
+  using Waiter = std::variant<std::monostate, OpenWaiter, AttachWaiter, SettleWaiters, PurgeWaiter>;
+
+  // An entry of facts that this leader appended.
+  struct OwnFacts {
+    uint64_t index = 0;
+    std::vector<queue::Fact> facts;
+    std::vector<Waiter> waiters;  // one per fact
+  };
+
+  struct PendingSettles {
+    std::vector<queue::Token> tokens;
+    std::vector<SettleWaiter> parts;
+    uint64_t messages = 0;
+  };
+
+  struct Consumer {
+    std::shared_ptr<ConsumerSink> sink;
+    std::unique_ptr<Outbox> outbox;
+    uint32_t max_messages = 0;
+  };
+
+  struct Receiver {
+    std::unique_ptr<Outbox> outbox;
+    size_t runs = 0;  // still to come
+    std::vector<DeliveredRun> got;
+    absl::AnyInvocable<void(absl::StatusOr<std::vector<DeliveredRun>>)> done;
+  };
+
+  // What exists on the leader only, for one term.
+  struct Leading {
+    Leading(const queue::Machine* machine, raft::Group* group, const ReplicaLimits& limits, queue::MonotonicMs now_ms,
+            int64_t wall_ms)
+        : dispatcher(machine, machine->applied(), now_ms, {}),
+          publishing(machine, group, {.max_message_bytes = limits.max_message_bytes}, limits.max_waiting_bytes),
+          reader(group, limits.read_ahead_bytes),
+          // Safety rule 7: forward only; the host lets no node lead whose wall clock is far from the others'.
+          time_base_ms(std::max(machine->time_ms(), wall_ms) - now_ms) {}
+
+    queue::Dispatcher dispatcher;
+    Publishing publishing;
+    EntryReader reader;
+    int64_t time_base_ms;  // queue time less the monotonic clock's
+    std::deque<OwnFacts> own;
+    std::vector<queue::Fact> facts;  // to be appended
+    std::vector<Waiter> waiters;
+    std::array<PendingSettles, 4> settles;                // by disposition
+    std::map<queue::SessionId, uint64_t> session_epochs;  // of Attached facts under way
+    absl::flat_hash_map<std::string, uint64_t> producer_epochs;
+    std::map<queue::SessionId, Consumer> consumers;  // connected
+    absl::flat_hash_map<queue::Dispatcher::ReceiverId, Receiver> receivers;
+    queue::Dispatcher::ReceiverId last_receiver = 0;
+    bool purging = false;
+  };
+
+  Impl(QueueReplica* replica, raft::Shard* s, ReplicaLimits l) : self(replica), shard(s), limits(std::move(l)) {}
+
+  // ---- time
+  queue::MonotonicMs NowMs() const {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(shard->Now().time_since_epoch()).count();
+  }
+  int64_t QueueTimeMs() const { return std::max(machine.time_ms(), leading->time_base_ms + NowMs()); }
+
+  bool refuses() const { return leading == nullptr; }
+  std::string NotServing() const {
+    if (self->group_ != nullptr && !self->group_->halted().ok()) return std::string(self->group_->halted().message());
+    return kMoved;
+  }
+  CutReason NotServingReason() const {
+    return self->group_ != nullptr && !self->group_->halted().ok() ? CutReason::kGroupHalted : CutReason::kNotLeader;
+  }
+
+  void AddFact(queue::Fact fact, Waiter waiter) {
+    leading->facts.push_back(std::move(fact));
+    leading->waiters.push_back(std::move(waiter));
+    FlushSoon();
+  }
+
+  // ---- turns
+
+  // At the end of this turn, so that all that comes in it shares an append.
+  void FlushSoon() {
+    if (flush_due) return;
+    flush_due = true;
+    shard->AtTurnEnd([this, alive = std::weak_ptr<bool>(alive)] {
+      if (alive.expired()) return;
+      flush_due = false;
+      Flush();
+    });
+  }
+
+  void Flush() {
+    if (leading == nullptr) return;
+    const int64_t time_ms = QueueTimeMs();
+    leading->publishing.Flush(time_ms, leading->dispatcher);
+    if (leading == nullptr) return;
+    ReadAhead();
+    if (leading == nullptr) return;
+    queue::Dispatcher::Plan plan = leading->dispatcher.Decide(NowMs(), time_ms);
+    for (queue::Dispatcher::ReceiverId id : plan.empty_handed) {
+      auto receiver = leading->receivers.extract(id);
+      if (!receiver.empty()) receiver.mapped().done(std::vector<DeliveredRun>{});
+    }
+    if (leading == nullptr) return;
+    const bool append = !plan.facts.empty() || !leading->facts.empty();
+    if (append || SettlesAreDue()) Append(std::move(plan.facts), time_ms);
+    if (leading != nullptr) SetTimer();
+  }
+
+  // Settlements come first, so that what they free is free when the rest is judged; a purge comes last.
+  void Append(std::vector<queue::Fact> decided, int64_t time_ms) {
+    OwnFacts own;
+    for (size_t d = 1; d < leading->settles.size(); ++d) {
+      PendingSettles& settles = leading->settles[d];
+      if (settles.tokens.empty()) continue;
+      own.facts.emplace_back(
+          queue::fact::Settled{kSubscription, static_cast<queue::Disposition>(d), std::move(settles.tokens)});
+      own.waiters.emplace_back(SettleWaiters{std::move(settles.parts)});
+      settles = {};
+    }
+    settle_since.reset();
+    for (queue::Fact& fact : decided) {
+      if (const auto* forgotten = std::get_if<queue::fact::ProducerForgotten>(&fact))
+        leading->publishing.Forgetting(forgotten->producer);
+      own.facts.push_back(std::move(fact));
+      own.waiters.emplace_back();
+    }
+    std::move(leading->facts.begin(), leading->facts.end(), std::back_inserter(own.facts));
+    std::move(leading->waiters.begin(), leading->waiters.end(), std::back_inserter(own.waiters));
+    leading->facts.clear();
+    leading->waiters.clear();
+    if (own.facts.empty()) return;
+    // Urgent: settling never waits behind publishing (Safety rule 19).
+    std::vector<raft::Bytes> commands;
+    commands.push_back(queue::EncodeFacts(own.facts, time_ms));
+    raft::Proposed proposed = self->group_->Propose(std::move(commands), /*urgent=*/true);
+    if (proposed.error) {
+      // Even the reserve is used up, or leadership is gone. The dispatcher's decisions were not made after all; a new
+      // term decides anew.
+      const auto error = *proposed.error;
+      leading->own.push_back(std::move(own));  // so that its waiters are told
+      self->group_->StepDown();
+      Log(LogLevel::kWarn, "stepping down", "queue", self->queue_name_, "group", self->group_->id(), "reason",
+          error == raft::ProposeError::kNotLeader ? "not leading" : "too many uncommitted bytes for facts");
+      Lose(CutReason::kNotLeader, kMoved);
+      return;
+    }
+    own.index = proposed.first.value();
+    leading->dispatcher.Appended(own.index, {});
+    if (std::exchange(leading->purging, false)) leading->dispatcher.Purged(own.index);
+    leading->own.push_back(std::move(own));
+  }
+
+  // Whether settlements have waited long enough to go by themselves.
+  bool SettlesAreDue() {
+    uint64_t messages = 0;
+    bool asked = false;
+    for (const PendingSettles& settles : leading->settles) {
+      messages += settles.messages;
+      for (const SettleWaiter& part : settles.parts) asked |= part.receipt != 0 || part.done != nullptr;
+    }
+    if (messages == 0) return false;
+    if (asked || messages >= settle_at) return true;
+    return settle_since.has_value() && NowMs() - *settle_since >= limits.settle_delay.count();
+  }
+
+  void SetTimer() {
+    std::optional<queue::MonotonicMs> wake = leading->dispatcher.NextWake(NowMs(), QueueTimeMs());
+    if (settle_since.has_value()) {
+      const queue::MonotonicMs due = *settle_since + limits.settle_delay.count();
+      wake = wake ? std::min(*wake, due) : due;
+    }
+    if (!wake || (timer_at && *timer_at <= *wake && *timer_at > NowMs())) return;
+    timer_at = wake;
+    const auto delay = std::chrono::milliseconds{std::max<int64_t>(1, *wake - NowMs())};
+    shard->After(delay, [this, alive = std::weak_ptr<bool>(alive), at = *wake] {
+      if (alive.expired()) return;
+      if (timer_at == at) timer_at.reset();
+      FlushSoon();
+    });
+  }
+
+  void ReadAhead() {
+    if (leading->reader.reading_shapes() || (leading->consumers.empty() && leading->receivers.empty())) return;
+    std::optional<queue::Dispatcher::Range> wanted = leading->dispatcher.Wanted();
+    if (!wanted) return;
+    leading->reader.Shapes(wanted->first, wanted->last,
+                           [this, first = wanted->first](absl::StatusOr<std::vector<queue::EntryShape>> shapes) {
+                             if (!shapes.ok()) return Damaged(shapes.status());
+                             leading->dispatcher.Shapes(first, *shapes);
+                             FlushSoon();
+                           });
+  }
+
+  // A live entry cannot be read here; another replica has it.
+  void Damaged(const absl::Status& status) {
+    Log(LogLevel::kError, "a live entry cannot be read; stepping down so that another replica serves the queue",
+        "queue", self->queue_name_, "group", self->group_->id(), "error", status);
+    shard->AtTurnEnd([this, alive = std::weak_ptr<bool>(alive)] {
+      if (!alive.expired() && self->group_ != nullptr && leading != nullptr) self->group_->StepDown();
+    });
+  }
+
+  // ---- what was applied
+
+  void ApplyOwn(OwnFacts own, const queue::Effects& effects) {
+    std::vector<queue::Dispatcher::Delivery> deliveries;
+    leading->dispatcher.Applied(own.index, own.facts, effects, deliveries);
+    for (size_t i = 0; i < own.facts.size(); ++i) {
+      if (auto* open = std::get_if<OpenWaiter>(&own.waiters[i])) {
+        AnswerOpen(*open, std::get<queue::effect::ProducerOpened>(effects.facts[i]));
+      } else if (auto* attach = std::get_if<AttachWaiter>(&own.waiters[i])) {
+        AnswerAttach(*attach, std::get<queue::effect::Attached>(effects.facts[i]));
+      } else if (auto* settle = std::get_if<SettleWaiters>(&own.waiters[i])) {
+        AnswerSettle(*settle, own.facts[i], std::get<queue::effect::Settled>(effects.facts[i]));
+      } else if (auto* purge = std::get_if<PurgeWaiter>(&own.waiters[i])) {
+        purge->done(std::get<queue::effect::Purged>(effects.facts[i]).messages);
+      } else if (const auto* forgotten = std::get_if<queue::fact::ProducerForgotten>(&own.facts[i])) {
+        leading->publishing.Forgotten(forgotten->producer);
+      } else if (const auto* detached = std::get_if<queue::fact::Detached>(&own.facts[i])) {
+        if (std::get<queue::effect::Detached>(effects.facts[i]).accepted) leading->consumers.erase(detached->session);
+      }
+      if (leading == nullptr) return;
+    }
+    for (queue::Dispatcher::Delivery& delivery : deliveries) Send(delivery);
+  }
+
+  void AnswerOpen(OpenWaiter& waiter, const queue::effect::ProducerOpened& effect) {
+    leading->publishing.Opened(waiter.producer, effect.epoch);
+    auto it = leading->producer_epochs.find(waiter.producer);
+    if (it != leading->producer_epochs.end() && it->second <= effect.epoch) leading->producer_epochs.erase(it);
+    if (effect.accepted) {
+      waiter.done(Opened{effect.epoch, effect.last_sequence});
+    } else {
+      waiter.done(absl::AbortedError(absl::StrCat("producer '", waiter.producer, "' has epoch ", effect.epoch,
+                                                  " in this queue, opened by a newer stream")));
+    }
+  }
+
+  void AnswerAttach(AttachWaiter& waiter, const queue::effect::Attached& effect) {
+    const queue::SessionId& session = waiter.request.session;
+    auto pending = leading->session_epochs.find(session);
+    if (pending != leading->session_epochs.end() && pending->second <= effect.epoch)
+      leading->session_epochs.erase(pending);
+    if (waiter.sink == nullptr) return;  // its stream broke in the meantime: the session has its timeout to come back
+    if (!effect.accepted || pending != leading->session_epochs.end()) {
+      return waiter.sink->Cut(CutReason::kFenced, "a newer stream of this session was opened");
+    }
+    leading->dispatcher.Connect(session, {waiter.request.max_messages, waiter.request.max_bytes});
+    Consumer& consumer = leading->consumers[session];
+    consumer.sink = waiter.sink;
+    consumer.max_messages = waiter.request.max_messages;
+    consumer.outbox = std::make_unique<Outbox>(
+        &leading->reader, [sink = waiter.sink](std::vector<DeliveredRun> runs) { sink->Deliver(std::move(runs)); },
+        [this](const absl::Status& status) { Damaged(status); });
+    waiter.sink->Attached(effect.resumed, effect.epoch, waiter.request.timeout_ms);
+    if (effect.resumed) DeliverAgain(effect.number, waiter.request.held, *consumer.outbox);
+  }
+
+  // What the session has checked out and its client does not have (Safety rule 5): with the same count and token.
+  void DeliverAgain(uint64_t number, const std::vector<queue::Token>& held, Outbox& outbox) {
+    absl::btree_map<queue::Position, queue::InFlight> lacking;
+    for (const auto& [first, run] : machine.subscription(kSubscription).in_flight) {
+      if (run.holder == number) lacking.emplace(first, run);
+    }
+    for (const queue::Token& token : held) {
+      queue::CutOut(lacking, token.slots, [&](queue::Position, const queue::InFlight& run) {
+        return run.checkout_index == token.checkout_index;
+      });
+    }
+    for (const auto& [first, run] : lacking) {
+      outbox.Put(run.checkout_index, {{{first, run.count}, run.deliveries}}, machine.applied());
+      if (leading == nullptr) return;
+    }
+  }
+
+  void AnswerSettle(SettleWaiters& waiters, const queue::Fact& fact, const queue::effect::Settled& effect) {
+    const std::vector<queue::Token>& tokens = std::holds_alternative<queue::fact::Settled>(fact)
+                                                  ? std::get<queue::fact::Settled>(fact).tokens
+                                                  : std::get<queue::fact::LeaseExtended>(fact).tokens;
+    size_t next = 0;
+    for (SettleWaiter& part : waiters.parts) {
+      std::vector<queue::Token> lost;
+      std::vector<bool> current(part.done != nullptr ? part.end - part.begin : 0, true);
+      for (; next < effect.lost.size() && effect.lost[next].token < part.end; ++next) {
+        const auto& l = effect.lost[next];
+        if (part.done != nullptr) {
+          current[l.token - part.begin] = false;
+        } else {
+          lost.push_back({l.slots, tokens[l.token].checkout_index});
+        }
+      }
+      if (part.done != nullptr) {
+        part.done(std::move(current));
+      } else if (part.sink != nullptr && (part.receipt != 0 || !lost.empty())) {
+        part.sink->Receipt(part.receipt, std::move(lost));
+      }
+      if (leading == nullptr) return;
+    }
+  }
+
+  void Send(queue::Dispatcher::Delivery& delivery) {
+    if (leading == nullptr) return;
+    if (!delivery.session.empty()) {
+      auto it = leading->consumers.find(delivery.session);
+      // Checked out and committed is not yet delivered: if the stream is gone the session gets it when it resumes.
+      if (it != leading->consumers.end() && it->second.outbox != nullptr)
+        it->second.outbox->Put(delivery.checkout_index, delivery.runs, machine.applied());
+      return;
+    }
+    auto it = leading->receivers.find(delivery.receiver);
+    if (it == leading->receivers.end()) return;
+    Receiver& receiver = it->second;
+    receiver.runs = delivery.runs.size();
+    if (receiver.runs == 0) return FinishReceiver(delivery.receiver);
+    receiver.outbox = std::make_unique<Outbox>(
+        &leading->reader,
+        [this, id = delivery.receiver](std::vector<DeliveredRun> runs) {
+          Receiver& r = leading->receivers.at(id);
+          r.runs -= runs.size();
+          std::move(runs.begin(), runs.end(), std::back_inserter(r.got));
+          // Not from within its own outbox.
+          if (r.runs == 0) {
+            shard->AtTurnEnd([this, alive = std::weak_ptr<bool>(alive), id] {
+              if (!alive.expired() && leading != nullptr) FinishReceiver(id);
+            });
+          }
+        },
+        [this](const absl::Status& status) { Damaged(status); });
+    receiver.outbox->Put(delivery.checkout_index, delivery.runs, machine.applied());
+  }
+
+  void FinishReceiver(queue::Dispatcher::ReceiverId id) {
+    auto receiver = leading->receivers.extract(id);
+    if (!receiver.empty()) receiver.mapped().done(std::move(receiver.mapped().got));
+  }
+
+  // ---- the end of a term
+
+  void Lose(CutReason reason, const std::string& text) {
+    if (leading == nullptr) return;
+    std::unique_ptr<Leading> old = std::move(leading);
+    settle_since.reset();
+    old->publishing.Cut(reason, text);
+    auto tell = [&](Waiter& waiter) {
+      if (auto* open = std::get_if<OpenWaiter>(&waiter)) open->done(Moved());
+      if (auto* attach = std::get_if<AttachWaiter>(&waiter); attach != nullptr && attach->sink != nullptr)
+        attach->sink->Cut(reason, text);
+      if (auto* settle = std::get_if<SettleWaiters>(&waiter)) {
+        for (SettleWaiter& part : settle->parts) {
+          if (part.done != nullptr) part.done(Moved());
+        }
+      }
+      if (auto* purge = std::get_if<PurgeWaiter>(&waiter)) purge->done(Moved());
+    };
+    for (OwnFacts& own : old->own) {
+      for (Waiter& waiter : own.waiters) tell(waiter);
+    }
+    for (Waiter& waiter : old->waiters) tell(waiter);
+    for (PendingSettles& settles : old->settles) {
+      for (SettleWaiter& part : settles.parts) {
+        if (part.done != nullptr) part.done(Moved());
+      }
+    }
+    for (auto& [session, consumer] : old->consumers) {
+      if (consumer.sink != nullptr) consumer.sink->Cut(reason, text);
+    }
+    for (auto& [id, receiver] : old->receivers) receiver.done(Moved());
+  }
+
+  QueueReplica* const self;
+  raft::Shard* const shard;
+  const ReplicaLimits limits;
+  queue::Machine machine;
+  std::unique_ptr<Leading> leading;
+  bool flush_due = false;
+  std::optional<queue::MonotonicMs> timer_at;
+  std::optional<queue::MonotonicMs> settle_since;  // of the oldest settlement that waits
+  uint64_t settle_at = 0;                          // messages settled at which it does not wait any longer
+  std::shared_ptr<bool> alive = std::make_shared<bool>(true);
+};
+
+// ---------------------------------------------------------------- life
+
+QueueReplica::QueueReplica(raft::Shard* shard, ReplicaLimits limits, std::string queue_name)
+    : impl_(std::make_unique<Impl>(this, shard, std::move(limits))), queue_name_(std::move(queue_name)) {}
+
+QueueReplica::~QueueReplica() = default;
+
+void QueueReplica::Start(raft::Group* group) {
+  group_ = group;
+  // It may have been elected before its handle was known.
+  if (group->leading()) RoleChanged({raft::Role::kLeader, group->term(), group->spec().self}, true);
+}
+
+void QueueReplica::Stop(CutReason reason) {
+  impl_->Lose(reason, reason == CutReason::kQueueDeleted ? "the queue was deleted" : "this node stops");
+  group_ = nullptr;
+}
+
+bool QueueReplica::serving() const {
+  return impl_->leading != nullptr;
+}
+
+void QueueReplica::RoleChanged(const raft::RoleChange&, bool leading) {
+  if (group_ == nullptr) return;
+  impl_->Lose(impl_->NotServingReason(), impl_->NotServing());
+  if (!leading) return;
+  impl_->leading =
+      std::make_unique<Impl::Leading>(&impl_->machine, group_, impl_->limits, impl_->NowMs(), impl_->shard->WallMs());
+  impl_->FlushSoon();
+}
+
+// ---------------------------------------------------------------- publishing
+
+void QueueReplica::OpenProducer(const std::string& producer, uint64_t epoch, OpenDone done) {
+  Impl& i = *impl_;
+  if (i.refuses()) return done(absl::UnavailableError(i.NotServing()));
+  auto known = i.machine.producers().find(producer);
+  uint64_t& newest = i.leading->producer_epochs[producer];
+  newest = std::max(newest, known == i.machine.producers().end() ? 0 : known->second.epoch);
+  if (epoch != 0 && epoch <= newest) {
+    return done(absl::AbortedError(
+        absl::StrCat("producer '", producer, "' has epoch ", newest, " in this queue; epoch ", epoch, " is fenced")));
+  }
+  newest = epoch == 0 ? newest + 1 : epoch;
+  i.leading->publishing.Opening(producer, newest);
+  i.AddFact(queue::fact::ProducerOpened{producer, newest}, Impl::OpenWaiter{producer, std::move(done)});
+}
+
+void QueueReplica::JoinProducer(const std::string& producer, uint64_t epoch, OpenDone done) {
+  Impl& i = *impl_;
+  if (i.refuses()) return done(absl::UnavailableError(i.NotServing()));
+  auto known = i.machine.producers().find(producer);
+  if (known == i.machine.producers().end()) {
+    if (!i.leading->producer_epochs.contains(producer)) return OpenProducer(producer, epoch, std::move(done));
+    return done(absl::UnavailableError("the producer is being opened; the outcome is unknown"));
+  }
+  const uint64_t in_force = known->second.epoch;
+  if (epoch > in_force) return OpenProducer(producer, epoch, std::move(done));
+  if (epoch != 0 && epoch < in_force) {
+    return done(absl::AbortedError(
+        absl::StrCat("producer '", producer, "' has epoch ", in_force, " in this queue; epoch ", epoch, " is fenced")));
+  }
+  done(OpenedProducer{in_force, known->second.window.highest()});
+}
+
+void QueueReplica::Publish(Publication publication) {
+  Impl& i = *impl_;
+  if (i.refuses()) return publication.sink->Cut(publication.alias, i.NotServingReason(), i.NotServing());
+  if (i.limits.low_disk != nullptr && i.limits.low_disk()) {
+    return publication.sink->Confirmed(publication.alias,
+                                       {PublishOutcome::Kind::kRefused,
+                                        publication.first_sequence,
+                                        1,
+                                        {},
+                                        "the queue's node is low on disk; free some, or consume what waits",
+                                        absl::StatusCode::kResourceExhausted},
+                                       publication.batch.size());
+  }
+  i.leading->publishing.Accept(std::move(publication));
+  i.FlushSoon();
+}
+
+void QueueReplica::Forget(const PublishSink* sink) {
+  if (impl_->leading != nullptr) impl_->leading->publishing.Forget(sink);
+}
+
+// ---------------------------------------------------------------- consuming by stream
+
+void QueueReplica::Attach(AttachRequest request, std::shared_ptr<ConsumerSink> sink) {
+  Impl& i = *impl_;
+  if (i.refuses()) return sink->Cut(i.NotServingReason(), i.NotServing());
+  const auto& sessions = i.machine.subscription(kSubscription).sessions;
+  auto known = sessions.find(request.session);
+  uint64_t& epoch = i.leading->session_epochs[request.session];
+  epoch = std::max(epoch, known == sessions.end() ? 0 : known->second.epoch) + 1;
+  auto connected = i.leading->consumers.extract(request.session);
+  if (!connected.empty() && connected.mapped().sink != nullptr)
+    connected.mapped().sink->Cut(CutReason::kFenced, "a newer stream of this session was opened");
+  // Nothing is checked out for the old epoch from here on.
+  i.leading->dispatcher.Disconnect(request.session, i.NowMs());
+  queue::fact::Attached fact{.subscription = kSubscription,
+                             .session = request.session,
+                             .epoch = epoch,
+                             .consumer = request.consumer,
+                             .timeout_ms = request.timeout_ms};
+  i.AddFact(std::move(fact), Impl::AttachWaiter{std::move(request), std::move(sink)});
+}
+
+void QueueReplica::Flow(const queue::SessionId& session, const ConsumerSink* sink, uint32_t max_messages,
+                        uint64_t max_bytes) {
+  Impl& i = *impl_;
+  if (i.refuses()) return;
+  auto it = i.leading->consumers.find(session);
+  if (it == i.leading->consumers.end() || it->second.sink.get() != sink) return;
+  if (max_messages != 0) it->second.max_messages = max_messages;
+  i.leading->dispatcher.SetCredit(session, {max_messages, max_bytes});
+  i.FlushSoon();
+}
+
+void QueueReplica::Settle(const queue::SessionId& session, const ConsumerSink* sink, queue::Disposition disposition,
+                          std::vector<queue::Token> tokens, uint64_t receipt) {
+  Impl& i = *impl_;
+  if (i.refuses()) return;
+  auto it = i.leading->consumers.find(session);
+  if (it == i.leading->consumers.end() || it->second.sink.get() != sink) return;
+  Impl::PendingSettles& settles = i.leading->settles[static_cast<size_t>(disposition)];
+  const auto begin = static_cast<uint32_t>(settles.tokens.size());
+  for (const queue::Token& token : tokens) settles.messages += token.slots.count;
+  std::move(tokens.begin(), tokens.end(), std::back_inserter(settles.tokens));
+  settles.parts.push_back({begin, static_cast<uint32_t>(settles.tokens.size()), it->second.sink, receipt, nullptr});
+  // A consumer whose credit is running out is not kept waiting for company.
+  i.settle_at = std::max<uint64_t>(1, it->second.max_messages / 4);
+  if (!i.settle_since) i.settle_since = i.NowMs();
+  if (settles.tokens.size() >= kMaxSettleTokens) i.settle_since = i.NowMs() - i.limits.settle_delay.count();
+  i.FlushSoon();
+}
+
+void QueueReplica::Detach(const queue::SessionId& session, const ConsumerSink* sink, bool graceful) {
+  Impl& i = *impl_;
+  if (i.refuses()) return;
+  // It may still wait for its Attached.
+  auto drop = [&](std::vector<Impl::Waiter>& waiters) {
+    for (Impl::Waiter& waiter : waiters) {
+      if (auto* attach = std::get_if<Impl::AttachWaiter>(&waiter); attach != nullptr && attach->sink.get() == sink)
+        attach->sink.reset();
+    }
+  };
+  drop(i.leading->waiters);
+  for (Impl::OwnFacts& own : i.leading->own) drop(own.waiters);
+  auto it = i.leading->consumers.find(session);
+  if (it == i.leading->consumers.end() || it->second.sink.get() != sink) return;
+  i.leading->consumers.erase(it);
+  if (graceful) {
+    i.leading->dispatcher.End(session);
+  } else {
+    i.leading->dispatcher.Disconnect(session, i.NowMs());
+  }
+  i.FlushSoon();
+}
+
+// ---------------------------------------------------------------- consuming by calls
+
+void QueueReplica::Receive(uint32_t max_messages, std::chrono::milliseconds wait, std::chrono::milliseconds lease,
+                           absl::AnyInvocable<void(absl::StatusOr<std::vector<DeliveredRun>>)> done) {
+  Impl& i = *impl_;
+  if (i.refuses()) return done(absl::UnavailableError(i.NotServing()));
+  const queue::Dispatcher::ReceiverId id = ++i.leading->last_receiver;
+  i.leading->receivers[id].done = std::move(done);
+  i.leading->dispatcher.Receive(id, max_messages, i.NowMs() + wait.count(), lease.count());
+  i.FlushSoon();
+}
+
+void QueueReplica::SettleTokens(queue::Disposition disposition, std::vector<queue::Token> tokens, TokensDone done) {
+  Impl& i = *impl_;
+  if (i.refuses()) return done(absl::UnavailableError(i.NotServing()));
+  if (tokens.empty()) return done(std::vector<bool>{});
+  Impl::PendingSettles& settles = i.leading->settles[static_cast<size_t>(disposition)];
+  const auto begin = static_cast<uint32_t>(settles.tokens.size());
+  settles.messages += tokens.size();
+  std::move(tokens.begin(), tokens.end(), std::back_inserter(settles.tokens));
+  settles.parts.push_back({begin, static_cast<uint32_t>(settles.tokens.size()), nullptr, 0, std::move(done)});
+  i.FlushSoon();
+}
+
+void QueueReplica::ExtendTokens(std::chrono::milliseconds lease, std::vector<queue::Token> tokens, TokensDone done) {
+  Impl& i = *impl_;
+  if (i.refuses()) return done(absl::UnavailableError(i.NotServing()));
+  if (tokens.empty()) return done(std::vector<bool>{});
+  Impl::SettleWaiters waiters;
+  waiters.parts.push_back({0, static_cast<uint32_t>(tokens.size()), nullptr, 0, std::move(done)});
+  i.AddFact(queue::fact::LeaseExtended{kSubscription, i.QueueTimeMs() + lease.count(), std::move(tokens)},
+            std::move(waiters));
+}
+
+// ---------------------------------------------------------------- looking and cleaning
+
+void QueueReplica::Purge(absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done) {
+  Impl& i = *impl_;
+  if (i.refuses()) return done(absl::UnavailableError(i.NotServing()));
+  i.leading->purging = true;
+  i.AddFact(queue::fact::Purged{}, Impl::PurgeWaiter{std::move(done)});
+}
+
+void QueueReplica::Describe(absl::AnyInvocable<void(absl::StatusOr<QueueFigures>)> done) {
+  Impl& i = *impl_;
+  if (i.refuses()) return done(absl::UnavailableError(i.NotServing()));
+  group_->ReadBarrier([&i, alive = std::weak_ptr<bool>(i.alive), done = std::move(done)](absl::Status status) mutable {
+    if (!status.ok() || alive.expired()) return done(absl::UnavailableError(kMoved));
+    const queue::Subscription& s = i.machine.subscription(kSubscription);
+    QueueFigures figures;
+    figures.at_index = i.machine.applied();
+    figures.published = i.machine.published();
+    figures.waiting = s.waiting + s.returned_messages;
+    figures.in_flight = s.in_flight_messages;
+    figures.consumers = s.sessions.size();
+    figures.acknowledged = s.acknowledged;
+    figures.producers = i.machine.producers().size();
+    figures.queue_time_ms = i.machine.time_ms();
+    done(figures);
+  });
+}
+
+// ---------------------------------------------------------------- raft::StateMachine
+
+absl::Status QueueReplica::Check(const raft::Entry& entry) const {
+  return entry.type == raft::EntryType::kCommand ? queue::CheckEntry(entry.data) : absl::OkStatus();
+}
+
+absl::Status QueueReplica::Apply(const raft::Entry& entry) {
+  Impl& i = *impl_;
+  const uint64_t index = entry.index.value();
+  if (entry.type != raft::EntryType::kCommand) {
+    i.machine.ApplyNoop(index);
+    return absl::OkStatus();
+  }
+  absl::StatusOr<queue::Effects> effects = i.machine.Apply(index, entry.data);
+  if (!effects.ok()) return effects.status();
+  if (i.leading == nullptr) return absl::OkStatus();
+  if (!i.leading->own.empty() && i.leading->own.front().index == index) {
+    Impl::OwnFacts own = std::move(i.leading->own.front());
+    i.leading->own.pop_front();
+    i.ApplyOwn(std::move(own), *effects);
+  } else if (const auto* published = std::get_if<queue::effect::Published>(&effects->facts.front())) {
+    i.leading->publishing.Applied(index, *published);
+  }
+  return absl::OkStatus();
+}
+
+void QueueReplica::AppliedBatch() {
+  if (impl_->leading != nullptr) impl_->Flush();
+}
+
+raft::Bytes QueueReplica::Snapshot() const {
+  return impl_->machine.Snapshot();
+}
+
+absl::Status QueueReplica::Restore(const raft::Bytes& snapshot, raft::Index index) {
+  if (absl::Status restored = impl_->machine.Restore(snapshot); !restored.ok()) return restored;
+  if (impl_->machine.applied() != index.value()) {
+    return absl::DataLossError(absl::StrCat("the snapshot of queue '", queue_name_, "' is of index ",
+                                            impl_->machine.applied(), ", not ", index.value()));
+  }
+  return absl::OkStatus();
+}
+
+raft::StateMachine::Liveness QueueReplica::Live() const {
+  queue::Machine::Liveness from = impl_->machine.Live();
+  Liveness live{raft::Index(from.floor), {}};
+  for (const queue::EntryRange& range : from.live)
+    live.live.push_back({raft::Index(range.first), raft::Index(range.last)});
+  return live;
+}
+
+}  // namespace trireme::broker
