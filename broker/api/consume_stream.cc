@@ -1,0 +1,468 @@
+#include "broker/api/consume_stream.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "broker/api/errors.h"
+#include "raft/grpc/buffers.h"
+
+namespace trireme::broker {
+namespace {
+
+constexpr size_t kMaxSessionBytes = 64, kMaxConsumerBytes = 255;
+constexpr uint32_t kMinTimeoutMs = 1'000, kMaxTimeoutMs = 3'600'000, kDefaultTimeoutMs = 30'000;
+constexpr uint32_t kMaxOutstanding = 100'000, kDefaultOutstanding = 256;
+constexpr uint64_t kDefaultOutstandingBytes = uint64_t{16} << 20;
+constexpr size_t kDefaultFrameBytes = size_t{4} << 20, kMinFrameBytes = kDefaultFrameBytes,
+                 kMaxFrameBytes = size_t{64} << 20;
+// A frame is closed once it has this much, so that the client can start on it while the next one is on its way.
+constexpr size_t kFrameBytes = size_t{256} << 10;
+// Beside a frame's batch bytes, for run headers.
+constexpr size_t kFrameSlack = 4096;
+// Bytes given to gRPC and not yet taken by the connection; what is beyond waits in deliveries_, bounded by the client's
+// limits.
+constexpr size_t kQueuedBytes = size_t{2} << 20;
+constexpr size_t kMaxRunsPerFrame = 100'000;
+constexpr std::chrono::seconds kPatience{30};
+constexpr std::chrono::milliseconds kRetryAfter{10};
+
+absl::Status OutOfRange(absl::string_view field, uint64_t value, uint64_t low, uint64_t high, absl::string_view unit) {
+  std::string limit = absl::StrCat(low, " to ", high, unit.empty() ? "" : " ", unit);
+  return Error(absl::StatusCode::kInvalidArgument, {.reason = "OUT_OF_RANGE", .name = field, .limit = limit},
+               absl::StrCat(field, " is ", value, "; it must be ", limit));
+}
+
+absl::StatusOr<AttachRequest> Validate(const v1::OpenConsume& open) {
+  AttachRequest attach;
+  if (open.session().empty() || open.session().size() > kMaxSessionBytes) {
+    return Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_SESSION", .limit = "1 to 64 bytes"},
+                 absl::StrCat("session has ", open.session().size(), " bytes; it must have 1 to 64"));
+  }
+  if (open.consumer().size() > kMaxConsumerBytes) {
+    return Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_CONSUMER", .limit = "255 bytes"},
+                 absl::StrCat("consumer has ", open.consumer().size(), " bytes; the limit is 255"));
+  }
+  if (!open.subscription().empty() && open.subscription() != "default") {
+    return Error(absl::StatusCode::kNotFound, {.reason = "NO_SUBSCRIPTION", .name = open.subscription()},
+                 absl::StrCat("no subscription '", open.subscription(), "'; every queue has one, called 'default'"));
+  }
+  attach.session = open.session();
+  attach.consumer = open.consumer();
+  attach.timeout_ms = open.session_timeout_ms() == 0 ? kDefaultTimeoutMs : open.session_timeout_ms();
+  if (attach.timeout_ms < kMinTimeoutMs || attach.timeout_ms > kMaxTimeoutMs) {
+    return OutOfRange("session_timeout_ms", attach.timeout_ms, kMinTimeoutMs, kMaxTimeoutMs, "ms");
+  }
+  attach.max_messages = open.max_outstanding_messages() == 0 ? kDefaultOutstanding : open.max_outstanding_messages();
+  if (attach.max_messages > kMaxOutstanding)
+    return OutOfRange("max_outstanding_messages", attach.max_messages, 1, kMaxOutstanding, "messages");
+  attach.max_bytes = open.max_outstanding_bytes() == 0 ? kDefaultOutstandingBytes : open.max_outstanding_bytes();
+  for (const v1::HeldRun& run : open.held()) {
+    if (run.count() == 0 || run.count() > queue::kMaxBatchMessages)
+      return OutOfRange("held.count", run.count(), 1, queue::kMaxBatchMessages, "");
+    attach.held.push_back({{queue::Position(run.first_position()), run.count()}, run.checkout_index()});
+  }
+  if (open.max_frame_bytes() != 0 &&
+      (open.max_frame_bytes() < kMinFrameBytes || open.max_frame_bytes() > kMaxFrameBytes)) {
+    return OutOfRange("max_frame_bytes", open.max_frame_bytes(), kMinFrameBytes, kMaxFrameBytes, "bytes");
+  }
+  return attach;
+}
+
+}  // namespace
+
+class ConsumeStream::Handler final : public raft::StreamHandler {
+ public:
+  explicit Handler(std::shared_ptr<ConsumeStream> stream) : stream_(std::move(stream)) {}
+  void OnMessage(grpc::ByteBuffer message) override { stream_->OnMessage(std::move(message)); }
+  void OnReadEnd() override { stream_->OnReadEnd(); }
+  void OnWritten() override {
+    if (!stream_->deliveries_.empty()) stream_->FlushDeliveries();
+  }
+  void OnClosed(const grpc::Status&) override { stream_->OnClosed(); }
+
+ private:
+  std::shared_ptr<ConsumeStream> stream_;
+};
+
+class ConsumeStream::Sink final : public ConsumerSink {
+ public:
+  explicit Sink(const std::shared_ptr<ConsumeStream>& stream) : shard_(stream->api_->shard()), stream_(stream) {}
+
+  void Attached(bool resumed, uint64_t epoch, uint32_t timeout_ms) override {
+    OnStream([=](ConsumeStream& s) { s.Attached(resumed, epoch, timeout_ms); });
+  }
+  void Deliver(std::vector<DeliveredRun> runs) override {
+    OnStream([runs = std::move(runs)](ConsumeStream& s) mutable { s.Deliver(std::move(runs)); });
+  }
+  void Receipt(uint64_t receipt, std::vector<queue::Token> lost) override {
+    OnStream([receipt, lost = std::move(lost)](ConsumeStream& s) { s.Receipt(receipt, lost); });
+  }
+  void Cut(CutReason reason, const std::string& text) override {
+    OnStream([reason, text](ConsumeStream& s) { s.Cut(reason, text); });
+  }
+
+ private:
+  template <typename Do>
+  void OnStream(Do act) {
+    if (shard_->OnThisThread()) {
+      if (auto s = stream_.lock(); s != nullptr && s->sink_.get() == this) act(*s);
+      return;
+    }
+    shard_->Post([weak = stream_, self = this, act = std::move(act)]() mutable {
+      if (auto s = weak.lock(); s != nullptr && s->sink_.get() == self) act(*s);
+    });
+  }
+
+  raft::CompletionQueueShard* const shard_;
+  const std::weak_ptr<ConsumeStream> stream_;
+};
+
+class ConsumeStream::UpstreamHandler final : public raft::StreamHandler {
+ public:
+  explicit UpstreamHandler(std::weak_ptr<ConsumeStream> stream) : stream_(std::move(stream)) {}
+  void OnMessage(grpc::ByteBuffer message) override {
+    if (auto s = stream_.lock()) s->FromUpstream(std::move(message));
+  }
+  void OnClosed(const grpc::Status& status) override {
+    if (auto s = stream_.lock()) s->UpstreamClosed(status);
+  }
+
+ private:
+  std::weak_ptr<ConsumeStream> stream_;
+};
+
+// ---------------------------------------------------------------- life
+
+std::unique_ptr<raft::StreamHandler> ConsumeStream::Open(ShardApi* api, raft::RawServerStream* stream) {
+  if (api->draining()) {
+    stream->Finish(ToGrpc(
+        Error(absl::StatusCode::kUnavailable, {.reason = "DRAINING"}, "this node is stopping; use another one")));
+    return nullptr;
+  }
+  return std::make_unique<Handler>(std::shared_ptr<ConsumeStream>(new ConsumeStream(api, stream)));
+}
+
+ConsumeStream::ConsumeStream(ShardApi* api, raft::RawServerStream* stream)
+    : api_(api),
+      stream_(std::static_pointer_cast<raft::RawServerStream>(stream->shared_from_this())),
+      forwarded_(stream->Metadata(kForwardedBy).has_value()) {
+  stream_->set_queue_limit(kMaxFrameBytes + kQueuedBytes);
+  api_->AddStream(this);
+}
+
+ConsumeStream::~ConsumeStream() = default;
+
+template <typename Act>
+void ConsumeStream::OnReplica(Act act) {
+  ShardApi* owner = api_->of(queue_->group);
+  RunOn(owner->shard(), [owner, group = queue_->group, sink = sink_, act = std::move(act)]() mutable {
+    if (QueueReplica* replica = owner->Replica(group)) {
+      act(*replica, sink);
+    } else {
+      sink->Cut(CutReason::kQueueDeleted, "the queue was deleted");
+    }
+  });
+}
+
+void ConsumeStream::Leave(bool graceful) {
+  if (state_ == State::kHere) {
+    OnReplica([session = attach_.session, graceful](QueueReplica& replica, const std::shared_ptr<Sink>& sink) {
+      replica.Detach(session, sink.get(), graceful);
+    });
+  }
+  if (upstream_ != nullptr) {
+    if (graceful) {
+      upstream_->WritesDone();
+    } else {
+      upstream_->Cancel();
+    }
+  }
+  state_ = State::kOver;
+}
+
+void ConsumeStream::OnClosed() {
+  api_->RemoveStream(this);
+  if (state_ != State::kOver) Leave(false);
+  if (upstream_ != nullptr) upstream_->Cancel();
+  sink_.reset();
+  upstream_.reset();
+  deliveries_.clear();
+  stream_.reset();
+}
+
+// Half-closing is how a consumer says that its session is over.
+void ConsumeStream::OnReadEnd() {
+  if (stream_ == nullptr || state_ == State::kOver) return;
+  const bool there = state_ == State::kThere;
+  Leave(true);
+  if (!there) stream_->Finish(grpc::Status::OK);
+}
+
+void ConsumeStream::Drain() {
+  v1::ConsumeResponse response;
+  response.mutable_draining();
+  Send(response);
+}
+
+void ConsumeStream::Fail(const absl::Status& status) {
+  if (stream_ == nullptr) return;
+  if (state_ != State::kOver) Leave(false);
+  stream_->Finish(ToGrpc(status));
+}
+
+bool ConsumeStream::Send(const v1::ConsumeResponse& response) {
+  return stream_ != nullptr && stream_->Write(raft::Serialize(response));
+}
+
+// Ends a stream that is silent for the session's timeout, and keeps the client from thinking that of us.
+void ConsumeStream::Watch() {
+  if (state_ != State::kHere || stream_ == nullptr) return;
+  const std::chrono::milliseconds timeout{attach_.timeout_ms};
+  if (api_->shard()->Now() - heard_ > timeout) {
+    return Fail(Error(absl::StatusCode::kDeadlineExceeded,
+                      {.reason = "SILENT", .limit = absl::StrCat(attach_.timeout_ms, " ms")},
+                      absl::StrCat("nothing was heard from this consumer for its session timeout of ",
+                                   attach_.timeout_ms, " ms; send Flow as a keep-alive")));
+  }
+  v1::ConsumeResponse response;
+  response.mutable_keep_alive();
+  Send(response);
+  api_->shard()->After(timeout / 3, [weak = weak_from_this()] {
+    if (auto self = weak.lock()) self->Watch();
+  });
+}
+
+// ---------------------------------------------------------------- from the client
+
+void ConsumeStream::OnMessage(grpc::ByteBuffer message) {
+  if (state_ == State::kOver) return;
+  heard_ = api_->shard()->Now();
+  if (state_ == State::kThere) return PassOn(std::move(message));
+  v1::ConsumeRequest request;
+  if (absl::Status parsed = raft::Parse(message, &request); !parsed.ok()) return Fail(parsed);
+  switch (request.frame_case()) {
+    case v1::ConsumeRequest::kOpen:
+      if (state_ != State::kNew) return Fail(absl::InvalidArgumentError("Open was sent twice on one Consume stream"));
+      open_frame_ = std::move(message);
+      return OnOpen(request.open());
+    case v1::ConsumeRequest::kFlow:
+    case v1::ConsumeRequest::kSettle:
+      break;
+    case v1::ConsumeRequest::FRAME_NOT_SET:
+      return Fail(absl::InvalidArgumentError("a ConsumeRequest holds none of open, flow, settle"));
+  }
+  if (state_ == State::kNew)
+    return Fail(absl::InvalidArgumentError("the first frame of a Consume stream must be Open"));
+  // Nothing was delivered yet, so there is nothing to settle; limits that change before the attach are rare, and
+  // refused.
+  if (state_ == State::kFinding) return;
+  if (request.has_flow()) return OnFlow(request.flow());
+  OnSettle(request.settle());
+}
+
+void ConsumeStream::OnOpen(const v1::OpenConsume& open) {
+  absl::StatusOr<AttachRequest> attach = Validate(open);
+  if (!attach.ok()) return Fail(attach.status());
+  attach_ = *std::move(attach);
+  queue_name_ = open.queue();
+  client_frame_bytes_ = open.max_frame_bytes() == 0 ? kDefaultFrameBytes : open.max_frame_bytes();
+  state_ = State::kFinding;
+  deadline_ = api_->shard()->Now() + kPatience;
+  FindLeader();
+}
+
+void ConsumeStream::FindLeader() {
+  api_->FindRoute(queue_name_, deadline_, [weak = weak_from_this()](absl::StatusOr<ShardApi::Route> route) {
+    auto self = weak.lock();
+    if (self == nullptr || self->state_ != State::kFinding || self->stream_ == nullptr) return;
+    if (!route.ok()) return self->Fail(route.status());
+    if (route->here) return self->AttachHere(*std::move(route));
+    self->AttachThere(*std::move(route));
+  });
+}
+
+void ConsumeStream::AttachHere(ShardApi::Route route) {
+  queue_ = std::move(route.queue);
+  leader_ = std::move(route.leader);
+  state_ = State::kHere;
+  sink_ = std::make_shared<Sink>(shared_from_this());
+  OnReplica(
+      [attach = attach_](QueueReplica& replica, const std::shared_ptr<Sink>& sink) { replica.Attach(attach, sink); });
+}
+
+void ConsumeStream::OnFlow(const v1::Flow& flow) {
+  if (flow.max_outstanding_messages() > kMaxOutstanding) {
+    return Fail(
+        OutOfRange("max_outstanding_messages", flow.max_outstanding_messages(), 1, kMaxOutstanding, "messages"));
+  }
+  OnReplica([session = attach_.session, messages = flow.max_outstanding_messages(),
+             bytes = flow.max_outstanding_bytes()](QueueReplica& replica, const std::shared_ptr<Sink>& sink) {
+    replica.Flow(session, sink.get(), messages, bytes);
+  });
+}
+
+void ConsumeStream::OnSettle(const v1::SettleRuns& settle) {
+  if (settle.disposition() < v1::DISPOSITION_ACKNOWLEDGE || settle.disposition() > v1::DISPOSITION_REJECT) {
+    return Fail(Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_DISPOSITION", .limit = "1 to 3"},
+                      absl::StrCat("disposition ", static_cast<int>(settle.disposition()),
+                                   " is none of acknowledge, requeue, reject")));
+  }
+  std::vector<queue::Token> tokens;
+  tokens.reserve(static_cast<size_t>(settle.runs_size()));
+  for (const v1::HeldRun& run : settle.runs()) {
+    if (run.count() == 0 || run.count() > queue::kMaxBatchMessages) {
+      return Fail(OutOfRange("settle.count", run.count(), 1, queue::kMaxBatchMessages, "messages"));
+    }
+    tokens.push_back({{queue::Position(run.first_position()), run.count()}, run.checkout_index()});
+  }
+  OnReplica([session = attach_.session, disposition = static_cast<queue::Disposition>(settle.disposition()),
+             tokens = std::move(tokens),
+             receipt = settle.receipt()](QueueReplica& replica, const std::shared_ptr<Sink>& sink) mutable {
+    replica.Settle(session, sink.get(), disposition, std::move(tokens), receipt);
+  });
+}
+
+// ---------------------------------------------------------------- to another node
+
+void ConsumeStream::AttachThere(ShardApi::Route route) {
+  if (forwarded_) {
+    v1::ConsumeResponse response;
+    *response.mutable_redirect()->mutable_leader() = route.leader;
+    response.mutable_redirect()->set_reason("the leader is elsewhere");
+    Send(response);
+    return Fail(NotLeaderError(queue_name_));
+  }
+  queue_ = std::move(route.queue);
+  leader_ = std::move(route.leader);
+  state_ = State::kThere;
+  upstream_opened_ = false;
+  raft::CallOptions options;
+  options.metadata = {{kForwardedBy, absl::StrCat(api_->node()->self().value())}};
+  upstream_ = raft::RawClientStream::Start(api_->shard(), api_->node()->channel(leader_.address()), stream_->method(),
+                                           options, std::make_unique<UpstreamHandler>(weak_from_this()));
+  PassOn(open_frame_);
+}
+
+void ConsumeStream::PassOn(grpc::ByteBuffer message) {
+  if (upstream_ == nullptr || !upstream_->Write(std::move(message))) {
+    Fail(Error(absl::StatusCode::kUnavailable, {.reason = "FORWARDING", .name = queue_name_},
+               "the way to the queue's leader is blocked; open the stream again"));
+  }
+}
+
+void ConsumeStream::FromUpstream(grpc::ByteBuffer message) {
+  if (stream_ == nullptr) return;
+  upstream_opened_ = true;
+  // The leader bounds what is outstanding; a client that does not read is cut off by the queue's limit.
+  if (!stream_->Write(std::move(message))) stream_->Cancel();
+}
+
+void ConsumeStream::UpstreamClosed(const grpc::Status& status) {
+  upstream_.reset();
+  if (stream_ == nullptr) return;
+  if (state_ == State::kOver) return stream_->Finish(status);
+  if (!status.ok() && status.error_code() != grpc::StatusCode::UNAVAILABLE) {
+    state_ = State::kOver;
+    return stream_->Finish(status);
+  }
+  api_->WrongLeader(queue_, raft::NodeId(leader_.node_id()));
+  if (!upstream_opened_ && api_->shard()->Now() < deadline_) {
+    // Nothing has begun there: look for the leader again.
+    state_ = State::kFinding;
+    api_->shard()->After(kRetryAfter, [weak = weak_from_this()] {
+      auto self = weak.lock();
+      if (self != nullptr && self->stream_ != nullptr && self->state_ == State::kFinding) self->FindLeader();
+    });
+    return;
+  }
+  state_ = State::kOver;
+  v1::ConsumeResponse response;
+  response.mutable_redirect()->set_reason("the way to the queue's leader broke");
+  Send(response);
+  stream_->Finish(ToGrpc(NotLeaderError(queue_name_)));
+}
+
+// ---------------------------------------------------------------- from the replica
+
+void ConsumeStream::Attached(bool resumed, uint64_t epoch, uint32_t timeout_ms) {
+  attach_.timeout_ms = timeout_ms;
+  v1::ConsumeResponse response;
+  v1::OpenedConsume* opened = response.mutable_opened();
+  opened->set_resumed(resumed);
+  opened->set_session_epoch(epoch);
+  *opened->mutable_leader() = leader_;
+  opened->set_session_timeout_ms(timeout_ms);
+  Send(response);
+  heard_ = api_->shard()->Now();
+  Watch();
+}
+
+void ConsumeStream::Deliver(std::vector<DeliveredRun> runs) {
+  for (DeliveredRun& run : runs) deliveries_.push_back(std::move(run));
+  if (flush_due_) return;
+  flush_due_ = true;
+  api_->shard()->AtTurnEnd([weak = weak_from_this()] {
+    auto self = weak.lock();
+    if (self == nullptr) return;
+    self->flush_due_ = false;
+    self->FlushDeliveries();
+  });
+}
+
+void ConsumeStream::FlushDeliveries() {
+  while (stream_ != nullptr && !deliveries_.empty() && stream_->queued_bytes() < kQueuedBytes) {
+    DeliverBuilder frame;
+    for (size_t n = 0; !deliveries_.empty() && n < kMaxRunsPerFrame; ++n) {
+      const DeliveredRun& run = deliveries_.front();
+      if (run.batch.size() + kFrameSlack > client_frame_bytes_) {
+        return Fail(Error(
+            absl::StatusCode::kResourceExhausted,
+            {.reason = "FRAME_TOO_LARGE", .name = queue_name_, .limit = absl::StrCat(client_frame_bytes_, " bytes")},
+            absl::StrCat("the message at position ", run.slots.first.packed(), " needs a frame of ",
+                         run.batch.size() + kFrameSlack, " bytes, above this client's limit of ", client_frame_bytes_,
+                         "; open with a larger max_frame_bytes")));
+      }
+      if (!frame.empty() && frame.size() + run.batch.size() > kFrameBytes) break;
+      frame.Add(run.slots.first.packed(), run.checkout_index, run.slots.count, run.deliveries, run.batch);
+      deliveries_.pop_front();
+    }
+    if (!stream_->Write(frame.Take())) return;  // the stream is ending; the session's leases stay with the replica
+  }
+}
+
+void ConsumeStream::Receipt(uint64_t receipt, const std::vector<queue::Token>& lost) {
+  v1::ConsumeResponse response;
+  response.mutable_receipt()->set_receipt(receipt);
+  for (const queue::Token& token : lost) {
+    v1::HeldRun* run = response.mutable_receipt()->add_lease_lost();
+    run->set_first_position(token.slots.first.packed());
+    run->set_count(token.slots.count);
+    run->set_checkout_index(token.checkout_index);
+  }
+  Send(response);
+}
+
+void ConsumeStream::Cut(CutReason reason, const std::string& text) {
+  if (stream_ == nullptr) return;
+  state_ = State::kOver;
+  sink_.reset();
+  deliveries_.clear();
+  switch (reason) {
+    case CutReason::kNotLeader:
+    case CutReason::kGroupHalted: {
+      v1::ConsumeResponse response;
+      response.mutable_redirect()->set_reason(text);
+      Send(response);
+      return stream_->Finish(ToGrpc(NotLeaderError(queue_name_)));
+    }
+    case CutReason::kQueueDeleted:
+      return stream_->Finish(
+          ToGrpc(Error(absl::StatusCode::kNotFound, {.reason = "QUEUE_NOT_FOUND", .name = queue_name_}, text)));
+    case CutReason::kFenced:
+      return stream_->Finish(
+          ToGrpc(Error(absl::StatusCode::kAborted, {.reason = "SESSION_FENCED", .name = queue_name_}, text)));
+  }
+}
+
+}  // namespace trireme::broker

@@ -1,0 +1,84 @@
+// Broker.Consume: one consumer's stream, on the shard that took it.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "broker/api/frames.h"
+#include "broker/api/shard_api.h"
+#include "broker/replica/sinks.h"
+#include "raft/grpc/raw_client.h"
+#include "raft/grpc/raw_server.h"
+
+namespace trireme::broker {
+
+// Attached to the queue's replica if this node leads it; else all frames go, as they are, to and from the leader's
+// node. On its shard's thread only; the sink posts back to it.
+class ConsumeStream final : public std::enable_shared_from_this<ConsumeStream>, private Drainable {
+ public:
+  // The stream's handler, which owns the ConsumeStream.
+  static std::unique_ptr<raft::StreamHandler> Open(ShardApi* api, raft::RawServerStream* stream);
+  ~ConsumeStream() override;
+
+ private:
+  class Handler;
+  class Sink;
+  class UpstreamHandler;
+  enum class State : uint8_t { kNew, kFinding, kHere, kThere, kOver };
+
+  ConsumeStream(ShardApi* api, raft::RawServerStream* stream);
+
+  void OnMessage(grpc::ByteBuffer message);
+  void OnOpen(const trireme::v1::OpenConsume& open);
+  void OnFlow(const trireme::v1::Flow& flow);
+  void OnSettle(const trireme::v1::SettleRuns& settle);
+  void OnReadEnd();
+  void OnClosed();
+  void Drain() override;
+
+  void FindLeader();
+  void AttachHere(ShardApi::Route route);
+  void AttachThere(ShardApi::Route route);
+  // A frame that came while the leader was being found, or goes to it.
+  void PassOn(grpc::ByteBuffer message);
+  void FromUpstream(grpc::ByteBuffer message);
+  void UpstreamClosed(const grpc::Status& status);
+
+  void Attached(bool resumed, uint64_t epoch, uint32_t timeout_ms);
+  void Deliver(std::vector<DeliveredRun> runs);
+  void FlushDeliveries();
+  void Receipt(uint64_t receipt, const std::vector<queue::Token>& lost);
+  void Cut(CutReason reason, const std::string& text);
+
+  // Does `act` with the replica that this stream is attached to, on its shard.
+  template <typename Act>
+  void OnReplica(Act act);
+  void Leave(bool graceful);
+  void Watch();
+  bool Send(const trireme::v1::ConsumeResponse& response);
+  void Fail(const absl::Status& status);
+
+  ShardApi* const api_;
+  std::shared_ptr<raft::RawServerStream> stream_;
+  const bool forwarded_;
+  State state_ = State::kNew;
+  std::string queue_name_;
+  QueuePtr queue_;
+  trireme::v1::Leader leader_;
+  AttachRequest attach_;
+  size_t client_frame_bytes_ = 0;  // what it can receive
+  raft::MonotonicTime deadline_;
+  raft::MonotonicTime heard_;  // when the client last sent something
+  grpc::ByteBuffer open_frame_;
+  std::shared_ptr<Sink> sink_;
+  std::shared_ptr<raft::RawClientStream> upstream_;
+  bool upstream_opened_ = false;
+  // Runs that wait for the client to read.
+  std::deque<DeliveredRun> deliveries_;
+  bool flush_due_ = false;
+};
+
+}  // namespace trireme::broker

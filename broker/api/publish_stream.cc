@@ -1,0 +1,504 @@
+#include "broker/api/publish_stream.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "broker/api/errors.h"
+#include "raft/grpc/buffers.h"
+
+namespace trireme::broker {
+namespace {
+
+// Unconfirmed bytes per alias. Large enough to keep a disk busy over a round trip, small against a group's cap.
+constexpr size_t kWindowBytes = size_t{4} << 20;
+// Unconfirmed bytes of all publish streams of a shard, above which they are not read.
+constexpr size_t kShardBudgetBytes = size_t{256} << 20;
+// Bytes waiting for a stream to another node, above which the client is not read.
+constexpr size_t kUpstreamBytes = size_t{4} << 20;
+constexpr uint32_t kMaxAliases = 65'536;
+constexpr size_t kMaxProducerBytes = 255;
+// How long a Bind waits for its queue to have a leader.
+constexpr std::chrono::seconds kBindPatience{30};
+constexpr std::chrono::milliseconds kRetryAfter{10};
+
+v1::Outcome ToProto(PublishOutcome::Kind kind) {
+  switch (kind) {
+    case PublishOutcome::Kind::kOk:
+      return v1::OUTCOME_OK;
+    case PublishOutcome::Kind::kDuplicate:
+      return v1::OUTCOME_DUPLICATE;
+    case PublishOutcome::Kind::kFenced:
+      return v1::OUTCOME_FENCED;
+    case PublishOutcome::Kind::kRefused:
+      return v1::OUTCOME_REFUSED;
+    case PublishOutcome::Kind::kUnknown:
+      break;
+  }
+  return v1::OUTCOME_UNKNOWN;
+}
+
+}  // namespace
+
+// ---------------------------------------------------------------- the pieces around it
+
+class PublishStream::Handler final : public raft::StreamHandler {
+ public:
+  explicit Handler(std::shared_ptr<PublishStream> stream) : stream_(std::move(stream)) {}
+  void OnMessage(grpc::ByteBuffer message) override { stream_->OnMessage(std::move(message)); }
+  void OnReadEnd() override { stream_->OnReadEnd(); }
+  void OnClosed(const grpc::Status&) override { stream_->OnClosed(); }
+
+ private:
+  std::shared_ptr<PublishStream> stream_;
+};
+
+// What a replica answers one binding through. Any shard; outlives the stream if the replica still holds it.
+class PublishStream::AliasSink final : public PublishSink {
+ public:
+  AliasSink(const std::shared_ptr<PublishStream>& stream, uint64_t generation)
+      : shard_(stream->api_->shard()), stream_(stream), generation_(generation) {}
+
+  void Confirmed(uint32_t alias, PublishOutcome outcome, size_t bytes) override {
+    OnStream([alias, generation = generation_, outcome = std::move(outcome), bytes](PublishStream& s) mutable {
+      s.Confirmed(alias, generation, std::move(outcome), bytes);
+    });
+  }
+  void Cut(uint32_t alias, CutReason, const std::string& text) override {
+    OnStream([alias, generation = generation_, text](PublishStream& s) { s.Cut(alias, generation, text); });
+  }
+
+ private:
+  template <typename Do>
+  void OnStream(Do act) {
+    if (shard_->OnThisThread()) {
+      if (auto s = stream_.lock()) act(*s);
+      return;
+    }
+    shard_->Post([weak = stream_, act = std::move(act)]() mutable {
+      if (auto s = weak.lock()) act(*s);
+    });
+  }
+
+  raft::CompletionQueueShard* const shard_;
+  const std::weak_ptr<PublishStream> stream_;
+  const uint64_t generation_;
+};
+
+// The stream to another node.
+class PublishStream::Upstream {
+ public:
+  std::shared_ptr<raft::RawClientStream> stream;
+  uint64_t node = 0;
+  bool closed = false;
+};
+
+class PublishStream::UpstreamHandler final : public raft::StreamHandler {
+ public:
+  UpstreamHandler(std::weak_ptr<PublishStream> stream, std::shared_ptr<Upstream> upstream)
+      : stream_(std::move(stream)), upstream_(std::move(upstream)) {}
+  void OnMessage(grpc::ByteBuffer message) override {
+    if (auto s = stream_.lock()) s->FromUpstream(upstream_.get(), std::move(message));
+  }
+  void OnWritten() override {
+    if (auto s = stream_.lock()) s->UpdateReading();
+  }
+  void OnClosed(const grpc::Status& status) override {
+    upstream_->closed = true;
+    if (auto s = stream_.lock()) s->UpstreamClosed(upstream_.get(), status);
+    upstream_->stream.reset();
+  }
+
+ private:
+  std::weak_ptr<PublishStream> stream_;
+  std::shared_ptr<Upstream> upstream_;
+};
+
+// ---------------------------------------------------------------- life
+
+std::unique_ptr<raft::StreamHandler> PublishStream::Open(ShardApi* api, raft::RawServerStream* stream) {
+  if (api->draining()) {
+    stream->Finish(ToGrpc(
+        Error(absl::StatusCode::kUnavailable, {.reason = "DRAINING"}, "this node is stopping; use another one")));
+    return nullptr;
+  }
+  return std::make_unique<Handler>(std::shared_ptr<PublishStream>(new PublishStream(api, stream)));
+}
+
+PublishStream::PublishStream(ShardApi* api, raft::RawServerStream* stream)
+    : api_(api),
+      stream_(std::static_pointer_cast<raft::RawServerStream>(stream->shared_from_this())),
+      forwarded_(stream->Metadata(kForwardedBy).has_value()) {
+  api_->AddStream(this);
+}
+
+PublishStream::~PublishStream() = default;
+
+void PublishStream::OnClosed() {
+  closed_ = true;
+  api_->RemoveStream(this);
+  for (auto& [alias, binding] : aliases_) Release(alias, binding);
+  aliases_.clear();
+  for (auto& [node, upstream] : upstreams_) {
+    if (upstream->stream != nullptr) upstream->stream->Cancel();
+  }
+  upstreams_.clear();
+  stream_.reset();
+}
+
+void PublishStream::OnReadEnd() {
+  // The client sends no more. What is under way is still answered.
+  ending_ = true;
+  FlushConfirms();
+  if (unconfirmed_ == 0 && !closed_) {
+    bool waiting = false;
+    for (const auto& [alias, binding] : aliases_)
+      waiting |= binding.state == Alias::State::kThere && !binding.upstream->closed;
+    if (!waiting) {
+      stream_->Finish(grpc::Status::OK);
+    } else {
+      for (auto& [node, upstream] : upstreams_) {
+        if (upstream->stream != nullptr) upstream->stream->WritesDone();
+      }
+    }
+  }
+}
+
+void PublishStream::Drain() {
+  v1::PublishResponse response;
+  response.mutable_draining();
+  Send(response);
+}
+
+void PublishStream::Fail(const absl::Status& status) {
+  if (!closed_) stream_->Finish(ToGrpc(status));
+}
+
+void PublishStream::Send(const v1::PublishResponse& response) {
+  if (closed_) return;
+  // Confirms are bounded by what was read; a client that does not read its confirms is not served for ever.
+  if (!stream_->Write(raft::Serialize(response))) {
+    Fail(Error(absl::StatusCode::kResourceExhausted, {.reason = "SLOW_READER", .limit = "16 MiB"},
+               "the client does not read its confirms; more than 16 MiB of them wait"));
+  }
+}
+
+PublishStream::Alias* PublishStream::Find(uint32_t alias, uint64_t generation) {
+  auto it = aliases_.find(alias);
+  return it == aliases_.end() || it->second.generation != generation ? nullptr : &it->second;
+}
+
+// ---------------------------------------------------------------- from the client
+
+void PublishStream::OnMessage(grpc::ByteBuffer message) {
+  absl::StatusOr<raft::Bytes> bytes = raft::FromBuffer(message);
+  if (!bytes.ok()) return Fail(bytes.status());
+  absl::StatusOr<PublishFrame> frame = ParsePublishRequest(*bytes);
+  if (!frame.ok()) return Fail(frame.status());
+  if (auto* append = std::get_if<AppendFrame>(&*frame)) return OnAppend(std::move(*append), *bytes);
+  if (auto* open = std::get_if<v1::OpenPublish>(&*frame)) return OnOpen(std::move(*open), *std::move(bytes));
+  OnBind(std::get<v1::Bind>(*frame), *std::move(bytes));
+}
+
+void PublishStream::OnOpen(v1::OpenPublish open, raft::Bytes frame) {
+  if (opened_) return Fail(absl::InvalidArgumentError("Open was sent twice on one Publish stream"));
+  if (open.producer().size() > kMaxProducerBytes) {
+    return Fail(Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_PRODUCER", .limit = "255 bytes"},
+                      absl::StrCat("the producer's name has ", open.producer().size(), " bytes; the limit is 255")));
+  }
+  opened_ = true;
+  open_ = std::move(open);
+  open_frame_ = std::move(frame);
+  v1::PublishResponse response;
+  response.mutable_opened()->set_window_bytes(kWindowBytes);
+  response.mutable_opened()->set_max_message_bytes(api_->node()->config().max_message_bytes);
+  Send(response);
+}
+
+void PublishStream::OnBind(const v1::Bind& bind, raft::Bytes frame) {
+  if (!opened_) return Fail(absl::InvalidArgumentError("the first frame of a Publish stream must be Open, not Bind"));
+  if (bind.alias() >= kMaxAliases) {
+    return Fail(Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_ALIAS", .limit = "65535"},
+                      absl::StrCat("alias ", bind.alias(), " is above the limit of ", kMaxAliases - 1)));
+  }
+  Alias& alias = aliases_[bind.alias()];
+  Release(bind.alias(), alias);
+  alias.state = Alias::State::kBinding;
+  ++alias.generation;
+  alias.name = bind.queue();
+  alias.bind_frame = std::move(frame);
+  alias.deadline = api_->shard()->Now() + kBindPatience;
+  FindLeaderOf(bind.alias());
+}
+
+void PublishStream::OnAppend(AppendFrame append, const raft::Bytes& frame) {
+  auto it = aliases_.find(append.alias);
+  if (it == aliases_.end()) {
+    return Fail(absl::InvalidArgumentError(
+        absl::StrCat("an Append names alias ", append.alias, ", which no Bind on this stream has named")));
+  }
+  Alias& alias = it->second;
+  switch (alias.state) {
+    case Alias::State::kUnbound:
+      return;  // it crossed our Unbound, which has said that it is unknown
+    case Alias::State::kBinding:
+      return Confirm(append.alias, {.kind = PublishOutcome::Kind::kRefused,
+                                    .first_sequence = append.first_sequence,
+                                    .count = 1,
+                                    .first = {},
+                                    .reason = "sent before its Bound had come"});
+    case Alias::State::kThere:
+      if (alias.upstream->stream == nullptr || !alias.upstream->stream->Write(raft::ToBuffer(frame))) {
+        return Unbind(append.alias, "the way to the leader is broken", {});
+      }
+      return UpdateReading();
+    case Alias::State::kHere:
+      break;
+  }
+  Account(alias, append.batch.size(), 0);
+  QueueReplica::Publication publication{
+      .sink = alias.sink,
+      .alias = append.alias,
+      .producer = open_.producer(),
+      .epoch = alias.epoch,
+      .first_sequence = open_.producer().empty() ? ++alias.frames : append.first_sequence,
+      .batch = std::move(append.batch)};
+  ShardApi* owner = api_->of(alias.queue->group);
+  RunOn(owner->shard(), [owner, group = alias.queue->group, publication = std::move(publication)]() mutable {
+    if (QueueReplica* replica = owner->Replica(group)) {
+      replica->Publish(std::move(publication));
+    } else {
+      publication.sink->Cut(publication.alias, CutReason::kQueueDeleted, "the queue was deleted");
+    }
+  });
+  UpdateReading();
+}
+
+// ---------------------------------------------------------------- binding
+
+void PublishStream::FindLeaderOf(uint32_t alias) {
+  Alias& binding = aliases_[alias];
+  api_->FindRoute(
+      binding.name, binding.deadline,
+      [weak = weak_from_this(), alias, generation = binding.generation](absl::StatusOr<ShardApi::Route> route) {
+        auto self = weak.lock();
+        if (self == nullptr || self->closed_ || self->Find(alias, generation) == nullptr) return;
+        if (!route.ok()) return self->Bound(alias, route.status());
+        if (route->here) return self->BindHere(alias, *std::move(route));
+        self->BindThere(alias, *route);
+      });
+}
+
+void PublishStream::BindHere(uint32_t alias, ShardApi::Route route) {
+  Alias& binding = aliases_[alias];
+  binding.queue = route.queue;
+  binding.leader = route.leader;
+  binding.sink = std::make_shared<AliasSink>(shared_from_this(), binding.generation);
+  if (open_.producer().empty()) return Bound(alias, QueueReplica::OpenedProducer{});
+  ShardApi* owner = api_->of(route.queue->group);
+  RunOn(owner->shard(), [weak = weak_from_this(), shard = api_->shard(), owner, group = route.queue->group, alias,
+                         generation = binding.generation, producer = open_.producer(), epoch = open_.epoch()] {
+    auto answer = [weak, shard, alias, generation](absl::StatusOr<QueueReplica::OpenedProducer> opened) {
+      RunOn(shard, [weak, alias, generation, opened = std::move(opened)] {
+        auto self = weak.lock();
+        if (self != nullptr && self->Find(alias, generation) != nullptr) self->Bound(alias, opened);
+      });
+    };
+    QueueReplica* replica = owner->Replica(group);
+    if (replica == nullptr) return answer(NotLeaderError(""));
+    replica->OpenProducer(producer, epoch, std::move(answer));
+  });
+}
+
+void PublishStream::Bound(uint32_t alias, const absl::StatusOr<QueueReplica::OpenedProducer>& opened) {
+  Alias& binding = aliases_[alias];
+  if (!opened.ok() && opened.status().code() == absl::StatusCode::kUnavailable &&
+      api_->shard()->Now() < binding.deadline) {
+    // Leadership moved between the look-up and the answer, or nobody leads yet.
+    api_->shard()->After(kRetryAfter, [weak = weak_from_this(), alias, generation = binding.generation] {
+      auto self = weak.lock();
+      if (self != nullptr && !self->closed_ && self->Find(alias, generation) != nullptr) self->FindLeaderOf(alias);
+    });
+    return;
+  }
+  v1::PublishResponse response;
+  v1::Bound* bound = response.mutable_bound();
+  bound->set_alias(alias);
+  if (opened.ok()) {
+    binding.state = Alias::State::kHere;
+    binding.epoch = opened->epoch;
+    binding.frames = 0;
+    bound->set_outcome(v1::OUTCOME_OK);
+    bound->set_epoch(opened->epoch);
+    bound->set_last_sequence(opened->last_sequence);
+    *bound->mutable_leader() = binding.leader;
+  } else {
+    Release(alias, binding);
+    bound->set_outcome(opened.status().code() == absl::StatusCode::kAborted ? v1::OUTCOME_FENCED : v1::OUTCOME_REFUSED);
+    bound->set_reason(std::string(opened.status().message()));
+  }
+  Send(response);
+}
+
+void PublishStream::BindThere(uint32_t alias, const ShardApi::Route& route) {
+  Alias& binding = aliases_[alias];
+  binding.queue = route.queue;
+  binding.leader = route.leader;
+  if (forwarded_) return Unbind(alias, "the leader is elsewhere", route.leader);
+  std::shared_ptr<Upstream>& upstream = upstreams_[route.leader.node_id()];
+  if (upstream == nullptr || upstream->stream == nullptr) {
+    upstream = std::make_shared<Upstream>();
+    upstream->node = route.leader.node_id();
+    raft::CallOptions options;
+    options.metadata = {{kForwardedBy, absl::StrCat(api_->node()->self().value())}};
+    upstream->stream =
+        raft::RawClientStream::Start(api_->shard(), api_->node()->channel(route.leader.address()), stream_->method(),
+                                     options, std::make_unique<UpstreamHandler>(weak_from_this(), upstream));
+    upstream->stream->Write(raft::ToBuffer(open_frame_));
+  }
+  binding.upstream = upstream;
+  upstream->stream->Write(raft::ToBuffer(binding.bind_frame));
+}
+
+void PublishStream::FromUpstream(Upstream* upstream, grpc::ByteBuffer message) {
+  absl::StatusOr<raft::Bytes> frame = raft::FromBuffer(message);
+  if (!frame.ok() || closed_) return;
+  FrameKind kind = PeekFrame(*frame);
+  if (kind.field == v1::PublishResponse::kOpenedFieldNumber || kind.field == v1::PublishResponse::kDrainingFieldNumber)
+    return;
+  if (kind.field == v1::PublishResponse::kConfirmsFieldNumber) {
+    if (!stream_->Write(std::move(message))) stream_->Cancel();
+    return;
+  }
+  auto it = aliases_.find(kind.alias);
+  if (it == aliases_.end() || it->second.upstream.get() != upstream) return;  // of an older binding
+  Alias& binding = it->second;
+  if (kind.field == v1::PublishResponse::kUnboundFieldNumber) {
+    if (binding.state != Alias::State::kBinding) {
+      v1::PublishResponse response;
+      response.ParseFromArray(frame->data(), static_cast<int>(frame->size()));
+      return Unbind(kind.alias, response.unbound().reason(), response.unbound().leader());
+    }
+    // It did not lead after all: look again.
+    binding.upstream.reset();
+    api_->WrongLeader(binding.queue, raft::NodeId(upstream->node));
+    return Bound(kind.alias, NotLeaderError(binding.name));
+  }
+  if (kind.field == v1::PublishResponse::kBoundFieldNumber) {
+    binding.state = Alias::State::kThere;
+    if (!stream_->Write(std::move(message))) stream_->Cancel();
+  }
+}
+
+void PublishStream::UpstreamClosed(Upstream* upstream, const grpc::Status& status) {
+  if (closed_) return;
+  auto it = upstreams_.find(upstream->node);
+  if (it != upstreams_.end() && it->second.get() == upstream) upstreams_.erase(it);
+  for (auto& [alias, binding] : aliases_) {
+    if (binding.upstream.get() != upstream) continue;
+    api_->WrongLeader(binding.queue, raft::NodeId(upstream->node));
+    if (binding.state == Alias::State::kBinding) {
+      binding.upstream.reset();
+      Bound(alias, NotLeaderError(binding.name));
+    } else {
+      Unbind(alias, absl::StrCat("the way to the leader broke: ", status.error_message()), {});
+    }
+  }
+  if (ending_) stream_->Finish(grpc::Status::OK);
+}
+
+void PublishStream::Unbind(uint32_t alias, const std::string& reason, const v1::Leader& leader) {
+  FlushConfirms();  // what was answered before stays in order before it
+  Alias& binding = aliases_[alias];
+  Release(alias, binding);
+  v1::PublishResponse response;
+  response.mutable_unbound()->set_alias(alias);
+  response.mutable_unbound()->set_reason(reason);
+  *response.mutable_unbound()->mutable_leader() = leader;
+  Send(response);
+}
+
+void PublishStream::Release(uint32_t alias, Alias& binding) {
+  if (binding.sink != nullptr) {
+    ShardApi* owner = api_->of(binding.queue->group);
+    RunOn(owner->shard(), [owner, group = binding.queue->group, sink = binding.sink] {
+      if (QueueReplica* replica = owner->Replica(group)) replica->Forget(sink.get());
+    });
+  }
+  Account(binding, 0, binding.unconfirmed);
+  binding.sink.reset();
+  binding.upstream.reset();
+  binding.state = Alias::State::kUnbound;
+  ++binding.generation;
+  (void)alias;
+}
+
+// ---------------------------------------------------------------- from a replica
+
+void PublishStream::Confirmed(uint32_t alias, uint64_t generation, PublishOutcome outcome, size_t bytes) {
+  Alias* binding = Find(alias, generation);
+  if (closed_ || binding == nullptr) return;
+  Account(*binding, 0, bytes);
+  Confirm(alias, std::move(outcome));
+}
+
+void PublishStream::Cut(uint32_t alias, uint64_t generation, const std::string& text) {
+  if (closed_ || Find(alias, generation) == nullptr) return;
+  Unbind(alias, text, {});
+}
+
+void PublishStream::Confirm(uint32_t alias, PublishOutcome outcome) {
+  v1::Confirm* confirm = confirms_.mutable_confirms()->add_confirms();
+  confirm->set_alias(alias);
+  confirm->set_first_sequence(outcome.first_sequence);
+  confirm->set_count(outcome.count);
+  confirm->set_outcome(ToProto(outcome.kind));
+  confirm->set_first_position(outcome.first.packed());
+  if (!outcome.reason.empty()) confirm->set_reason(std::move(outcome.reason));
+  if (flush_due_) return;
+  flush_due_ = true;
+  api_->shard()->AtTurnEnd([weak = weak_from_this()] {
+    auto self = weak.lock();
+    if (self == nullptr) return;
+    self->flush_due_ = false;
+    self->FlushConfirms();
+    self->UpdateReading();
+    if (self->ending_ && !self->closed_) self->OnReadEnd();
+  });
+}
+
+void PublishStream::FlushConfirms() {
+  if (closed_ || confirms_.confirms().confirms().empty()) return;
+  Send(confirms_);
+  confirms_.mutable_confirms()->clear_confirms();
+}
+
+// ---------------------------------------------------------------- back-pressure
+
+void PublishStream::Account(Alias& alias, size_t add, size_t take) {
+  const bool was_over = alias.unconfirmed > kWindowBytes;
+  alias.unconfirmed += add;
+  unconfirmed_ += add;
+  api_->publish_bytes += add;
+  take = std::min(take, alias.unconfirmed);
+  alias.unconfirmed -= take;
+  unconfirmed_ -= take;
+  api_->publish_bytes -= take;
+  const bool is_over = alias.unconfirmed > kWindowBytes;
+  aliases_over_ += static_cast<size_t>(is_over) - static_cast<size_t>(was_over);
+}
+
+void PublishStream::UpdateReading() {
+  if (closed_) return;
+  bool pause = aliases_over_ > 0 || (api_->publish_bytes > kShardBudgetBytes && unconfirmed_ > 0);
+  for (const auto& [node, upstream] : upstreams_) {
+    pause |= upstream->stream != nullptr && upstream->stream->queued_bytes() > kUpstreamBytes;
+  }
+  if (pause == stream_->reading_paused()) return;
+  if (pause) {
+    stream_->PauseReading();
+  } else {
+    stream_->ResumeReading();
+  }
+}
+
+}  // namespace trireme::broker

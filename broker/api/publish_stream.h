@@ -1,0 +1,97 @@
+// Broker.Publish: one client's stream, on the shard that took it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/container/flat_hash_map.h"
+#include "broker/api/frames.h"
+#include "broker/api/shard_api.h"
+#include "broker/replica/sinks.h"
+#include "raft/grpc/raw_client.h"
+#include "raft/grpc/raw_server.h"
+
+namespace trireme::broker {
+
+// Frames for a queue that this node leads go to its replica; those for another's go on, as they are, to that node, over
+// one stream per node. On its shard's thread only; sinks post back to it.
+class PublishStream final : public std::enable_shared_from_this<PublishStream>, private Drainable {
+ public:
+  // The stream's handler, which owns the PublishStream.
+  static std::unique_ptr<raft::StreamHandler> Open(ShardApi* api, raft::RawServerStream* stream);
+  ~PublishStream() override;
+
+ private:
+  class Handler;
+  class AliasSink;
+  class Upstream;
+  class UpstreamHandler;
+
+  // What an alias is bound to.
+  struct Alias {
+    enum class State : uint8_t { kUnbound, kBinding, kHere, kThere };
+    State state = State::kUnbound;
+    // Grows with each Bind, so that what comes late for an older one is told apart.
+    uint64_t generation = 0;
+    std::string name;
+    QueuePtr queue;
+    trireme::v1::Leader leader;
+    raft::Bytes bind_frame;
+    raft::MonotonicTime deadline;
+    std::shared_ptr<AliasSink> sink;     // kHere
+    std::shared_ptr<Upstream> upstream;  // kThere, and kBinding there
+    uint64_t epoch = 0;                  // kHere
+    uint64_t frames = 0;                 // kHere, without producer
+    size_t unconfirmed = 0;              // bytes
+  };
+
+  PublishStream(ShardApi* api, raft::RawServerStream* stream);
+
+  void OnMessage(grpc::ByteBuffer message);
+  void OnOpen(trireme::v1::OpenPublish open, raft::Bytes frame);
+  void OnBind(const trireme::v1::Bind& bind, raft::Bytes frame);
+  void OnAppend(AppendFrame append, const raft::Bytes& frame);
+  void OnReadEnd();
+  void OnClosed();
+  void Drain() override;
+
+  void FindLeaderOf(uint32_t alias);
+  void BindHere(uint32_t alias, ShardApi::Route route);
+  void BindThere(uint32_t alias, const ShardApi::Route& route);
+  void Bound(uint32_t alias, const absl::StatusOr<QueueReplica::OpenedProducer>& opened);
+  void Unbind(uint32_t alias, const std::string& reason, const trireme::v1::Leader& leader);
+  void Release(uint32_t alias, Alias& binding);
+  void Confirmed(uint32_t alias, uint64_t generation, PublishOutcome outcome, size_t bytes);
+  void Cut(uint32_t alias, uint64_t generation, const std::string& text);
+  void FromUpstream(Upstream* upstream, grpc::ByteBuffer message);
+  void UpstreamClosed(Upstream* upstream, const grpc::Status& status);
+
+  // Puts it into the frame of confirms that leaves at the end of the turn.
+  void Confirm(uint32_t alias, PublishOutcome outcome);
+  void FlushConfirms();
+  void Send(const trireme::v1::PublishResponse& response);
+  void Account(Alias& alias, size_t add, size_t take);
+  // Reads, or does not, as the windows, the node's budget and what waits for other nodes allow.
+  void UpdateReading();
+  void Fail(const absl::Status& status);
+  Alias* Find(uint32_t alias, uint64_t generation);
+
+  ShardApi* const api_;
+  std::shared_ptr<raft::RawServerStream> stream_;
+  const bool forwarded_;  // by another node: not forwarded again
+  bool opened_ = false;
+  bool closed_ = false;
+  trireme::v1::OpenPublish open_;
+  raft::Bytes open_frame_;
+  absl::flat_hash_map<uint32_t, Alias> aliases_;
+  absl::flat_hash_map<uint64_t, std::shared_ptr<Upstream>> upstreams_;  // by node
+  trireme::v1::PublishResponse confirms_;
+  bool flush_due_ = false;
+  bool ending_ = false;
+  size_t unconfirmed_ = 0;   // of all aliases
+  size_t aliases_over_ = 0;  // whose window is full
+};
+
+}  // namespace trireme::broker

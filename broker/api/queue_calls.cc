@@ -1,0 +1,397 @@
+#include "broker/api/queue_calls.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "broker/api/errors.h"
+#include "broker/api/frames.h"
+#include "broker/api/queue_info.h"
+#include "broker/api/tokens.h"
+#include "raft/grpc/buffers.h"
+#include "raft/grpc/raw_client.h"
+#include "trireme/v1/admin.pb.h"
+
+namespace trireme::broker {
+namespace {
+
+constexpr std::chrono::seconds kPatience{30};
+// Receive may wait for its message for this long, beside what finding the leader takes.
+constexpr std::chrono::milliseconds kMaxWait{60'000};
+constexpr std::chrono::milliseconds kMinLease{1'000}, kMaxLease{std::chrono::hours{12}};
+constexpr std::chrono::milliseconds kDefaultLease{30'000};
+constexpr uint32_t kMaxReceive = 1'000;
+constexpr int kMaxTokens = 10'000;
+constexpr std::chrono::milliseconds kRetryAfter{10};
+
+// What a call does at the leader, on the queue's shard; it answers through `answer`, once, from any shard.
+using Act = std::function<void(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& queue)>;
+
+// Gets the queue's name out of a request, and refuses what can be refused without the queue.
+using Inspect = std::function<absl::StatusOr<std::string>(const QueueCall& call)>;
+
+// Answers on the call's own shard, from wherever.
+template <typename Response>
+void Reply(const QueueCallPtr& call, Response response) {
+  RunOn(call->api->shard(), [call, response = std::move(response)] { Respond(call, response); });
+}
+
+void Forward(const QueueCallPtr& call, const Inspect& inspect, const Act& act, const std::string& queue,
+             ShardApi::Route route);
+
+void Dispatch(const QueueCallPtr& call, const Inspect& inspect, const Act& act, const std::string& queue) {
+  call->api->FindRoute(queue, call->deadline, [call, inspect, act, queue](absl::StatusOr<ShardApi::Route> route) {
+    if (!route.ok()) return Respond(call, route.status());
+    if (!route->here) return Forward(call, inspect, act, queue, *std::move(route));
+    ShardApi* owner = call->api->of(route->queue->group);
+    RunOn(owner->shard(), [call, inspect, act, queue, owner, found = route->queue] {
+      QueueReplica* replica = owner->Replica(found->group);
+      if (replica != nullptr && replica->serving()) return act(*replica, call, found);
+      RunOn(call->api->shard(), [call, inspect, act, queue] {
+        if (call->forwarded || call->api->shard()->Now() >= call->deadline) return Respond(call, NotLeaderError(queue));
+        call->api->shard()->After(kRetryAfter, [call, inspect, act, queue] { Dispatch(call, inspect, act, queue); });
+      });
+    });
+  });
+}
+
+void Forward(const QueueCallPtr& call, const Inspect& inspect, const Act& act, const std::string& queue,
+             ShardApi::Route route) {
+  if (call->forwarded) return Respond(call, NotLeaderError(queue));
+  ShardApi* api = call->api;
+  raft::CallOptions options;
+  options.metadata = {{kForwardedBy, absl::StrCat(api->node()->self().value())}};
+  options.timeout =
+      std::max(std::chrono::duration_cast<std::chrono::milliseconds>(call->deadline - api->shard()->Now()),
+               std::chrono::milliseconds{1}) +
+      kMaxWait;
+  raft::RawUnaryCall::Start(
+      api->shard(), api->node()->channel(route.leader.address()), call->stream->method(), options, call->request,
+      [call, inspect, act, queue, route](const grpc::Status& status, grpc::ByteBuffer response) {
+        ShardApi* here = call->api;
+        if (status.ok()) return call->stream->Reply(std::move(response));
+        if (status.error_code() == grpc::StatusCode::UNAVAILABLE)
+          here->WrongLeader(route.queue, raft::NodeId(route.leader.node_id()));
+        // Only what certainly was not done is tried again: anything else may have happened.
+        if (ReasonOf(status) != kNotLeader || here->shard()->Now() >= call->deadline)
+          return call->stream->Finish(status);
+        here->shard()->After(kRetryAfter, [call, inspect, act, queue] { Dispatch(call, inspect, act, queue); });
+      });
+}
+
+void Handle(raft::RawService& service, const FindApi& apis, std::string method, Inspect inspect, Act act) {
+  service.HandleUnary(std::move(method), [apis, inspect = std::move(inspect), act = std::move(act)](
+                                             std::shared_ptr<raft::RawServerStream> stream, grpc::ByteBuffer request) {
+    auto call = std::make_shared<QueueCall>();
+    call->api = apis(stream->shard()->id());
+    call->deadline = DeadlineOf(stream->deadline(), kPatience);
+    call->forwarded = stream->Metadata(kForwardedBy).has_value();
+    call->stream = std::move(stream);
+    call->request = std::move(request);
+    absl::StatusOr<std::string> queue = inspect(*call);
+    if (!queue.ok()) return Respond(call, queue.status());
+    Dispatch(call, inspect, act, *queue);
+  });
+}
+
+template <typename Request>
+absl::StatusOr<Request> ParseRequest(const QueueCall& call) {
+  Request request;
+  if (absl::Status parsed = raft::Parse(call.request, &request); !parsed.ok()) return parsed;
+  return request;
+}
+
+template <typename Request>
+Request Reparse(const QueueCallPtr& call) {
+  Request request;
+  raft::Parse(call->request, &request).IgnoreError();  // it parsed when it came
+  return request;
+}
+
+absl::Status OutOfRange(absl::string_view field, int64_t value, int64_t low, int64_t high, absl::string_view unit) {
+  std::string limit = absl::StrCat(low, " to ", high, " ", unit);
+  return Error(absl::StatusCode::kInvalidArgument, {.reason = "OUT_OF_RANGE", .name = field, .limit = limit},
+               absl::StrCat(field, " is ", value, "; it must be ", limit));
+}
+
+// ---------------------------------------------------------------- Send
+
+// Collects the outcomes of one batch, which may come in parts, and answers the call with all of them.
+class SendSink final : public PublishSink {
+ public:
+  SendSink(QueueCallPtr call, size_t bytes) : call_(std::move(call)), left_(bytes) {}
+
+  void Confirmed(uint32_t, PublishOutcome outcome, size_t bytes) override {
+    if (call_ == nullptr) return;
+    if (outcome.kind == PublishOutcome::Kind::kRefused && response_.confirms().empty()) {
+      return Done(Error(outcome.code, {.reason = "REFUSED"}, outcome.reason));
+    }
+    v1::Confirm* confirm = response_.add_confirms();
+    confirm->set_first_sequence(outcome.first_sequence);
+    confirm->set_count(outcome.count);
+    confirm->set_first_position(outcome.first.packed());
+    confirm->set_reason(outcome.reason);
+    switch (outcome.kind) {
+      case PublishOutcome::Kind::kOk:
+        confirm->set_outcome(v1::OUTCOME_OK);
+        break;
+      case PublishOutcome::Kind::kDuplicate:
+        confirm->set_outcome(v1::OUTCOME_DUPLICATE);
+        break;
+      case PublishOutcome::Kind::kFenced:
+        confirm->set_outcome(v1::OUTCOME_FENCED);
+        break;
+      case PublishOutcome::Kind::kRefused:
+        confirm->set_outcome(v1::OUTCOME_REFUSED);
+        break;
+      case PublishOutcome::Kind::kUnknown:
+        confirm->set_outcome(v1::OUTCOME_UNKNOWN);
+        break;
+    }
+    left_ -= std::min(left_, bytes);
+    if (left_ == 0) Done(response_);
+  }
+  void Cut(uint32_t, CutReason, const std::string& text) override {
+    Done(Error(absl::StatusCode::kUnavailable, {.reason = "OUTCOME_UNKNOWN"},
+               absl::StrCat(text, "; the outcome is unknown: send it again with the same producer and sequence")));
+  }
+
+ private:
+  template <typename Response>
+  void Done(Response response) {
+    if (call_ != nullptr) Reply(std::exchange(call_, nullptr), std::move(response));
+  }
+
+  QueueCallPtr call_;
+  size_t left_;
+  v1::SendResponse response_;
+};
+
+absl::StatusOr<std::string> InspectSend(const QueueCall& call) {
+  absl::StatusOr<raft::Bytes> bytes = raft::FromBuffer(call.request);
+  if (!bytes.ok()) return bytes.status();
+  absl::StatusOr<SendFrame> send = ParseSendRequest(*bytes);
+  if (!send.ok()) return send.status();
+  if (send->batch.empty()) {
+    return Error(absl::StatusCode::kInvalidArgument, {.reason = "EMPTY_BATCH", .limit = "1 message"},
+                 "the batch has no messages; it must have at least 1");
+  }
+  if (send->producer.size() > 255) {
+    return Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_PRODUCER", .limit = "255 bytes"},
+                 absl::StrCat("the producer's name has ", send->producer.size(), " bytes; the limit is 255"));
+  }
+  if (!send->producer.empty() && send->first_sequence == 0) {
+    return Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_SEQUENCE", .limit = "1"},
+                 "first_sequence is 0; sequences start at 1");
+  }
+  return send->queue;
+}
+
+void ActSend(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr&) {
+  // The parse was good before; the batch shares the request's memory.
+  SendFrame send = *ParseSendRequest(*raft::FromBuffer(call->request));
+  auto sink = std::make_shared<SendSink>(call, send.batch.size());
+  QueueReplica::Publication publication{.sink = sink,
+                                        .alias = 0,
+                                        .producer = send.producer,
+                                        .epoch = send.epoch,
+                                        .first_sequence = send.first_sequence,
+                                        .batch = send.batch};
+  if (send.producer.empty()) return replica.Publish(std::move(publication));
+  // A call opens its producer as it goes: with the epoch that it names, or, with 0, the one in force.
+  replica.JoinProducer(
+      send.producer, send.epoch,
+      [&replica, publication = std::move(publication)](absl::StatusOr<QueueReplica::OpenedProducer> opened) mutable {
+        if (!opened.ok()) {
+          PublishOutcome outcome{.kind = opened.status().code() == absl::StatusCode::kAborted
+                                             ? PublishOutcome::Kind::kFenced
+                                             : PublishOutcome::Kind::kUnknown,
+                                 .first_sequence = publication.first_sequence,
+                                 .count = 1,
+                                 .first = {},
+                                 .reason = std::string(opened.status().message())};
+          return publication.sink->Confirmed(0, std::move(outcome), publication.batch.size());
+        }
+        publication.epoch = opened->epoch;
+        replica.Publish(std::move(publication));
+      });
+}
+
+// ---------------------------------------------------------------- Receive, Settle, Extend
+
+absl::StatusOr<std::string> InspectReceive(const QueueCall& call) {
+  absl::StatusOr<v1::ReceiveRequest> request = ParseRequest<v1::ReceiveRequest>(call);
+  if (!request.ok()) return request.status();
+  if (!request->subscription().empty() && request->subscription() != "default") {
+    return Error(
+        absl::StatusCode::kNotFound, {.reason = "NO_SUBSCRIPTION", .name = request->subscription()},
+        absl::StrCat("no subscription '", request->subscription(), "'; every queue has one, called 'default'"));
+  }
+  if (request->max_messages() > kMaxReceive)
+    return OutOfRange("max_messages", request->max_messages(), 1, kMaxReceive, "messages");
+  if (request->wait_ms() > kMaxWait.count())
+    return OutOfRange("wait_ms", request->wait_ms(), 0, kMaxWait.count(), "ms");
+  if (request->lease_ms() != 0 &&
+      (request->lease_ms() < kMinLease.count() || request->lease_ms() > kMaxLease.count())) {
+    return OutOfRange("lease_ms", request->lease_ms(), kMinLease.count(), kMaxLease.count(), "ms");
+  }
+  return request->queue();
+}
+
+void ActReceive(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& queue) {
+  auto request = Reparse<v1::ReceiveRequest>(call);
+  auto lease = request.lease_ms() == 0 ? kDefaultLease : std::chrono::milliseconds{request.lease_ms()};
+  replica.Receive(std::max(1u, request.max_messages()), std::chrono::milliseconds{request.wait_ms()}, lease,
+                  [call, group = queue->group](absl::StatusOr<std::vector<DeliveredRun>> runs) {
+                    if (!runs.ok()) return Reply(call, runs.status());
+                    v1::ReceiveResponse response;
+                    for (const DeliveredRun& run : *runs) {
+                      v1::MessageBatch batch;
+                      batch.ParseFromArray(run.batch.data(), static_cast<int>(run.batch.size()));
+                      uint32_t slot = 0;
+                      for (v1::Message& message : *batch.mutable_messages()) {
+                        queue::Position position = run.slots.first + slot++;
+                        v1::ReceivedMessage* received = response.add_messages();
+                        received->set_token(EncodeToken({group, 0, {{position, 1}, run.checkout_index}}));
+                        received->set_position(position.packed());
+                        received->set_deliveries(run.deliveries);
+                        received->mutable_message()->Swap(&message);
+                      }
+                    }
+                    Reply(call, response);
+                  });
+}
+
+// Tokens of one request, in its order.
+template <typename Request>
+absl::StatusOr<std::vector<OpaqueToken>> Tokens(const Request& request) {
+  if (request.tokens_size() > kMaxTokens) return OutOfRange("tokens", request.tokens_size(), 1, kMaxTokens, "tokens");
+  std::vector<OpaqueToken> tokens;
+  for (const std::string& bytes : request.tokens()) {
+    absl::StatusOr<OpaqueToken> token = DecodeToken(bytes);
+    if (!token.ok()) return token.status();
+    tokens.push_back(*token);
+  }
+  return tokens;
+}
+
+// A token of another queue (or of a deleted one of the same name) is not current: group ids are never reused.
+template <typename Request, typename Response, typename Start>
+void ActTokens(const QueueCallPtr& call, const QueuePtr& queue, const Start& start) {
+  auto request = Reparse<Request>(call);
+  std::vector<OpaqueToken> all = *Tokens(request);
+  std::vector<queue::Token> ours;
+  std::vector<bool> is_ours;
+  for (const OpaqueToken& token : all) {
+    is_ours.push_back(token.group == queue->group);
+    if (is_ours.back()) ours.push_back(token.token);
+  }
+  start(request, std::move(ours), [call, is_ours](absl::StatusOr<std::vector<bool>> current) {
+    if (!current.ok()) return Reply(call, current.status());
+    Response response;
+    size_t next = 0;
+    for (bool our : is_ours) response.add_outcomes(our && (*current)[next++] ? v1::OUTCOME_OK : v1::OUTCOME_LEASE_LOST);
+    Reply(call, response);
+  });
+}
+
+absl::StatusOr<std::string> InspectSettle(const QueueCall& call) {
+  absl::StatusOr<v1::SettleRequest> request = ParseRequest<v1::SettleRequest>(call);
+  if (!request.ok()) return request.status();
+  if (request->disposition() < v1::DISPOSITION_ACKNOWLEDGE || request->disposition() > v1::DISPOSITION_REJECT) {
+    return Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_DISPOSITION", .limit = "1 to 3"},
+                 absl::StrCat("disposition ", static_cast<int>(request->disposition()),
+                              " is none of acknowledge, requeue, reject"));
+  }
+  if (absl::Status tokens = Tokens(*request).status(); !tokens.ok()) return tokens;
+  return request->queue();
+}
+
+void ActSettle(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& queue) {
+  ActTokens<v1::SettleRequest, v1::SettleResponse>(
+      call, queue, [&](const v1::SettleRequest& request, std::vector<queue::Token> tokens, auto done) {
+        replica.SettleTokens(static_cast<queue::Disposition>(request.disposition()), std::move(tokens),
+                             std::move(done));
+      });
+}
+
+absl::StatusOr<std::string> InspectExtend(const QueueCall& call) {
+  absl::StatusOr<v1::ExtendRequest> request = ParseRequest<v1::ExtendRequest>(call);
+  if (!request.ok()) return request.status();
+  if (request->lease_ms() < kMinLease.count() || request->lease_ms() > kMaxLease.count()) {
+    return OutOfRange("lease_ms", request->lease_ms(), kMinLease.count(), kMaxLease.count(), "ms");
+  }
+  if (absl::Status tokens = Tokens(*request).status(); !tokens.ok()) return tokens;
+  return request->queue();
+}
+
+void ActExtend(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& queue) {
+  ActTokens<v1::ExtendRequest, v1::ExtendResponse>(
+      call, queue, [&](const v1::ExtendRequest& request, std::vector<queue::Token> tokens, auto done) {
+        replica.ExtendTokens(std::chrono::milliseconds{request.lease_ms()}, std::move(tokens), std::move(done));
+      });
+}
+
+// ---------------------------------------------------------------- Describe, Purge
+
+template <typename Request>
+absl::StatusOr<std::string> InspectName(const QueueCall& call) {
+  absl::StatusOr<Request> request = ParseRequest<Request>(call);
+  if (!request.ok()) return request.status();
+  return request->name();
+}
+
+void ActDescribe(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& queue) {
+  replica.Describe([call, queue](absl::StatusOr<QueueFigures> figures) {
+    if (!figures.ok()) return Reply(call, figures.status());
+    v1::DescribeQueueResponse response;
+    v1::QueueFigures* out = response.mutable_figures();
+    out->set_at_index(figures->at_index);
+    out->set_published(figures->published);
+    out->set_queue_time_ms(figures->queue_time_ms);
+    out->set_producers(figures->producers);
+    v1::SubscriptionFigures* subscription = out->add_subscriptions();
+    subscription->set_name("default");
+    subscription->set_waiting(figures->waiting);
+    subscription->set_in_flight(figures->in_flight);
+    subscription->set_consumers(figures->consumers);
+    subscription->set_acknowledged(figures->acknowledged);
+    RunOn(call->api->shard(), [call, queue, response = std::move(response)]() mutable {
+      FillQueueInfo(*call->api, *queue, response.mutable_queue());
+      response.mutable_queue()->set_leader_node_id(call->api->node()->self().value());
+      Respond(call, response);
+    });
+  });
+}
+
+void ActPurge(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr&) {
+  replica.Purge([call](absl::StatusOr<uint64_t> purged) {
+    if (!purged.ok()) return Reply(call, purged.status());
+    v1::PurgeQueueResponse response;
+    response.set_purged(*purged);
+    Reply(call, response);
+  });
+}
+
+}  // namespace
+
+void Respond(const QueueCallPtr& call, const google::protobuf::MessageLite& response) {
+  call->stream->Reply(raft::Serialize(response));
+}
+
+void Respond(const QueueCallPtr& call, const absl::Status& status) {
+  call->stream->Finish(ToGrpc(status));
+}
+
+void RegisterQueueCalls(raft::RawService& service, const FindApi& apis) {
+  Handle(service, apis, "/trireme.v1.Broker/Send", InspectSend, ActSend);
+  Handle(service, apis, "/trireme.v1.Broker/Receive", InspectReceive, ActReceive);
+  Handle(service, apis, "/trireme.v1.Broker/Settle", InspectSettle, ActSettle);
+  Handle(service, apis, "/trireme.v1.Broker/Extend", InspectExtend, ActExtend);
+  Handle(service, apis, "/trireme.v1.Admin/DescribeQueue", InspectName<v1::DescribeQueueRequest>, ActDescribe);
+  Handle(service, apis, "/trireme.v1.Admin/PurgeQueue", InspectName<v1::PurgeQueueRequest>, ActPurge);
+}
+
+}  // namespace trireme::broker

@@ -1,0 +1,30 @@
+// The calls of Broker and Admin that want a queue's leader: done here, or passed on to it.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "broker/api/shard_api.h"
+#include "raft/grpc/raw_server.h"
+
+namespace trireme::broker {
+
+// One call that has arrived; held until it is answered. On its shard's thread.
+struct QueueCall {
+  ShardApi* api;
+  std::shared_ptr<raft::RawServerStream> stream;
+  grpc::ByteBuffer request;
+  raft::MonotonicTime deadline;
+  // By another node: it is not passed on again.
+  bool forwarded = false;
+};
+using QueueCallPtr = std::shared_ptr<QueueCall>;
+
+void Respond(const QueueCallPtr& call, const google::protobuf::MessageLite& response);
+void Respond(const QueueCallPtr& call, const absl::Status& status);
+
+// Handlers for RawService::HandleUnary; `apis` finds the services of the shard that took the call.
+using FindApi = std::function<ShardApi*(raft::ShardId)>;
+void RegisterQueueCalls(raft::RawService& service, const FindApi& apis);
+
+}  // namespace trireme::broker

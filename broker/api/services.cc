@@ -1,0 +1,157 @@
+#include "broker/api/services.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "broker/api/consume_stream.h"
+#include "broker/api/errors.h"
+#include "broker/api/publish_stream.h"
+#include "broker/api/queue_calls.h"
+#include "broker/api/queue_info.h"
+#include "broker/routing/leaders.h"
+#include "raft/grpc/buffers.h"
+#include "trireme/v1/admin.pb.h"
+
+namespace trireme::broker {
+namespace {
+
+constexpr std::chrono::seconds kAdminPatience{30};
+constexpr uint32_t kMaxListed = 10'000, kDefaultListed = 1'000;
+
+// A unary call of Admin that wants the cluster rather than a queue's leader.
+template <typename Request, typename Act>
+void HandleAdmin(raft::RawService& service, const FindApi& apis, const std::string& method, Act act) {
+  service.HandleUnary("/trireme.v1.Admin/" + method,
+                      [apis, act](std::shared_ptr<raft::RawServerStream> stream, grpc::ByteBuffer bytes) {
+                        auto call = std::make_shared<QueueCall>();
+                        call->api = apis(stream->shard()->id());
+                        call->deadline = DeadlineOf(stream->deadline(), kAdminPatience);
+                        call->stream = std::move(stream);
+                        Request request;
+                        if (absl::Status parsed = raft::Parse(bytes, &request); !parsed.ok())
+                          return Respond(call, parsed);
+                        act(call, std::move(request));
+                      });
+}
+
+}  // namespace
+
+void Services::Register(raft::RawService& service) {
+  for (raft::CompletionQueueShard* shard : node_->shards()) {
+    shards_.push_back(std::make_unique<ShardApi>(node_, shard, this));
+    made_.emplace_back();
+  }
+  FindApi apis = [this](raft::ShardId shard) { return At(shard); };
+  service.Handle("/trireme.v1.Broker/Publish", [apis](raft::RawServerStream* stream) {
+    return PublishStream::Open(apis(stream->shard()->id()), stream);
+  });
+  service.Handle("/trireme.v1.Broker/Consume", [apis](raft::RawServerStream* stream) {
+    return ConsumeStream::Open(apis(stream->shard()->id()), stream);
+  });
+  RegisterQueueCalls(service, apis);
+  RegisterAdmin(service);
+}
+
+void Services::RegisterAdmin(raft::RawService& service) {
+  FindApi apis = [this](raft::ShardId shard) { return At(shard); };
+
+  service.HandleUnary(
+      "/trireme.v1.Broker/Resolve", [apis](std::shared_ptr<raft::RawServerStream> stream, grpc::ByteBuffer bytes) {
+        auto call = std::make_shared<QueueCall>();
+        call->api = apis(stream->shard()->id());
+        call->deadline = DeadlineOf(stream->deadline(), kAdminPatience);
+        call->stream = std::move(stream);
+        v1::ResolveRequest request;
+        if (absl::Status parsed = raft::Parse(bytes, &request); !parsed.ok()) return Respond(call, parsed);
+        call->api->FindRoute(request.queue(), call->deadline, [call](absl::StatusOr<ShardApi::Route> route) {
+          if (!route.ok()) return Respond(call, route.status());
+          v1::ResolveResponse response;
+          *response.mutable_leader() = route->leader;
+          Respond(call, response);
+        });
+      });
+
+  HandleAdmin<v1::CreateQueueRequest>(
+      service, apis, "CreateQueue", [](const QueueCallPtr& call, v1::CreateQueueRequest request) {
+        if (absl::Status named = CheckQueueName(request.name()); !named.ok()) return Respond(call, named);
+        call->api->node()->cluster().CreateQueue(std::move(request), Asked{call->api->shard(), call->deadline},
+                                                 [call](absl::StatusOr<CreatedQueue> created) {
+                                                   if (!created.ok()) return Respond(call, created.status());
+                                                   v1::CreateQueueResponse response;
+                                                   FillQueueInfo(*call->api, *created->queue, response.mutable_queue());
+                                                   response.set_metadata_index(created->index.value());
+                                                   response.set_created(created->created);
+                                                   Respond(call, response);
+                                                 });
+      });
+
+  HandleAdmin<v1::DeleteQueueRequest>(
+      service, apis, "DeleteQueue", [](const QueueCallPtr& call, v1::DeleteQueueRequest request) {
+        if (absl::Status named = CheckQueueName(request.name()); !named.ok()) return Respond(call, named);
+        call->api->node()->cluster().DeleteQueue(request.name(), Asked{call->api->shard(), call->deadline},
+                                                 [call](absl::StatusOr<raft::Index> index) {
+                                                   if (!index.ok()) return Respond(call, index.status());
+                                                   v1::DeleteQueueResponse response;
+                                                   response.set_metadata_index(index->value());
+                                                   Respond(call, response);
+                                                 });
+      });
+
+  HandleAdmin<v1::ListQueuesRequest>(
+      service, apis, "ListQueues", [](const QueueCallPtr& call, v1::ListQueuesRequest request) {
+        const MetadataView& view = call->api->node()->cluster().view(call->api->shard()->id());
+        if (!view.born()) {
+          return Respond(call, Error(absl::StatusCode::kUnavailable, {.reason = "NO_CLUSTER"},
+                                    "this node waits for its cluster; say `trireme cluster init` to one of its nodes"));
+        }
+        if (request.limit() > kMaxListed) {
+          return Respond(call, Error(absl::StatusCode::kInvalidArgument,
+                                    {.reason = "OUT_OF_RANGE", .name = "limit", .limit = "1 to 10000"},
+                                    absl::StrCat("limit is ", request.limit(), "; it must be 1 to ", kMaxListed)));
+        }
+        const size_t limit = request.limit() == 0 ? kDefaultListed : request.limit();
+        std::vector<QueuePtr> queues = view.List(request.prefix(), request.after(), limit + 1);
+        v1::ListQueuesResponse response;
+        response.set_more(queues.size() > limit);
+        queues.resize(std::min(queues.size(), limit));
+        for (const QueuePtr& queue : queues) FillQueueInfo(*call->api, *queue, response.add_queues());
+        Respond(call, response);
+      });
+}
+
+std::unique_ptr<raft::StateMachine> Services::MakeReplica(QueuePtr queue, const raft::GroupSpec& spec) {
+  raft::CompletionQueueShard* shard = node_->shard_of(spec.group);
+  ReplicaLimits limits;
+  limits.max_message_bytes = node_->config().max_message_bytes;
+  limits.low_disk = [disk = &node_->disk()] { return disk->low(); };
+  auto replica = std::make_unique<QueueReplica>(shard, limits, queue->name);
+  made_[shard->id()][spec.group] = replica.get();
+  return replica;
+}
+
+void Services::ReplicaStarted(QueuePtr queue, raft::Group* group) {
+  raft::ShardId shard = node_->shard_of(queue->group)->id();
+  auto made = made_[shard].extract(queue->group);
+  QueueReplica* replica = made.mapped();
+  At(shard)->AddReplica(queue->group, replica);
+  replica->Start(group);
+}
+
+void Services::ReplicaStopping(raft::GroupId group) {
+  raft::ShardId shard = node_->shard_of(group)->id();
+  made_[shard].erase(group);
+  if (QueueReplica* replica = At(shard)->Replica(group)) {
+    At(shard)->RemoveReplica(group);
+    replica->Stop(node_->cluster().view(shard).FindGroup(group) == nullptr ? CutReason::kQueueDeleted
+                                                                           : CutReason::kNotLeader);
+  }
+}
+
+void Services::Drain() {
+  for (auto& api : shards_) {
+    api->shard()->Post([api = api.get()] { api->Drain(); });
+  }
+}
+
+}  // namespace trireme::broker

@@ -1,0 +1,94 @@
+#include "broker/api/shard_api.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "broker/api/errors.h"
+#include "broker/cluster/names.h"
+#include "broker/routing/leaders.h"
+
+namespace trireme::broker {
+
+namespace {
+// A leader that was elected but has not applied an entry of its own term yet is asked again after this.
+constexpr std::chrono::milliseconds kNotYetServing{2};
+}  // namespace
+
+ShardApi* ShardApi::of(raft::GroupId group) const {
+  return all_->At(node_->shard_of(group)->id());
+}
+
+void ShardApi::FindRoute(const std::string& queue, raft::MonotonicTime deadline, RouteDone done) {
+  if (absl::Status named = CheckQueueName(queue); !named.ok()) return done(named);
+  Cluster& cluster = node_->cluster();
+  if (QueuePtr known = cluster.view(shard_->id()).FindQueue(queue))
+    return FindLeader(std::move(known), deadline, std::move(done));
+  cluster.Lookup(queue, Asked{shard_, deadline},
+                 [this, deadline, done = std::move(done)](absl::StatusOr<QueuePtr> found) mutable {
+                   if (!found.ok()) return done(found.status());
+                   FindLeader(*std::move(found), deadline, std::move(done));
+                 });
+}
+
+void ShardApi::FindLeader(QueuePtr queue, raft::MonotonicTime deadline, RouteDone done) {
+  ShardApi* owner = of(queue->group);
+  RunOn(owner->shard_, [this, owner, queue, deadline, done = std::move(done)]() mutable {
+    auto answer = [this, done = std::move(done)](absl::StatusOr<Route> route) mutable {
+      RunOn(shard_, [done = std::move(done), route = std::move(route)]() mutable { done(std::move(route)); });
+    };
+    Leaders* leaders = node_->leaders(owner->shard_->id());
+    if (leaders == nullptr) {
+      return answer(Error(absl::StatusCode::kUnavailable, {.reason = "NO_CLUSTER"},
+                          "this node waits for its cluster; say `trireme cluster init` to one of its nodes"));
+    }
+    leaders->Find(
+        queue, deadline,
+        [this, owner, queue, deadline, answer = std::move(answer)](absl::StatusOr<v1::Leader> leader) mutable {
+          if (!leader.ok()) return answer(leader.status());
+          Route route{queue, *leader, false};
+          if (leader->node_id() == node_->self().value()) {
+            QueueReplica* replica = owner->Replica(queue->group);
+            route.here = replica != nullptr && replica->serving();
+            if (!route.here) {
+              if (owner->shard_->Now() >= deadline) return answer(NotLeaderError(queue->name));
+              // Ask again: it may start to serve, or another leader may be elected.
+              owner->shard_->After(kNotYetServing, [owner, queue, deadline, answer = std::move(answer)]() mutable {
+                owner->FindLeader(queue, deadline, std::move(answer));
+              });
+              return;
+            }
+          }
+          answer(std::move(route));
+        });
+  });
+}
+
+void ShardApi::WrongLeader(const QueuePtr& queue, raft::NodeId node) {
+  ShardApi* owner = of(queue->group);
+  RunOn(owner->shard_, [owner, group = queue->group, node] {
+    if (Leaders* leaders = owner->node_->leaders(owner->shard_->id())) leaders->Wrong(group, node);
+  });
+}
+
+void ShardApi::Drain() {
+  draining_ = true;
+  for (Drainable* stream : std::vector<Drainable*>(streams_.begin(), streams_.end())) stream->Drain();
+}
+
+absl::Status CheckQueueName(const std::string& name) {
+  absl::Status status = ValidateQueueName(name);
+  if (status.ok()) return status;
+  return Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_QUEUE_NAME", .limit = "1 to 255 bytes"},
+               status.message());
+}
+
+raft::MonotonicTime DeadlineOf(std::chrono::system_clock::time_point deadline, std::chrono::milliseconds most) {
+  auto left = deadline == std::chrono::system_clock::time_point::max()
+                  ? most
+                  : std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::system_clock::now());
+  return std::chrono::steady_clock::now() + std::clamp(left, std::chrono::milliseconds{0}, most);
+}
+
+}  // namespace trireme::broker

@@ -1,0 +1,109 @@
+// What the services of one shard share: its replicas, and the way to a queue's leader.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
+#include "broker/cluster/metadata_view.h"
+#include "broker/node.h"
+#include "broker/replica/queue_replica.h"
+#include "raft/grpc/completion_queue_shard.h"
+#include "trireme/v1/broker.pb.h"
+
+namespace trireme::broker {
+
+class ServiceShards;
+
+// Runs `task` on `shard`: now if this is its thread, and else later.
+template <typename Task>
+void RunOn(raft::CompletionQueueShard* shard, Task task) {
+  if (shard->OnThisThread()) {
+    task();
+  } else {
+    shard->Post(std::move(task));
+  }
+}
+
+// Metadata that a node adds when it forwards: such a request is not forwarded again. Its value is the node's id.
+inline constexpr char kForwardedBy[] = "trireme-forwarded-by";
+
+// A stream that wants to hear that the node drains.
+class Drainable {
+ public:
+  virtual ~Drainable() = default;
+  virtual void Drain() = 0;
+};
+
+// On its shard's thread only, but for what says otherwise.
+class ShardApi {
+ public:
+  ShardApi(NodeContext* node, raft::CompletionQueueShard* shard, ServiceShards* all)
+      : node_(node), shard_(shard), all_(all) {}
+
+  NodeContext* node() const { return node_; }                   // any thread
+  raft::CompletionQueueShard* shard() const { return shard_; }  // any thread
+  // The services of the shard that owns a group. Any thread.
+  ShardApi* of(raft::GroupId group) const;
+
+  // ---- for groups of this shard
+  void AddReplica(raft::GroupId group, QueueReplica* replica) { replicas_[group] = replica; }
+  void RemoveReplica(raft::GroupId group) { replicas_.erase(group); }
+  // Null if this node has none.
+  QueueReplica* Replica(raft::GroupId group) const {
+    auto it = replicas_.find(group);
+    return it == replicas_.end() ? nullptr : it->second;
+  }
+
+  // ---- for calls and streams of this shard; answers come on it
+
+  struct Route {
+    QueuePtr queue;
+    trireme::v1::Leader leader;
+    bool here = false;  // this node leads, and its state is current
+  };
+  using RouteDone = absl::AnyInvocable<void(absl::StatusOr<Route>)>;
+  // Finds the queue's leader; waits out elections until the deadline. NOT_FOUND is final (Safety rule 21).
+  void FindRoute(const std::string& queue, raft::MonotonicTime deadline, RouteDone done);
+  // The node named did not lead after all, or could not be reached.
+  void WrongLeader(const QueuePtr& queue, raft::NodeId node);
+
+  void AddStream(Drainable* stream) { streams_.insert(stream); }
+  void RemoveStream(Drainable* stream) { streams_.erase(stream); }
+  void Drain();
+  bool draining() const { return draining_; }
+
+  // Bytes of published batches that streams of this shard have under way; publishing streams pause reading above the
+  // limit.
+  size_t publish_bytes = 0;
+
+ private:
+  void FindLeader(QueuePtr queue, raft::MonotonicTime deadline, RouteDone done);
+
+  NodeContext* const node_;
+  raft::CompletionQueueShard* const shard_;
+  ServiceShards* const all_;
+  absl::flat_hash_map<raft::GroupId, QueueReplica*> replicas_;
+  absl::flat_hash_set<Drainable*> streams_;
+  bool draining_ = false;
+};
+
+// Finds the services of a shard.
+class ServiceShards {
+ public:
+  virtual ~ServiceShards() = default;
+  virtual ShardApi* At(raft::ShardId shard) = 0;
+};
+
+// A queue's name as clients may say it: 1 to 255 bytes. INVALID_ARGUMENT names the value and the limit.
+absl::Status CheckQueueName(const std::string& name);
+
+// How long a call may take: its own deadline, at most `most` from now.
+raft::MonotonicTime DeadlineOf(std::chrono::system_clock::time_point deadline, std::chrono::milliseconds most);
+
+}  // namespace trireme::broker
