@@ -450,7 +450,9 @@ void PublishStream::Confirm(uint32_t alias, PublishOutcome outcome) {
   v1::Confirm* confirm = confirms_.mutable_confirms()->add_confirms();
   confirm->set_alias(alias);
   confirm->set_first_sequence(outcome.first_sequence);
-  confirm->set_count(outcome.count);
+  // Without a producer's name it is frames that are counted, and this is one: a count of messages would confirm frames
+  // that are still under way.
+  confirm->set_count(open_.producer().empty() ? 1 : outcome.count);
   confirm->set_outcome(ToProto(outcome.kind));
   confirm->set_first_position(outcome.first.packed());
   if (!outcome.reason.empty()) confirm->set_reason(std::move(outcome.reason));
