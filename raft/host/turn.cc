@@ -1,0 +1,292 @@
+// The work of a turn: outputs are taken and become one write, one frame per node, applies and answers.
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "raft/core/check.h"
+#include "raft/host/host_core.h"
+
+namespace trireme::raft {
+namespace {
+
+// Applying may bring about proposals, and so more output. Past this many rounds the rest waits for the next turn.
+constexpr int kRoundsMax = 64;
+
+}  // namespace
+
+void HostCore::WantTurn() {
+  if (turn_wanted_ || in_turn_) return;
+  turn_wanted_ = true;
+  shard_->AtTurnEnd([this, alive = std::weak_ptr<bool>(alive_)] {
+    if (!alive.expired()) Turn();
+  });
+}
+
+void HostCore::Turn() {
+  turn_wanted_ = false;
+  in_turn_ = true;
+  std::vector<GroupPtr> now;
+  for (int round = 0; round < kRoundsMax; ++round) {
+    if (dirty_.empty()) {
+      now.swap(applied_);
+      for (const GroupPtr& group : now) {
+        group->applied = false;
+        if (group->live()) group->machine->AppliedBatch();
+      }
+      now.clear();
+      if (dirty_.empty()) break;
+    }
+    now.swap(dirty_);
+    for (const GroupPtr& group : now) Process(group);
+    now.clear();
+  }
+  // The disk takes longest, so it is asked first.
+  Submit();
+  SendFrames();
+  now.swap(touched_);
+  for (const GroupPtr& group : now) {
+    group->touched = false;
+    if (!group->live()) continue;
+    CountTail(group.get());
+    MaybeSnapshot(group);
+  }
+  if (tail_bytes_ > trim_above_) TrimTails();
+  in_turn_ = false;
+  std::vector<GroupPtr> dead;
+  dead.swap(graveyard_);
+  dead.clear();
+  if (!dirty_.empty() || !applied_.empty()) {
+    // Not at this turn's end again: others want to live, too.
+    shard_->Post([this, alive = std::weak_ptr<bool>(alive_)] {
+      if (!alive.expired()) WantTurn();
+    });
+  }
+}
+
+void HostCore::Process(const GroupPtr& group) {
+  group->dirty = false;
+  if (!group->live()) return;
+  if (!group->touched) {
+    group->touched = true;
+    touched_.push_back(group);
+  }
+  if (!group->new_barriers.empty()) {
+    // One question for all that came in this turn.
+    uint64_t context = ++group->last_read_context;
+    group->asked_barriers[context] = std::exchange(group->new_barriers, {});
+    group->replica.ReadIndex(context);
+  }
+  for (int round = 0; group->replica.HasOutput(); ++round) {
+    if (round == kRoundsMax) return MarkDirty(group.get());
+    Output output = group->replica.TakeOutput();
+    // Before anything that may stop here: a write that was handed out must be made.
+    if (output.hard_state.has_value() || !output.entries.empty()) AddWrite(group, &output);
+    for (Message& message : output.send_now) Queue(*group, std::move(message));
+    for (Message& message : output.send_after_persist) SendAfterPersist(group, std::move(message));
+    for (const EntryRead& read : output.reads) StartRead(group, read);
+    if (output.role.has_value()) TakeRole(group.get(), *output.role);
+    if (!group->live()) return;
+    Apply(group.get(), output.committed);
+    if (!group->live()) return;
+    AnswerReads(group.get(), output.read_ready);
+    FireBarriers(group.get());
+    if (!group->live()) return;
+    if (!group->said_leading && group->replica.leading()) {
+      // Safety rule 2: only now is the state current, so only now may anything be decided on it.
+      group->said_leading = true;
+      group->machine->RoleChanged({Role::kLeader, group->replica.term(), group->replica.id()}, true);
+      if (!group->live()) return;
+    }
+  }
+}
+
+void HostCore::TakeRole(HostedGroup* group, const RoleChange& change) {
+  group->said_leading = false;
+  if (change.role == Role::kCandidate || (change.role == Role::kLeader && group->spec().members.size() == 1)) {
+    ++elections_;
+  }
+  if (change.leader != ReplicaId()) group->campaigns_left = 0;
+  if (change.role == Role::kLeader) {
+    spdlog::debug("group {}: leads in term {}", group->id().value(), change.term.value());
+    if (!ClockAllows(group)) group->replica.StepDown();
+  }
+  group->machine->RoleChanged(change, false);
+}
+
+void HostCore::AddWrite(const GroupPtr& group, Output* output) {
+  if (!gathering_.has_value()) {
+    gathering_.emplace();
+    gathering_->number = ++last_batch_;
+  }
+  Batch& batch = *gathering_;
+  if (group->last_batch != batch.number) {
+    group->last_batch = batch.number;
+    group->slot_in_batch = batch.writes.size();
+    batch.writes.push_back({group->id(), std::nullopt, {}});
+  }
+  LogWrite& write = batch.writes[group->slot_in_batch];
+  Batch::Handed handed{group, Index(), Term()};
+  if (!output->entries.empty()) {
+    handed.last = output->entries.back().index;
+    handed.term = output->entries.back().term;
+    // A later output of the same turn may overwrite what an earlier one had.
+    Index first = output->entries.front().index;
+    while (!write.entries.empty() && write.entries.back().index >= first) write.entries.pop_back();
+    TRIREME_CHECK(write.entries.empty() || write.entries.back().index + 1 == first)
+        << "group " << group->id() << " writes " << first << " behind " << write.entries.back().index;
+    std::move(output->entries.begin(), output->entries.end(), std::back_inserter(write.entries));
+  }
+  if (output->hard_state.has_value()) write.hard_state = output->hard_state;
+  batch.handed.push_back(std::move(handed));
+}
+
+void HostCore::SendAfterPersist(const GroupPtr& group, Message message) {
+  if (gathering_.has_value() && group->last_batch == gathering_->number) {
+    gathering_->after.push_back({group, std::move(message)});
+  } else if (!under_way_.empty() && group->last_batch >= under_way_.front().number) {
+    under_way_[group->last_batch - under_way_.front().number].after.push_back({group, std::move(message)});
+  } else {
+    Queue(*group, std::move(message));
+  }
+}
+
+void HostCore::Queue(const HostedGroup& group, Message message) {
+  NodeId node = group.NodeOf(message.to);
+  if (node == NodeId()) {
+    ++dropped_;
+    return;
+  }
+  outgoing_[node].messages.push_back({group.id(), std::move(message)});
+}
+
+void HostCore::Apply(HostedGroup* group, const std::vector<Entry>& entries) {
+  if (entries.empty()) return;
+  for (const Entry& entry : entries) {
+    absl::Status status = group->machine->Apply(entry);
+    if (group->gone) return;
+    if (!status.ok()) {
+      Halt(group, absl::Status(status.code(), absl::StrCat("entry ", entry.index.value(), " of group ",
+                                                           group->id().value(), ": ", status.message())));
+      return;
+    }
+    group->applied_bytes += entry.data.size();
+  }
+  group->applied_entries += entries.size();
+  group->replica.Applied(entries.back().index);
+  if (!group->applied) {
+    group->applied = true;
+    applied_.push_back(Shared(group));
+  }
+}
+
+void HostCore::StartRead(const GroupPtr& group, const EntryRead& read) {
+  store_->Read(group->id(), read.first, read.last, read.max_bytes,
+               OnShard(group, [this, read](HostedGroup* reader, absl::StatusOr<std::vector<Entry>> entries) {
+                 if (reader->live()) ReadDone(reader, read, std::move(entries));
+               }));
+}
+
+void HostCore::ReadDone(HostedGroup* group, const EntryRead& read, absl::StatusOr<std::vector<Entry>> entries) {
+  if (!entries.ok()) {
+    if (read_log_.Allow(shard_->Now())) {
+      spdlog::error("group {}: entries from {} on cannot be read: {} ({} before)", group->id().value(),
+                    read.first.value(), entries.status().ToString(), read_log_.TakeKeptBack());
+    }
+    // A damaged entry that was only meant for a follower stops nobody here; one to apply leaves this replica behind for
+    // good. Other errors may pass: the core asks again.
+    if (read.purpose == EntryRead::For::kApply && absl::IsDataLoss(entries.status())) {
+      return Halt(group, entries.status());
+    }
+    entries = std::vector<Entry>();
+  }
+  group->replica.EntriesRead(read, *std::move(entries));
+  MarkDirty(group);
+}
+
+void HostCore::AnswerReads(HostedGroup* group, const std::vector<ReadReady>& ready) {
+  for (const ReadReady& read : ready) {
+    auto found = group->asked_barriers.find(read.context);
+    if (found == group->asked_barriers.end()) continue;
+    std::vector<HostedGroup::Barrier> barriers = std::move(found->second);
+    group->asked_barriers.erase(found);
+    for (HostedGroup::Barrier& barrier : barriers) {
+      if (read.index.has_value()) {
+        group->ready_barriers.emplace(*read.index, std::move(barrier));
+      } else {
+        barrier(absl::UnavailableError("this replica does not lead, or lost its leadership"));
+      }
+    }
+  }
+}
+
+void HostCore::FireBarriers(HostedGroup* group) {
+  while (!group->ready_barriers.empty() && group->ready_barriers.begin()->first <= group->replica.applied_index()) {
+    HostedGroup::Barrier barrier = std::move(group->ready_barriers.begin()->second);
+    group->ready_barriers.erase(group->ready_barriers.begin());
+    barrier(absl::OkStatus());
+  }
+}
+
+void HostCore::FailBarriers(HostedGroup* group, const absl::Status& why) {
+  std::vector<HostedGroup::Barrier> all = std::exchange(group->new_barriers, {});
+  for (auto& [context, barriers] : std::exchange(group->asked_barriers, {})) {
+    std::move(barriers.begin(), barriers.end(), std::back_inserter(all));
+  }
+  for (auto& [index, barrier] : std::exchange(group->ready_barriers, {})) all.push_back(std::move(barrier));
+  for (HostedGroup::Barrier& barrier : all) barrier(why);
+}
+
+void HostCore::Halt(HostedGroup* group, absl::Status why) {
+  spdlog::error("group {}: halted on this node: {}", group->id().value(), why.ToString());
+  group->Halt(why);
+  group->said_leading = false;
+  FailBarriers(group, why);
+  if (!group->gone) group->machine->RoleChanged({Role::kFollower, group->replica.term(), ReplicaId()}, false);
+}
+
+// ---- write and send
+
+void HostCore::Submit() {
+  if (!gathering_.has_value()) return;
+  under_way_.push_back(std::move(*gathering_));
+  gathering_.reset();
+  uint64_t number = under_way_.back().number;
+  store_->Write(std::exchange(under_way_.back().writes, {}),
+                [this, shard = shard_, alive = std::weak_ptr<bool>(alive_), number]() mutable {
+                  shard->Post([this, alive = std::move(alive), number] {
+                    if (!alive.expired()) BatchDurable(number);
+                  });
+                });
+}
+
+void HostCore::BatchDurable(uint64_t number) {
+  TRIREME_CHECK(!under_way_.empty() && number >= under_way_.front().number) << "write " << number << " completed twice";
+  under_way_[number - under_way_.front().number].durable = true;
+  // A later one may have come first; each group hears of its writes in order.
+  while (!under_way_.empty() && under_way_.front().durable) {
+    Batch batch = std::move(under_way_.front());
+    under_way_.pop_front();
+    for (const Batch::Handed& handed : batch.handed) {
+      if (!handed.group->live()) continue;
+      handed.group->replica.Persisted(handed.last, handed.term);
+      MarkDirty(handed.group.get());
+    }
+    for (Batch::After& after : batch.after) {
+      if (after.group->live()) Queue(*after.group, std::move(after.message));
+    }
+  }
+  WantTurn();
+}
+
+void HostCore::SendFrames() {
+  if (outgoing_.empty()) return;
+  for (auto& [node, frame] : std::exchange(outgoing_, {})) {
+    frame.wall_ms = shard_->WallMs();
+    ++frames_out_;
+    transport_->Send(node, std::move(frame));
+  }
+}
+
+}  // namespace trireme::raft

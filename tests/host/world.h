@@ -1,0 +1,498 @@
+// Several hosts in one thread on simulated time: shards, disks and a network that a test can break.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <queue>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "raft/core/coding.h"
+#include "raft/host/host.h"
+
+namespace trireme::raft::testing {
+
+using std::chrono::microseconds;
+using std::chrono::milliseconds;
+
+// Events in order of time, and of their making among equals.
+class Clock {
+ public:
+  MonotonicTime now() const { return now_; }
+  void At(MonotonicTime when, std::function<void()> what) { events_.push({when, ++made_, std::move(what)}); }
+  void In(microseconds delay, std::function<void()> what) { At(now_ + delay, std::move(what)); }
+  bool RunOne(MonotonicTime until) {
+    if (events_.empty() || events_.top().when > until) return false;
+    Event event = events_.top();
+    events_.pop();
+    now_ = event.when;
+    event.what();
+    return true;
+  }
+  void Advance(MonotonicTime to) { now_ = std::max(now_, to); }
+
+ private:
+  struct Event {
+    MonotonicTime when;
+    uint64_t order;
+    std::function<void()> what;
+    bool operator<(const Event& o) const { return when != o.when ? when > o.when : order > o.order; }
+  };
+  MonotonicTime now_ = MonotonicTime(std::chrono::hours(1));
+  uint64_t made_ = 0;
+  std::priority_queue<Event> events_;
+};
+
+class SimShard final : public Shard {
+ public:
+  SimShard(Clock* clock, int64_t* wall_skew_ms) : clock_(clock), wall_skew_ms_(wall_skew_ms) {}
+
+  ShardId id() const override { return 0; }
+  void Post(Task task) override {
+    inbox_.push_back(std::move(task));
+    Schedule();
+  }
+  MonotonicTime Now() const override { return clock_->now(); }
+  int64_t WallMs() const override {
+    auto since = std::chrono::duration_cast<milliseconds>(clock_->now().time_since_epoch()).count();
+    return 1'700'000'000'000 + since + *wall_skew_ms_;
+  }
+  void After(milliseconds delay, Task task) override {
+    auto shared = std::make_shared<Task>(std::move(task));
+    clock_->In(delay, [this, shared, alive = std::weak_ptr<bool>(alive_)] {
+      if (!alive.expired()) Post([shared] { (*shared)(); });
+    });
+  }
+  void AtTurnEnd(Task task) override {
+    turn_end_.push_back(std::move(task));
+    Schedule();
+  }
+  bool OnThisThread() const override { return true; }
+  uint64_t turns() const { return turns_; }
+
+ private:
+  void Schedule() {
+    if (scheduled_) return;
+    scheduled_ = true;
+    clock_->In(microseconds(1), [this, alive = std::weak_ptr<bool>(alive_)] {
+      if (!alive.expired()) Turn();
+    });
+  }
+  void Turn() {
+    scheduled_ = false;
+    ++turns_;
+    for (auto tasks = std::exchange(inbox_, {}); Task & task : tasks) task();
+    while (!turn_end_.empty()) {
+      for (auto tasks = std::exchange(turn_end_, {}); Task & task : tasks) task();
+    }
+  }
+
+  Clock* const clock_;
+  int64_t* const wall_skew_ms_;
+  std::vector<Task> inbox_, turn_end_;
+  bool scheduled_ = false;
+  uint64_t turns_ = 0;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+// A disk that keeps only what was synced.
+class SimStore final : public LogStore {
+ public:
+  struct Stored {
+    ReplicaId replica;
+    Bytes descriptor;
+    HardState hard_state;
+    std::map<Index, Entry> log;
+    Index snapshot_index{};
+    Term snapshot_term{};
+    Bytes snapshot;
+    Index compacted{};
+    std::vector<IndexRange> live;
+  };
+
+  SimStore(Clock* clock, uint64_t seed) : clock_(clock), random_(seed) {}
+
+  std::vector<StoredGroup> Recover() override {
+    std::vector<StoredGroup> all;
+    for (const auto& [id, g] : durable_) {
+      StoredGroup out{id, g.replica, g.descriptor, {}, g.snapshot};
+      out.log.hard_state = g.hard_state;
+      out.log.snapshot_index = out.log.last_index = g.snapshot_index;
+      out.log.snapshot_term = g.snapshot_term;
+      for (const auto& [index, entry] : g.log) {
+        if (index <= g.snapshot_index) continue;
+        if (out.log.terms.empty() || out.log.terms.back().term != entry.term) {
+          out.log.terms.push_back({index, entry.term});
+        }
+        out.log.last_index = index;
+      }
+      all.push_back(std::move(out));
+    }
+    return all;
+  }
+  void CreateGroup(GroupId group, ReplicaId replica, Bytes descriptor, Done done) override {
+    Submit(
+        [group, replica, descriptor](auto& all) {
+          all[group].replica = replica;
+          all[group].descriptor = descriptor;
+        },
+        std::move(done));
+  }
+  void DeleteGroup(GroupId group, Done done) override {
+    Submit([group](auto& all) { all.erase(group); }, std::move(done));
+  }
+  void Write(std::vector<LogWrite> writes, Done done) override {
+    ++figures_.syncs;
+    groups_written += writes.size();
+    Submit(
+        [writes](auto& all) {
+          for (const LogWrite& write : writes) {
+            Stored& g = all[write.group];
+            if (write.hard_state) g.hard_state = *write.hard_state;
+            if (!write.entries.empty()) {
+              g.log.erase(g.log.lower_bound(write.entries.front().index), g.log.end());
+              for (const Entry& entry : write.entries) g.log[entry.index] = entry;
+            }
+          }
+        },
+        std::move(done));
+  }
+  void Read(GroupId group, Index first, Index last, size_t max_bytes, ReadDone done) override {
+    ++reads;
+    std::vector<Entry> entries;
+    size_t bytes = 0;
+    const auto& log = seen_[group].log;
+    for (Index i = first; i <= last; ++i) {
+      auto found = log.find(i);
+      if (found == log.end()) break;
+      bytes += found->second.data.size();
+      if (!entries.empty() && bytes > max_bytes) break;
+      entries.push_back(found->second);
+    }
+    auto shared = std::make_shared<ReadDone>(std::move(done));
+    if (read_error.ok() && entries.empty()) read_error = absl::NotFoundError("no such entry");
+    absl::Status error = std::exchange(read_error, absl::OkStatus());
+    clock_->In(Latency(), [this, shared, entries, error, life = life_] {
+      if (life != life_) return;
+      if (error.ok()) {
+        (*shared)(entries);
+      } else {
+        (*shared)(error);
+      }
+    });
+  }
+  void SaveSnapshot(GroupId group, Index index, Term term, Bytes snapshot, Done done) override {
+    ++snapshots;
+    Submit(
+        [=](auto& all) {
+          Stored& g = all[group];
+          g.snapshot_index = index;
+          g.snapshot_term = term;
+          g.snapshot = snapshot;
+        },
+        std::move(done));
+  }
+  void Compact(GroupId group, Index upto, std::vector<IndexRange> live) override {
+    Submit(
+        [=](auto& all) {
+          Stored& g = all[group];
+          g.compacted = std::max(g.compacted, upto);
+          g.live = live;
+          std::erase_if(g.log, [&](const auto& item) {
+            for (const IndexRange& range : live) {
+              if (item.first >= range.first && item.first <= range.last) return false;
+            }
+            return item.first <= upto;
+          });
+        },
+        [] {});
+  }
+  Figures figures() const override { return figures_; }
+
+  // The machine stops here: what was not synced is gone, and nothing calls back any more.
+  void Crash() {
+    ++life_;
+    waiting_.clear();
+    writing_ = false;
+    seen_ = durable_;
+  }
+  const Stored& durable(GroupId group) { return durable_[group]; }
+
+  microseconds latency_max{500};
+  bool stalled = false;     // nothing completes
+  absl::Status read_error;  // of the next read
+  uint64_t reads = 0, snapshots = 0, groups_written = 0;
+
+ private:
+  using All = std::map<GroupId, Stored>;
+  struct Waiting {
+    std::function<void(All&)> change;
+    std::shared_ptr<Done> done;
+  };
+  microseconds Latency() { return microseconds(20 + random_() % static_cast<uint64_t>(latency_max.count())); }
+  void Submit(std::function<void(All&)> change, Done done) {
+    change(seen_);
+    waiting_.push_back({std::move(change), std::make_shared<Done>(std::move(done))});
+    Sync();
+  }
+  // One at a time; what arrives meanwhile shares the next one.
+  void Sync() {
+    if (writing_ || waiting_.empty()) return;
+    writing_ = true;
+    auto batch = std::make_shared<std::vector<Waiting>>(std::exchange(waiting_, {}));
+    Complete(batch, life_);
+  }
+  void Complete(std::shared_ptr<std::vector<Waiting>> batch, uint64_t life) {
+    clock_->In(Latency(), [this, batch, life] {
+      if (life != life_) return;
+      if (stalled) return Complete(batch, life);
+      for (Waiting& w : *batch) w.change(durable_);
+      writing_ = false;
+      for (Waiting& w : *batch) (*w.done)();
+      Sync();
+    });
+  }
+
+  Clock* const clock_;
+  std::mt19937_64 random_;
+  All durable_, seen_;
+  std::vector<Waiting> waiting_;
+  bool writing_ = false;
+  uint64_t life_ = 0;
+  Figures figures_;
+};
+
+// Applies commands by keeping them. Some have a meaning:
+//   "poison..."  cannot be applied
+//   "ask..."     the leader answers with a command "answer..." of its own, at the end of the turn
+class TextMachine final : public StateMachine {
+ public:
+  struct Log {
+    std::vector<std::string> applied;  // in order, without no-ops
+    std::vector<std::pair<RoleChange, bool>> roles;
+    int batches = 0;
+    Index floor{};
+    std::vector<IndexRange> live;
+    Index last{};
+    std::function<void(const std::string&)> on_apply = [](const std::string&) {};
+  };
+  TextMachine(Log* log, std::function<Group*()> group) : log_(log), group_(std::move(group)) {}
+
+  absl::Status Check(const Entry& entry) const override {
+    if (entry.data.view().starts_with("damaged")) return absl::DataLossError("the checksum is wrong");
+    return absl::OkStatus();
+  }
+  absl::Status Apply(const Entry& entry) override {
+    if (entry.index != log_->last + 1) return absl::InternalError("a gap");
+    if (entry.data.view().starts_with("poison")) return absl::UnimplementedError("needs version 9");
+    log_->last = entry.index;
+    if (entry.type != EntryType::kCommand) return absl::OkStatus();
+    std::string text(entry.data.view());
+    log_->applied.push_back(text);
+    if (text.starts_with("ask") && leading_) answers_.push_back(Bytes::Copy("answer" + text.substr(3)));
+    log_->on_apply(text);
+    return absl::OkStatus();
+  }
+  void AppliedBatch() override {
+    ++log_->batches;
+    if (!answers_.empty()) group_()->Propose(std::exchange(answers_, {}), false);
+  }
+  void RoleChanged(const RoleChange& change, bool leading) override {
+    leading_ = leading;
+    if (!leading) answers_.clear();
+    log_->roles.emplace_back(change, leading);
+  }
+  Bytes Snapshot() const override {
+    Writer out;
+    for (const std::string& text : log_->applied) out.Counted(text);
+    return Bytes::Take(out.Take());
+  }
+  absl::Status Restore(const Bytes& snapshot, Index index) override {
+    Reader in(snapshot.view());
+    while (in.ok() && !in.empty()) log_->applied.emplace_back(in.Counted());
+    log_->last = index;
+    return in.ok() ? absl::OkStatus() : absl::DataLossError("a broken snapshot");
+  }
+  Liveness Live() const override { return {log_->floor, log_->live}; }
+
+ private:
+  Log* const log_;
+  std::function<Group*()> group_;
+  std::vector<Bytes> answers_;
+  bool leading_ = false;
+};
+
+class World;
+
+class SimTransport final : public Transport {
+ public:
+  SimTransport(World* world, NodeId node) : world_(world), node_(node) {}
+  void Send(NodeId to, Frame frame) override;
+  void SetReceiver(Receiver receiver) override { this->receiver = std::move(receiver); }
+  Receiver receiver;
+
+ private:
+  World* const world_;
+  const NodeId node_;
+};
+
+// One node's process while it lives, and its disk.
+struct SimNode {
+  NodeId id;
+  int64_t wall_skew_ms = 0;
+  std::unique_ptr<SimStore> store;
+  // What applying has made of each group, in this life.
+  std::map<GroupId, TextMachine::Log> logs;
+  std::unique_ptr<SimShard> shard;
+  std::unique_ptr<SimTransport> transport;
+  std::unique_ptr<Host> host;
+
+  bool up() const { return host != nullptr; }
+};
+
+class World {
+ public:
+  explicit World(uint64_t seed, int nodes = 3) : seed_(seed), random_(seed) {
+    for (int i = 1; i <= nodes; ++i) {
+      auto node = std::make_unique<SimNode>();
+      node->id = NodeId(static_cast<uint64_t>(i));
+      node->store = std::make_unique<SimStore>(&clock_, seed * 31 + static_cast<uint64_t>(i));
+      nodes_[node->id] = std::move(node);
+    }
+    options.seed = seed;
+  }
+
+  SimNode& node(uint64_t id) { return *nodes_.at(NodeId(id)); }
+  Clock& clock() { return clock_; }
+
+  // Node n's replica of group g is n * 1000 + g. Node 1 is preferred.
+  static ReplicaId Replica(uint64_t node, uint64_t group) { return ReplicaId(node * 1000 + group); }
+  GroupSpec Spec(uint64_t node, uint64_t group) const {
+    GroupSpec spec{GroupId(group), Replica(node, group), {}};
+    for (const auto& [id, n] : nodes_) spec.members.push_back({Replica(id.value(), group), id});
+    return spec;
+  }
+
+  // Starts the process; what its disk holds is hosted again.
+  void Start(uint64_t id) {
+    SimNode& n = node(id);
+    n.logs.clear();
+    n.shard = std::make_unique<SimShard>(&clock_, &n.wall_skew_ms);
+    n.transport = std::make_unique<SimTransport>(this, n.id);
+    HostOptions o = options;
+    o.node = n.id;
+    o.seed = options.seed * 7 + id;
+    n.host = std::make_unique<Host>(o, n.shard.get(), n.store.get(), n.transport.get());
+    for (StoredGroup& stored : n.store->Recover()) {
+      uint64_t group = stored.group.value();
+      auto added = n.host->Add(Spec(id, group), Machine(n, group), std::move(stored));
+      if (!added.ok()) add_errors.push_back(added.status());
+    }
+    Tell(id, true);
+  }
+  void Kill(uint64_t id) {
+    SimNode& n = node(id);
+    n.store->Crash();
+    n.host.reset();
+    n.transport.reset();
+    n.shard.reset();
+    Tell(id, false);
+  }
+  std::unique_ptr<StateMachine> Machine(SimNode& n, uint64_t group) {
+    return std::make_unique<TextMachine>(&n.logs[GroupId(group)], [&n, group] { return n.host->Find(GroupId(group)); });
+  }
+  absl::StatusOr<Group*> AddGroup(uint64_t id, uint64_t group) {
+    SimNode& n = node(id);
+    return n.host->Add(Spec(id, group), Machine(n, group), std::nullopt);
+  }
+  void StartAll() {
+    for (auto& [id, n] : nodes_) Start(id.value());
+  }
+  void AddEverywhere(uint64_t group) {
+    for (auto& [id, n] : nodes_) {
+      if (n->up()) (void)*AddGroup(id.value(), group);
+    }
+  }
+
+  void Run(milliseconds time) {
+    MonotonicTime until = clock_.now() + time;
+    while (clock_.RunOne(until)) {
+    }
+    clock_.Advance(until);
+  }
+  // False if that did not come true within the time.
+  bool RunUntil(const std::function<bool()>& condition, milliseconds time = milliseconds(20'000)) {
+    MonotonicTime until = clock_.now() + time;
+    while (!condition()) {
+      if (!clock_.RunOne(until)) return condition();
+    }
+    return true;
+  }
+  Group* Leader(uint64_t group) {
+    Group* best = nullptr;
+    for (auto& [id, n] : nodes_) {
+      Group* g = n->up() ? n->host->Find(GroupId(group)) : nullptr;
+      if (g != nullptr && g->leading() && (best == nullptr || g->term() > best->term())) best = g;
+    }
+    return best;
+  }
+  bool AwaitLeader(uint64_t group) {
+    return RunUntil([&] { return Leader(group) != nullptr; });
+  }
+  Proposed Propose(uint64_t group, const std::string& text) {
+    Group* leader = Leader(group);
+    if (leader == nullptr) return {.error = ProposeError::kNotLeader};
+    return leader->Propose({Bytes::Copy(text)}, false);
+  }
+  const std::vector<std::string>& Applied(uint64_t id, uint64_t group) { return node(id).logs[GroupId(group)].applied; }
+
+  void Deliver(NodeId from, NodeId to, Frame frame) {
+    if (on_send) on_send(from, to, frame);
+    if (cut.contains({from, to}) || cut.contains({to, from})) return;
+    if (loss_percent > 0 && static_cast<int>(random_() % 100) < loss_percent) return;
+    auto shared = std::make_shared<Frame>(std::move(frame));
+    clock_.In(microseconds(50 + random_() % static_cast<uint64_t>(net_latency_max.count())), [this, from, to, shared] {
+      SimNode& n = *nodes_.at(to);
+      if (!n.up() || cut.contains({from, to})) return;
+      n.shard->Post([&n, from, shared, t = n.transport.get()] {
+        if (n.transport.get() == t && t->receiver.frame) t->receiver.frame(from, std::move(*shared));
+      });
+    });
+  }
+
+  HostOptions options;
+  std::set<std::pair<NodeId, NodeId>> cut;  // both ways
+  int loss_percent = 0;
+  microseconds net_latency_max{300};
+  std::function<void(NodeId, NodeId, Frame&)> on_send;
+  std::vector<absl::Status> add_errors;
+
+ private:
+  // Connections that open and close are noticed.
+  void Tell(uint64_t about, bool up) {
+    for (auto& [id, n] : nodes_) {
+      if (!n->up() || id == NodeId(about)) continue;
+      n->shard->Post([this, &n = *n, about, up, t = n->transport.get()] {
+        if (n.transport.get() != t) return;
+        auto& call = up ? t->receiver.up : t->receiver.down;
+        if (call) call(NodeId(about));
+      });
+    }
+  }
+
+  const uint64_t seed_;
+  std::mt19937_64 random_;
+  Clock clock_;
+  std::map<NodeId, std::unique_ptr<SimNode>> nodes_;
+};
+
+inline void SimTransport::Send(NodeId to, Frame frame) {
+  world_->Deliver(node_, to, std::move(frame));
+}
+
+}  // namespace trireme::raft::testing
