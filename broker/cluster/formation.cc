@@ -110,8 +110,14 @@ bool Formation::member() const {
 
 void Formation::Start() {
   if (member()) {
-    events_.member();
-    return;
+    std::vector<std::string> members;
+    for (const meta::Node& node : identity().members()) members.push_back(node.address());
+    if (Sorted(members) != Sorted(options_.join)) {
+      Log(LogLevel::kWarn, "the join list is not that of the members, who count", "join",
+          absl::StrJoin(options_.join, ","), "members", absl::StrJoin(members, ","), "cluster",
+          ToHex(identity().cluster_id()));
+    }
+    return events_.member();
   }
   Log(LogLevel::kInfo, "waiting for cluster init", "address", identity().address(), "join",
       absl::StrJoin(options_.join, ","), "pledged_to", ToHex(identity().cluster_id()));

@@ -1,8 +1,8 @@
 // Shards on simulated time, all on one thread, in an order that a test decides by what it posts.
 #pragma once
 
-#include <deque>
 #include <map>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -19,6 +19,8 @@ class FakeTime {
   void Add(std::chrono::milliseconds delay, Task task) {
     tasks_.emplace(std::make_pair(now_ + delay, order_++), std::move(task));
   }
+  // Keeps what tasks still point to.
+  void Keep(std::shared_ptr<void> kept) { kept_.push_back(std::move(kept)); }
   // Runs what is due until `span` has passed, or, with `until`, until it holds. Bounded in steps.
   template <typename Until>
   bool Run(std::chrono::milliseconds span, Until until) {
@@ -40,6 +42,7 @@ class FakeTime {
  private:
   raft::MonotonicTime now_{std::chrono::hours(1)};
   uint64_t order_ = 0;
+  std::vector<std::shared_ptr<void>> kept_;
   std::map<std::pair<raft::MonotonicTime, uint64_t>, Task> tasks_;
 };
 
@@ -57,8 +60,9 @@ class FakeShard final : public raft::Shard {
   void After(std::chrono::milliseconds delay, Task task) override { time_->Add(delay, Wrap(std::move(task))); }
   void AtTurnEnd(Task task) override { turn_end_.push_back(std::move(task)); }
   bool OnThisThread() const override { return running_; }
-  // Nothing that was given to this shard runs any more.
+  // Nothing that was given to this shard runs any more, nor is it held.
   void Stop() { *alive_ = false; }
+  void Clear() { turn_end_.clear(); }
 
  private:
   Task Wrap(Task task) {

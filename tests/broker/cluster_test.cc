@@ -1,0 +1,535 @@
+#include "broker/cluster/cluster.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "broker/cluster/metadata_codec.h"
+#include "tests/broker/fake_host.h"
+#include "tests/broker/fake_peers.h"
+#include "tests/broker/fake_shard.h"
+#include "tests/broker/temp_dir.h"
+
+namespace trireme::broker {
+namespace {
+
+namespace peer = trireme::peer::v1;
+namespace v1 = trireme::v1;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using testing::HasSubstr;
+
+constexpr size_t kShards = 2;
+
+// A queue whose content is of no interest here.
+class IdleMachine final : public raft::StateMachine {
+ public:
+  absl::Status Check(const raft::Entry&) const override { return absl::OkStatus(); }
+  absl::Status Apply(const raft::Entry& entry) override {
+    applied_ = entry.index;
+    return absl::OkStatus();
+  }
+  void RoleChanged(const raft::RoleChange&, bool) override {}
+  raft::Bytes Snapshot() const override { return raft::Bytes::Copy("idle"); }
+  absl::Status Restore(const raft::Bytes&, raft::Index index) override {
+    applied_ = index;
+    return absl::OkStatus();
+  }
+  Liveness Live() const override { return {applied_, {}}; }
+
+ private:
+  raft::Index applied_;
+};
+
+// What outlives a node's process.
+struct Disk {
+  explicit Disk(FakeTime* time) : store(time) {}
+  MemoryStore store;
+};
+
+class TestNode final : public ReplicaHosting {
+ public:
+  TestNode(std::string address, std::vector<std::string> join, const std::string& path, Disk* disk, FakeTime* time,
+           FakePeers* peers, FakeNetwork* network)
+      : address_(std::move(address)), disk_(disk), time_(time), network_(network), peers_(peers) {
+    auto opened = DataDirectory::Open(path, address_);
+    EXPECT_TRUE(opened.ok()) << opened.status();
+    directory_ = *std::move(opened);
+    std::vector<raft::Shard*> shards;
+    for (raft::ShardId id = 0; id < kShards; ++id) {
+      shards_.push_back(std::make_shared<FakeShard>(id, time));
+      shards.push_back(shards_.back().get());
+    }
+    home_ = shards_[ShardOf(kMetadataGroup, kShards)].get();
+    caller_ = std::make_shared<FakePeerCaller>(address_, home_, peers);
+    Cluster::Options options;
+    options.formation.join = std::move(join);
+    cluster = std::make_unique<Cluster>(options, directory_.get(), shards, caller_.get(), this, disk->store.Recover());
+    auto asked = [this] { return Asked{home_, home_->Now() + seconds(30)}; };
+    Cluster* c = cluster.get();
+    handlers_.pledge = [c, asked](auto request, auto done) { c->Pledge(std::move(request), asked(), std::move(done)); };
+    handlers_.join = [c, asked](auto request, auto done) { c->Join(std::move(request), asked(), std::move(done)); };
+    handlers_.init = [c, asked](auto request, auto done) { c->Init(std::move(request), asked(), std::move(done)); };
+    handlers_.barrier = [c, asked](auto r, auto done) { c->Barrier(std::move(r), asked(), std::move(done)); };
+    handlers_.create = [c, asked](auto r, auto done) { c->CreateHere(std::move(r), asked(), std::move(done)); };
+    handlers_.remove = [c, asked](auto r, auto done) { c->DeleteHere(std::move(r), asked(), std::move(done)); };
+    peers->nodes[address_] = {home_, &handlers_};
+    cluster->Start();
+  }
+  // As SIGKILL.
+  ~TestNode() override {
+    peers_->nodes.erase(address_);
+    for (auto& shard : shards_) shard->Stop();
+    hosts_.clear();
+    transports_.clear();
+    cluster.reset();
+    for (auto& shard : shards_) {
+      shard->Clear();
+      time_->Keep(std::move(shard));
+    }
+    time_->Keep(std::move(caller_));
+  }
+
+  void BecomeMember(const trireme::meta::v1::Identity& identity, absl::AnyInvocable<void()> done) override {
+    for (auto& shard : shards_) {
+      raft::HostOptions options;
+      options.node = raft::NodeId(identity.node_id());
+      options.seed = identity.node_id() * 1000 + identity.starts() * 10 + shard->id();
+      options.snapshot_entries = 20;
+      transports_.push_back(std::make_unique<FakeTransport>(options.node, shard.get(), network_));
+      hosts_.push_back(std::make_unique<raft::Host>(options, shard.get(), &disk_->store, transports_.back().get()));
+    }
+    home_->Post([done = std::move(done)]() mutable { done(); });
+  }
+  absl::StatusOr<raft::Group*> StartMetadata(const raft::GroupSpec& spec, std::unique_ptr<raft::StateMachine> machine,
+                                             std::optional<raft::StoredGroup> stored) override {
+    metadata_ = static_cast<MetadataMachine*>(machine.get());
+    return hosts_[home_->id()]->Add(spec, std::move(machine), std::move(stored));
+  }
+  void StartReplica(QueuePtr queue, const raft::GroupSpec& spec, std::optional<raft::StoredGroup> stored) override {
+    raft::ShardId shard = ShardOf(spec.group, kShards);
+    EXPECT_EQ(started.count(spec.group), 0u) << "started twice: " << spec.group;
+    started[spec.group] = queue->name;
+    if (stored.has_value()) ++adopted;
+    shards_[shard]->Post([this, shard, spec, stored = std::move(stored)]() mutable {
+      auto group = hosts_[shard]->Add(spec, std::make_unique<IdleMachine>(), std::move(stored));
+      EXPECT_TRUE(group.ok()) << group.status();
+    });
+  }
+  void DeleteReplica(raft::GroupId group, bool running) override {
+    ++deleted;
+    started.erase(group);
+    raft::ShardId shard = ShardOf(group, kShards);
+    shards_[shard]->Post([this, shard, group, running] {
+      if (running) return hosts_[shard]->Remove(group);
+      disk_->store.DeleteGroup(group, [] {});
+    });
+  }
+  void NodesChanged(const std::string& id, const std::vector<NodeRecord>& nodes) override {
+    cluster_id = id;
+    known = nodes;
+  }
+  bool Up(raft::NodeId node) const override { return !transports_.empty() && transports_[home_->id()]->Up(node); }
+  void CountLeaders(absl::AnyInvocable<void(std::map<raft::NodeId, uint32_t>)> done) override {
+    std::map<raft::NodeId, uint32_t> counts;
+    ++counts[cluster->leader()];
+    done(counts);
+  }
+  void Fatal(absl::Status status) override { fatal = std::move(status); }
+
+  FakeShard* home() { return home_; }
+  FakeShard* shard(size_t n) { return shards_[n].get(); }
+  raft::Group* Find(raft::GroupId group) { return hosts_[ShardOf(group, kShards)]->Find(group); }
+  const DataDirectory& directory() const { return *directory_; }
+  const MetadataMachine* metadata() const { return metadata_; }
+
+  std::unique_ptr<Cluster> cluster;
+  std::map<raft::GroupId, std::string> started;
+  int adopted = 0, deleted = 0;
+  std::string cluster_id;
+  std::vector<NodeRecord> known;
+  absl::Status fatal;
+
+ private:
+  const std::string address_;
+  Disk* const disk_;
+  FakeTime* const time_;
+  FakeNetwork* const network_;
+  FakePeers* const peers_;
+  std::unique_ptr<DataDirectory> directory_;
+  std::vector<std::shared_ptr<FakeShard>> shards_;
+  FakeShard* home_ = nullptr;
+  std::shared_ptr<FakePeerCaller> caller_;
+  PeerHandlers handlers_;
+  std::vector<std::unique_ptr<FakeTransport>> transports_;
+  std::vector<std::unique_ptr<raft::Host>> hosts_;
+  MetadataMachine* metadata_ = nullptr;
+};
+
+// Whole nodes but for gRPC and RocksDB: the cluster's logic over real hosts and replicas.
+class ClusterTest : public testing::Test {
+ protected:
+  void Start(const std::string& name) {
+    if (!disks_.contains(name)) disks_[name] = std::make_unique<Disk>(&time_);
+    nodes_[name] = std::make_unique<TestNode>(name + ":1", join_, dir_.path() + "/" + name, disks_[name].get(), &time_,
+                                              &peers_, &network_);
+  }
+  // The process ends at once.
+  void Kill(const std::string& name) { nodes_.erase(name); }
+  void Wipe(const std::string& name) {
+    disks_.erase(name);
+    std::filesystem::remove_all(dir_.path() + "/" + name);
+  }
+  TestNode& node(const std::string& name) { return *nodes_.at(name); }
+
+  void StartThree() {
+    for (const char* n : {"a", "b", "c"}) Start(n);
+    Init("a");
+    ASSERT_TRUE(time_.Run(seconds(20), [this] { return AllBorn(); }));
+  }
+  void Init(const std::string& at) {
+    v1::InitRequest request;
+    request.set_cluster_id(std::string(16, 'x'));
+    auto done = Ask<v1::InitResponse>(at, [&](Cluster& c, Asked asked, Answer<v1::InitResponse> answer) {
+      c.Init(request, asked, std::move(answer));
+    });
+    ASSERT_TRUE(done.ok()) << done.status();
+  }
+  bool AllBorn() {
+    for (auto& [name, node] : nodes_) {
+      for (raft::ShardId id = 0; id < kShards; ++id) {
+        if (!node->cluster->view(id).born()) return false;
+      }
+      if (node->cluster->leader().value() == 0) return false;
+    }
+    return true;
+  }
+
+  template <typename T, typename Act>
+  absl::StatusOr<T> Ask(const std::string& at, Act act, milliseconds patience = seconds(30)) {
+    auto result = std::make_shared<std::optional<absl::StatusOr<T>>>();
+    // From the other shard than the cluster's own.
+    FakeShard* shard = node(at).shard(0);
+    Answer<T> answer = [shard, result](absl::StatusOr<T> r) {
+      EXPECT_TRUE(shard->OnThisThread()) << "answered on another shard";
+      EXPECT_FALSE(result->has_value()) << "answered twice";
+      *result = std::move(r);
+    };
+    Cluster* cluster = node(at).cluster.get();
+    act(*cluster, Asked{shard, time_.now() + patience}, std::move(answer));
+    EXPECT_TRUE(time_.Run(patience + seconds(5), [&] { return result->has_value(); })) << "never answered";
+    return result->has_value() ? **result : absl::InternalError("never answered");
+  }
+  absl::StatusOr<CreatedQueue> Create(const std::string& at, const std::string& name, uint32_t replicas = 0,
+                                      milliseconds patience = seconds(30)) {
+    v1::CreateQueueRequest request;
+    request.set_name(name);
+    request.mutable_settings()->set_replicas(replicas);
+    return Ask<CreatedQueue>(
+        at,
+        [&](Cluster& c, Asked asked, Answer<CreatedQueue> answer) { c.CreateQueue(request, asked, std::move(answer)); },
+        patience);
+  }
+  absl::StatusOr<raft::Index> Delete(const std::string& at, const std::string& name) {
+    return Ask<raft::Index>(at, [&](Cluster& c, Asked asked, Answer<raft::Index> answer) {
+      c.DeleteQueue(name, asked, std::move(answer));
+    });
+  }
+  absl::StatusOr<QueuePtr> Lookup(const std::string& at, const std::string& name, milliseconds patience = seconds(30)) {
+    return Ask<QueuePtr>(
+        at, [&](Cluster& c, Asked asked, Answer<QueuePtr> answer) { c.Lookup(name, asked, std::move(answer)); },
+        patience);
+  }
+  absl::StatusOr<v1::StatusResponse> Status(const std::string& at) {
+    return Ask<v1::StatusResponse>(
+        at, [](Cluster& c, Asked asked, Answer<v1::StatusResponse> answer) { c.Status({}, asked, std::move(answer)); });
+  }
+  std::string MetadataLeader() {
+    for (auto& [name, node] : nodes_) {
+      if (node->cluster->leader() == node->cluster->self() && node->cluster->self().value() != 0) return name;
+    }
+    return "";
+  }
+  std::string Follower() {
+    for (auto& [name, node] : nodes_) {
+      if (name != MetadataLeader()) return name;
+    }
+    return "";
+  }
+  void Cut(const std::string& name) {
+    raft::NodeId self = node(name).cluster->self();
+    for (uint64_t n = 1; n <= join_.size(); ++n) {
+      network_.cut.insert({self, raft::NodeId(n)});
+      network_.cut.insert({raft::NodeId(n), self});
+    }
+    for (const std::string& other : join_) {
+      peers_.cut.insert({name + ":1", other});
+      peers_.cut.insert({other, name + ":1"});
+    }
+  }
+  void Heal() {
+    network_.cut.clear();
+    peers_.cut.clear();
+  }
+
+  TempDir dir_;
+  FakeTime time_;
+  FakePeers peers_{&time_};
+  FakeNetwork network_;
+  std::vector<std::string> join_ = {"a:1", "b:1", "c:1"};
+  std::map<std::string, std::unique_ptr<Disk>> disks_;
+  std::map<std::string, std::unique_ptr<TestNode>> nodes_;
+};
+
+TEST_F(ClusterTest, ThreeNodesElectAMetadataLeader) {
+  StartThree();
+  EXPECT_EQ(MetadataLeader(), "a") << "the initiator is preferred";
+  auto status = Status("b");
+  ASSERT_TRUE(status.ok()) << status.status();
+  EXPECT_EQ(status->cluster_id(), std::string(16, 'x'));
+  EXPECT_EQ(status->node_id(), 2u);
+  ASSERT_EQ(status->nodes_size(), 3);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(status->nodes(i).node_id(), static_cast<uint64_t>(i + 1));
+    EXPECT_EQ(status->nodes(i).condition(), v1::NODE_CONDITION_UP);
+    EXPECT_EQ(status->nodes(i).metadata_leader(), i == 0);
+  }
+}
+
+TEST_F(ClusterTest, OneNodeAloneIsACluster) {
+  join_ = {"a:1"};
+  Start("a");
+  Init("a");
+  ASSERT_TRUE(time_.Run(seconds(20), [this] { return AllBorn(); }));
+  auto created = Create("a", "q");
+  ASSERT_TRUE(created.ok()) << created.status();
+  EXPECT_EQ(created->queue->replicas.size(), 1u);
+  EXPECT_EQ(Create("a", "r", 2).status().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_F(ClusterTest, BeforeInitEverythingIsUnavailable) {
+  Start("a");
+  EXPECT_EQ(Create("a", "q", 0, seconds(2)).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(Lookup("a", "q", seconds(2)).status().code(), absl::StatusCode::kUnavailable);
+  auto status = Status("a");
+  ASSERT_TRUE(status.ok());
+  EXPECT_EQ(status->cluster_id(), "");
+  EXPECT_EQ(status->node_id(), 0u);
+}
+
+TEST_F(ClusterTest, AnyNodeCreatesAndAllKnow) {
+  StartThree();
+  uint64_t group = 2;
+  for (const char* at : {"a", "b", "c"}) {
+    std::string name = std::string("from-") + at;
+    auto created = Create(at, name);
+    ASSERT_TRUE(created.ok()) << created.status();
+    EXPECT_TRUE(created->created);
+    EXPECT_EQ(created->queue->group.value(), group++);
+    EXPECT_EQ(created->queue->replicas.size(), 3u);
+    EXPECT_NE(node(at).cluster->view(0).FindQueue(name), nullptr) << "whoever is told of a queue finds it";
+    time_.Run(seconds(1));
+    for (auto& [n, each] : nodes_) {
+      for (raft::ShardId id = 0; id < kShards; ++id) {
+        EXPECT_EQ(each->cluster->view(id).FindQueue(name)->group, created->queue->group) << n;
+      }
+      EXPECT_EQ(each->started[created->queue->group], name);
+      raft::Group* replica = each->Find(created->queue->group);
+      ASSERT_NE(replica, nullptr);
+      EXPECT_EQ(replica->leader_node(), created->queue->replicas[0].node) << "the first replica is preferred";
+    }
+  }
+}
+
+TEST_F(ClusterTest, CreatingIsRepeatableAndRefusesWhatDiffers) {
+  StartThree();
+  ASSERT_TRUE(Create("a", "q").ok());
+  for (const char* at : {"a", "b"}) {
+    for (uint32_t replicas : {0u, 3u}) {
+      auto again = Create(at, "q", replicas);
+      ASSERT_TRUE(again.ok()) << again.status();
+      EXPECT_FALSE(again->created);
+      EXPECT_EQ(again->queue->group, raft::GroupId(2));
+    }
+    auto other = Create(at, "q", 1);
+    EXPECT_EQ(other.status().code(), absl::StatusCode::kAlreadyExists);
+    EXPECT_THAT(std::string(other.status().message()), HasSubstr("q"));
+    auto many = Create(at, "r", 4);
+    EXPECT_EQ(many.status().code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_THAT(std::string(many.status().message()), testing::AllOf(HasSubstr("4"), HasSubstr("3")));
+    EXPECT_EQ(Create(at, "-bad").status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(Lookup(at, "r").status().code(), absl::StatusCode::kNotFound);
+  }
+  EXPECT_EQ(node("a").metadata()->state().queues().size(), 1u);
+}
+
+TEST_F(ClusterTest, DeletedQueuesLeaveNothingBehindAndIdsAreNew) {
+  StartThree();
+  auto first = Create("b", "q");
+  ASSERT_TRUE(first.ok());
+  time_.Run(seconds(1));
+  auto deleted = Delete("c", "q");
+  ASSERT_TRUE(deleted.ok()) << deleted.status();
+  EXPECT_EQ(node("c").cluster->view(0).FindQueue("q"), nullptr);
+  EXPECT_EQ(Lookup("a", "q").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Delete("a", "q").status().code(), absl::StatusCode::kNotFound);
+  time_.Run(seconds(1));
+  for (auto& [name, disk] : disks_) EXPECT_FALSE(disk->store.Has(first->queue->group)) << name;
+  auto second = Create("a", "q");
+  ASSERT_TRUE(second.ok());
+  EXPECT_GT(second->queue->group, first->queue->group);
+  EXPECT_GT(second->queue->replicas[0].replica, first->queue->replicas[2].replica);
+}
+
+TEST_F(ClusterTest, RequestsWaitOutAnElection) {
+  StartThree();
+  ASSERT_TRUE(Create("a", "before").ok());
+  Kill(MetadataLeader());
+  std::string at = nodes_.begin()->first;
+  auto created = Create(at, "after");
+  ASSERT_TRUE(created.ok()) << created.status();
+  EXPECT_TRUE(Lookup(at, "before").ok());
+  EXPECT_EQ(Lookup(at, "never").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_TRUE(Delete(at, "before").ok());
+}
+
+// Safety rule 21: a node that is cut off does not say "no such queue".
+TEST_F(ClusterTest, ANodeThatMayBeBehindDoesNotSayNotFound) {
+  StartThree();
+  std::string behind = Follower();
+  Cut(behind);
+  time_.Run(seconds(5));
+  std::string at = MetadataLeader() == behind ? Follower() : MetadataLeader();
+  ASSERT_TRUE(Create(at, "new").ok());
+  EXPECT_EQ(Lookup(behind, "new", seconds(3)).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(Lookup(behind, "never", seconds(3)).status().code(), absl::StatusCode::kUnavailable);
+  Heal();
+  auto found = Lookup(behind, "new");
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_EQ((*found)->name, "new");
+}
+
+// The same for a leader that does not know yet that it was deposed.
+TEST_F(ClusterTest, ADeposedLeaderDoesNotSayNotFoundEither) {
+  StartThree();
+  std::string old = MetadataLeader();
+  Cut(old);
+  auto lookup = Lookup(old, "never", milliseconds(300));
+  EXPECT_EQ(lookup.status().code(), absl::StatusCode::kUnavailable);
+  auto create = Create(old, "q", 0, milliseconds(2000));
+  EXPECT_FALSE(create.ok());
+  EXPECT_TRUE(absl::IsUnavailable(create.status()) || absl::IsDeadlineExceeded(create.status()))
+      << "unknown is never reported as failed: " << create.status();
+}
+
+TEST_F(ClusterTest, EverythingIsThereAfterAllWereKilled) {
+  StartThree();
+  std::vector<raft::GroupId> groups;
+  for (int i = 0; i < 30; ++i) {  // past a snapshot of the metadata
+    auto created = Create(i % 2 == 0 ? "a" : "b", "q" + std::to_string(i));
+    ASSERT_TRUE(created.ok());
+    groups.push_back(created->queue->group);
+  }
+  ASSERT_TRUE(Delete("a", "q3").ok());
+  time_.Run(seconds(2));
+  for (const char* n : {"a", "b", "c"}) Kill(n);
+  for (const char* n : {"a", "b", "c"}) Start(n);
+  ASSERT_TRUE(time_.Run(seconds(20), [this] { return AllBorn(); }));
+  time_.Run(seconds(3));
+  for (const char* n : {"a", "b", "c"}) {
+    EXPECT_EQ(node(n).started.size(), 29u);
+    EXPECT_EQ(node(n).adopted, 29);
+    EXPECT_TRUE(node(n).fatal.ok());
+    for (raft::GroupId group : groups) {
+      // Safety rule 11: each was born here once, ever.
+      EXPECT_EQ(disks_[n]->store.created[group], 1) << n << " group " << group;
+    }
+  }
+  EXPECT_TRUE(Lookup("c", "q29").ok());
+  EXPECT_EQ(Lookup("c", "q3").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Create("c", "next")->queue->group, groups.back() + 1);
+}
+
+TEST_F(ClusterTest, ALateNodeJoinsAndAWipedOneIsRefused) {
+  Start("a");
+  Start("b");
+  Init("a");
+  ASSERT_TRUE(time_.Run(seconds(20), [this] { return AllBorn(); }));
+  auto status = Status("a");
+  EXPECT_EQ(status->nodes(2).condition(), v1::NODE_CONDITION_EXPECTED);
+  ASSERT_TRUE(Create("b", "q").ok()) << "a majority is enough";
+  Start("c");
+  ASSERT_TRUE(time_.Run(seconds(20), [this] { return AllBorn() && node("c").started.size() == 1; }));
+  EXPECT_EQ(node("c").cluster->self(), raft::NodeId(3));
+  std::string directory = node("c").directory().identity().directory_id();
+  time_.Run(seconds(1));
+  for (const char* n : {"a", "b", "c"}) {
+    EXPECT_EQ(node(n).known[2].directory_id, directory);
+    for (const auto& member : node(n).directory().identity().members()) {
+      if (member.id() != 3) continue;
+      EXPECT_EQ(member.directory_id(), directory) << "kept over a restart of " << n;
+    }
+  }
+  // Safety rule 12.
+  Kill("c");
+  Wipe("c");
+  Start("c");
+  time_.Run(seconds(5));
+  EXPECT_EQ(node("c").fatal.code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(node("c").cluster->self(), raft::NodeId(0));
+  EXPECT_EQ(disks_["c"]->store.size(), 0u) << "nothing was born";
+}
+
+TEST_F(ClusterTest, OtherClustersAndNonLeadersAreRefusedByPeerCalls) {
+  StartThree();
+  std::string leader = MetadataLeader(), follower = Follower();
+  auto barrier = [&](const std::string& at, const std::string& id) {
+    peer::BarrierRequest request;
+    request.set_cluster_id(id);
+    return Ask<peer::BarrierResponse>(at, [&](Cluster& c, Asked asked, Answer<peer::BarrierResponse> answer) {
+      c.Barrier(request, asked, std::move(answer));
+    });
+  };
+  EXPECT_TRUE(barrier(leader, std::string(16, 'x')).ok());
+  EXPECT_EQ(barrier(leader, std::string(16, 'y')).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(barrier(follower, std::string(16, 'x')).status().code(), absl::StatusCode::kUnavailable);
+  peer::CreateQueueRequest create;
+  create.set_cluster_id(std::string(16, 'y'));
+  create.mutable_request()->set_name("q");
+  auto created = Ask<v1::CreateQueueResponse>(leader, [&](Cluster& c, Asked asked, Answer<v1::CreateQueueResponse> a) {
+    c.CreateHere(create, asked, std::move(a));
+  });
+  EXPECT_EQ(created.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(created.status().message()), HasSubstr("79797979"));
+  EXPECT_EQ(Lookup(leader, "q").status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(ClusterTest, ADeleteWhoseAnswerWasLostIsStillAnsweredAsDone) {
+  StartThree();
+  ASSERT_TRUE(Create("a", "q").ok());
+  time_.Run(seconds(1));
+  std::string follower = Follower();
+  std::string leader = MetadataLeader() + ":1";
+  peers_.mute = {{follower + ":1", leader}};
+  // The first attempt does it, and its answer is lost.
+  time_.Add(seconds(1), [this] { peers_.mute.clear(); });
+  auto deleted = Delete(follower, "q");
+  EXPECT_TRUE(deleted.ok()) << deleted.status();
+  EXPECT_EQ(Lookup(follower, "q").status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(ClusterTest, ManyQueuesAreSpread) {
+  StartThree();
+  std::map<raft::NodeId, int> leads;
+  for (int i = 0; i < 30; ++i) ++leads[Create("b", "q" + std::to_string(i))->queue->replicas[0].node];
+  for (uint64_t n = 1; n <= 3; ++n) EXPECT_EQ(leads[raft::NodeId(n)], 10);
+}
+
+}  // namespace
+}  // namespace trireme::broker
