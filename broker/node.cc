@@ -232,6 +232,7 @@ absl::Status NodeImpl::Run() {
 void NodeImpl::Stop() {
   serving_ = false;
   if (server_ != nullptr && api_ != nullptr) {
+    server_->GetHealthCheckService()->SetServingStatus(false);
     api_->Drain();
     absl::SleepFor(kDrainTime);
     server_->Shutdown(std::chrono::system_clock::now() + kShutdownTime);

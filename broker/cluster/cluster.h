@@ -84,8 +84,8 @@ class Cluster : public MetadataMachine::Observer {
   void Start();
 
   // The queue of that name, from this node's metadata. Where that does not know it, only after a read of the metadata
-  // group that is linearizable: NOT_FOUND is final (Safety rule 21). UNAVAILABLE: no metadata leader until the
-  // deadline, or this node waits for its cluster.
+  // group that is linearizable: NOT_FOUND is final (Safety rule 21). UNAVAILABLE or DEADLINE_EXCEEDED: no
+  // metadata leader until the deadline, or this node waits for its cluster.
   void Lookup(std::string name, Asked asked, Answer<QueuePtr> done);
 
   // From any node; waits out elections until the deadline. Errors as trireme.v1.Admin names them, and UNAVAILABLE or

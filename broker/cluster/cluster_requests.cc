@@ -91,8 +91,8 @@ void Cluster::Retry(Asked asked, std::function<void(Answer<T>)> attempt, Answer<
 
     void Finish(absl::StatusOr<T> result) {
       if (std::exchange(finished, true)) return;
-      attempt = nullptr;
-      done(std::move(result));
+      attempt = nullptr;  // the timer of the deadline keeps this object, but not what the call holds
+      std::exchange(done, nullptr)(std::move(result));
     }
     static void Run(const std::shared_ptr<State>& state, raft::Shard* home) {
       if (state->finished) return;
