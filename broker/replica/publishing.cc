@@ -54,7 +54,8 @@ bool Publishing::OverlapsUnderWay(const Line& line) const {
                      [&](const auto& r) { return r.first < end && line.first_sequence < r.second; });
 }
 
-void Publishing::Flush(int64_t queue_time_ms, queue::Dispatcher& dispatcher) {
+bool Publishing::Flush(int64_t queue_time_ms, queue::Dispatcher& dispatcher) {
+  const size_t appended_before = appended_.size();
   std::deque<Line> later;
   while (!waiting_.empty()) {
     Step step = Append(waiting_.front(), queue_time_ms, dispatcher);
@@ -68,6 +69,7 @@ void Publishing::Flush(int64_t queue_time_ms, queue::Dispatcher& dispatcher) {
   }
   // Those that wait for their first copy to be applied keep their place.
   for (; !later.empty(); later.pop_back()) waiting_.push_front(std::move(later.back()));
+  return appended_.size() > appended_before;
 }
 
 Publishing::Step Publishing::Append(Line& line, int64_t queue_time_ms, queue::Dispatcher& dispatcher) {

@@ -40,8 +40,8 @@ class Publishing {
   void Accept(Publication publication);
   bool waiting() const { return !waiting_.empty(); }
 
-  // Appends what is in line, as far as the group takes it, and tells the dispatcher.
-  void Flush(int64_t queue_time_ms, queue::Dispatcher& dispatcher);
+  // Appends what is in line, as far as the group takes it, and tells the dispatcher. Whether it appended anything.
+  bool Flush(int64_t queue_time_ms, queue::Dispatcher& dispatcher);
 
   // A fact about the producer was appended, and later applied: batches of older epochs are fenced from the first moment
   // on, those of a producer that is being forgotten are unknown.

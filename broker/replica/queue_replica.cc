@@ -152,7 +152,7 @@ struct QueueReplica::Impl {
   void Flush() {
     if (leading == nullptr) return;
     const int64_t time_ms = QueueTimeMs();
-    leading->publishing.Flush(time_ms, leading->dispatcher);
+    const bool published = leading->publishing.Flush(time_ms, leading->dispatcher);
     if (leading == nullptr) return;
     ReadAhead();
     if (leading == nullptr) return;
@@ -162,7 +162,8 @@ struct QueueReplica::Impl {
       if (!receiver.empty()) receiver.mapped().done(std::vector<DeliveredRun>{});
     }
     if (leading == nullptr) return;
-    const bool append = !plan.facts.empty() || !leading->facts.empty();
+    // Settlements ride on any append.
+    const bool append = published || !plan.facts.empty() || !leading->facts.empty();
     if (append || SettlesAreDue()) Append(std::move(plan.facts), time_ms);
     if (leading != nullptr) SetTimer();
   }
