@@ -76,8 +76,7 @@ class Store final : public raft::LogStore {
   void DeleteGroup(raft::GroupId group, Done done) override;
   void Write(std::vector<raft::LogWrite> writes, Done done) override;
   void Read(raft::GroupId group, raft::Index first, raft::Index last, size_t max_bytes, ReadDone done) override;
-  void SaveSnapshot(raft::GroupId group, raft::Index index, raft::Term term, raft::Bytes snapshot,
-                    Done done) override;
+  void SaveSnapshot(raft::GroupId group, raft::Index index, raft::Term term, raft::Bytes snapshot, Done done) override;
   void Compact(raft::GroupId group, raft::Index upto, std::vector<raft::IndexRange> live) override;
   Figures figures() const override;
 

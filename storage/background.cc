@@ -1,0 +1,404 @@
+// The background thread: makes segments, moves what is alive in the oldest ones to RocksDB, and deletes there what has
+// died; and the one that gives its space back.
+#include <algorithm>
+#include <chrono>
+
+#include "absl/strings/str_cat.h"
+#include "raft/core/check.h"
+#include "storage/store_impl.h"
+
+namespace trireme::storage {
+
+using raft::Entry;
+using raft::GroupId;
+using raft::Index;
+using raft::IndexRange;
+
+namespace {
+
+uint64_t CountOf(const Ranges& ranges) {
+  uint64_t count = 0;
+  for (const IndexRange& r : ranges) count += r.last - r.first + 1;
+  return count;
+}
+
+}  // namespace
+
+// ---- what is due, with the mutex held
+
+bool Store::Impl::NeedsSlot() const {
+  if (segments_->free() > 0) return false;
+  size_t most = budget_slots() + options_.headroom_segments;
+  if (segments_->retired() == 0) return segments_->size() < most;
+  // What is retired becomes free with the next batch, unless that has nowhere to go.
+  return writer_waits_ && segments_->room() < kBlockBytes && segments_->size() <= most;
+}
+
+bool Store::Impl::NeedsMove() const {
+  return segments_->in_use() > budget_slots() && (*segments_)[segments_->oldest()].live > 0 &&
+         (move_blocked_at_ == 0 || move_blocked_at_ < synced_);
+}
+
+bool Store::Impl::NeedsFlush() const {
+  return required_asked_ != required_durable_ && segments_->in_use() > 1 && (*segments_)[segments_->oldest()].live == 0;
+}
+
+bool Store::Impl::NeedsDelete() const {
+  return !dead_.empty() && (dead_bytes_ >= options_.reclaim_bytes / 8 || old_bytes_ == 0);
+}
+
+void Store::Impl::Require(GroupId id, uint32_t generation, std::optional<Index> truncate_from) {
+  required_.push_back({.group = id, .generation = generation, .truncate_from = truncate_from});
+  ++required_asked_;
+}
+
+void Store::Impl::AddDead(GroupId id, Group& group, const Ranges& dead) {
+  if (dead.empty()) return;
+  uint64_t count = CountOf(dead);
+  uint64_t all = CountOf(group.index.old()) + count;
+  auto bytes = static_cast<uint64_t>(static_cast<double>(group.old_bytes) * static_cast<double>(count) /
+                                     static_cast<double>(all));
+  group.old_bytes -= bytes;
+  old_bytes_ -= std::min(old_bytes_, bytes);
+  dead_bytes_ += bytes;
+  // Merged, so that what is consumed bit by bit is deleted in long ranges (Safety rule 18).
+  Ranges& ranges = dead_[id];
+  ranges = Unite(ranges, dead);
+}
+
+OldRow Store::Impl::RowOf(GroupId id, const Group& group, const Move* moved) const {
+  OldRow row{.replica = group.replica,
+             .generation = group.generation,
+             .descriptor = group.descriptor,
+             .hard_state = group.hard_state,
+             .entries = group.index.old(),
+             .terms = {},
+             .bytes = group.old_bytes};
+  if (moved != nullptr) {
+    row.bytes += moved->packed_bytes;
+    for (const auto& [record, ranges] : moved->records) {
+      for (const IndexRange& r : group.index.LiveIn(record, {ranges.front().first, ranges.back().last})) {
+        AddRange(row.entries, r);
+      }
+    }
+  }
+  // What is to be deleted stays known until then.
+  if (auto it = dead_.find(id); it != dead_.end()) row.entries = Unite(row.entries, it->second);
+  if (!row.entries.empty()) {
+    for (const raft::TermRun& run : group.index.terms()) {
+      if (run.first <= row.entries.back().last) row.terms.push_back(run);
+    }
+  }
+  return row;
+}
+
+// ---- the thread
+
+void Store::Impl::RunBackground() {
+  Lock lock(mutex_);
+  for (;;) {
+    background_wake_.wait(lock, [this] {
+      return failed_ || background_stopping_ || NeedsSlot() || NeedsMove() || NeedsFlush() || NeedsDelete();
+    });
+    if (failed_ || background_stopping_) return;
+    background_busy_ = true;
+    if (NeedsSlot()) {
+      AllocateSlot(lock);
+    } else if (NeedsFlush()) {
+      RunOldOps(lock, /*flush=*/true);
+    } else if (NeedsMove()) {
+      MoveOldest(lock);
+    } else {
+      RunOldOps(lock, /*flush=*/false);
+    }
+    background_busy_ = false;
+    idle_wake_.notify_all();
+  }
+}
+
+void Store::Impl::AllocateSlot(Lock& lock) {
+  uint64_t number = next_segment_number_++;
+  lock.unlock();
+  std::string name = SegmentName(number);
+  absl::StatusOr<std::shared_ptr<File>> file = MakeSegmentFile(
+      fs_, wal_, name, EncodeSegmentHeader(format_.salt, number, format_.segment_bytes), format_.segment_bytes, [this] {
+        std::lock_guard<std::mutex> guard(mutex_);
+        return background_stopping_ || failed_;
+      });
+  lock.lock();
+  if (absl::IsCancelled(file.status())) return;
+  if (!file.ok()) return Fail(file.status());
+  segments_->Add(*std::move(file), absl::StrCat(wal_, "/", name));
+  room_wake_.notify_one();
+}
+
+void Store::Impl::MoveOldest(Lock& lock) {
+  RunOldOps(lock, /*flush=*/false);
+  if (failed_ || !NeedsMove()) return;
+  auto started = std::chrono::steady_clock::now();
+  SlotId slot = segments_->oldest();
+  Slot& s = (*segments_)[slot];
+  uint64_t first = s.first_sequence, last = s.last_sequence, end = s.end;
+  ++s.pins;
+  std::map<GroupId, Move> moves;
+  lock.unlock();
+  absl::Status status = CollectLive(slot, first, last, end, &moves);
+  if (status.ok()) status = WriteMovedRows(slot, moves);
+  lock.lock();
+  if (!status.ok()) {
+    Fail(status);
+  } else if (FlushOld(lock)) {
+    FinishMove(slot, moves);
+    double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+    double rate = static_cast<double>(end) / std::max(seconds, 1e-6);
+    move_rate_ = move_rate_ <= 0 ? rate : 0.7 * move_rate_ + 0.3 * rate;
+    move_blocked_at_ = s.live > 0 ? synced_ : 0;
+  }
+  moving_.clear();
+  --s.pins;
+  TidySegments();
+}
+
+absl::Status Store::Impl::CollectLive(SlotId slot, uint64_t first, uint64_t last, uint64_t end,
+                                      std::map<GroupId, Move>* moves) {
+  std::shared_ptr<File> file;
+  std::string path;
+  {
+    Lock lock(mutex_);
+    file = (*segments_)[slot].file;
+    path = (*segments_)[slot].path;
+  }
+  BatchScanner scanner(file.get(), kBlockBytes, end, format_.salt);
+  for (uint64_t sequence = first; sequence <= last; ++sequence) {
+    absl::StatusOr<std::optional<BatchScanner::Batch>> batch = scanner.Next();
+    if (!batch.ok()) return batch.status();
+    if (!*batch || (*batch)->header.sequence != sequence) {
+      return absl::DataLossError(absl::StrCat(path, " is damaged: batch ", sequence, " cannot be read any more"));
+    }
+    std::vector<std::pair<const Record*, Ranges>> live;
+    {
+      Lock lock(mutex_);
+      for (const Record& record : (*batch)->records) {
+        auto it = groups_.find(record.group);
+        if (it == groups_.end()) continue;
+        const Group& group = *it->second;
+        RecordRef ref{slot, static_cast<uint32_t>((*batch)->offset + record.offset), record.size};
+        bool needed = false;
+        switch (record.type) {
+          case RecordType::kHardState:
+            needed = group.hard_state_slot == slot;
+            break;
+          case RecordType::kGroupCreated:
+            needed = group.created_slot == slot;
+            break;
+          case RecordType::kSnapshotPart:
+            needed =
+                std::find(group.snapshot.parts.begin(), group.snapshot.parts.end(), ref) != group.snapshot.parts.end();
+            break;
+          case RecordType::kEntries: {
+            std::optional<EntriesSummary> summary = SummarizeEntries(record.payload);
+            if (!summary) break;
+            Ranges ranges = group.index.LiveIn(ref, {summary->first, summary->first + (summary->terms.size() - 1)});
+            if (ranges.empty()) break;
+            needed = true;
+            live.emplace_back(&record, ranges);
+            (*moves)[record.group].records.emplace_back(ref, std::move(ranges));
+            break;
+          }
+          case RecordType::kGroupDeleted:
+            break;
+        }
+        if (needed) {
+          (*moves)[record.group].generation = group.generation;
+          moving_.try_emplace(record.group);
+        }
+      }
+    }
+    for (const auto& [record, ranges] : live) {
+      auto bytes = std::make_shared<const std::string>(record->payload);
+      std::optional<std::vector<Entry>> entries = DecodeEntries(*bytes, bytes);
+      TRIREME_CHECK(entries.has_value()) << "a record of group " << record->group;
+      Move& move = (*moves)[record->group];
+      for (Entry& e : *entries) {
+        if (!Contains(ranges, e.index)) continue;
+        move.pack_bytes += e.data.size() + sizeof(Entry);
+        move.pack.push_back(std::move(e));
+        if (move.pack_bytes < options_.pack_bytes) continue;
+        if (absl::Status s = WritePack(record->group, move); !s.ok()) return s;
+      }
+    }
+  }
+  for (auto& [id, move] : *moves) {
+    if (absl::Status s = WritePack(id, move); !s.ok()) return s;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Store::Impl::WritePack(GroupId group, Move& move) {
+  if (move.pack.empty()) return absl::OkStatus();
+  absl::Status status = old_->PutPack(group, move.generation, move.pack);
+  for (const Entry& e : move.pack) move.packed_bytes += e.data.size() + 32;
+  move.pack.clear();
+  move.pack_bytes = 0;
+  return status;
+}
+
+absl::Status Store::Impl::WriteMovedRows(SlotId slot, std::map<GroupId, Move>& moves) {
+  for (auto& [id, move] : moves) {
+    OldRow row;
+    std::vector<std::shared_ptr<File>> files;
+    std::vector<SlotId> pinned;
+    {
+      Lock lock(mutex_);
+      auto it = groups_.find(id);
+      if (it == groups_.end()) continue;
+      const Group& group = *it->second;
+      row = RowOf(id, group, &move);
+      const std::vector<RecordRef>& parts = group.snapshot.parts;
+      if (std::any_of(parts.begin(), parts.end(), [&](const RecordRef& r) { return r.slot == slot; })) {
+        move.snapshot = group.snapshot;
+        for (const RecordRef& ref : parts) {
+          files.push_back((*segments_)[ref.slot].file);
+          ++(*segments_)[ref.slot].pins;
+          pinned.push_back(ref.slot);
+        }
+      }
+    }
+    if (!pinned.empty()) {
+      absl::StatusOr<raft::Bytes> bytes = ReadSnapshotParts(id, move.snapshot, files);
+      {
+        Lock lock(mutex_);
+        Unpin(pinned);
+      }
+      if (!bytes.ok()) return bytes.status();
+      absl::Status s = old_->PutSnapshot(id, {move.snapshot.index, move.snapshot.term, *bytes});
+      if (!s.ok()) return s;
+    }
+    if (absl::Status s = old_->PutRow(id, row); !s.ok()) return s;
+  }
+  return absl::OkStatus();
+}
+
+void Store::Impl::FinishMove(SlotId slot, std::map<GroupId, Move>& moves) {
+  for (auto& [id, move] : moves) {
+    figures_.bytes_moved += move.packed_bytes;
+    auto it = groups_.find(id);
+    if (it == groups_.end()) {
+      Require(id, move.generation, std::nullopt);  // deleted meanwhile
+      continue;
+    }
+    Group& group = *it->second;
+    group.row = true;
+    group.old_bytes += move.packed_bytes;
+    old_bytes_ += move.packed_bytes;
+    std::optional<Index> truncated = moving_[id];
+    Ranges dead;
+    for (const auto& [record, ranges] : move.records) {
+      for (const IndexRange& r : Subtract(ranges, group.index.MovedToOld(record, ranges, Releaser()))) {
+        if (!truncated || r.last < *truncated) {
+          AddRange(dead, r);
+        } else if (r.first < *truncated) {
+          AddRange(dead, {r.first, *truncated - 1});
+        }
+      }
+    }
+    if (truncated) Require(id, move.generation, *truncated);
+    AddDead(id, group, dead);
+    if (group.hard_state_slot == slot) {
+      --(*segments_)[slot].live;
+      group.hard_state_slot = kNoSlot;
+    }
+    if (group.created_slot == slot) {
+      --(*segments_)[slot].live;
+      group.created_slot = kNoSlot;
+    }
+    if (!move.snapshot.parts.empty() && group.snapshot.parts == move.snapshot.parts) ReleaseSnapshot(group.snapshot);
+  }
+}
+
+bool Store::Impl::FlushOld(Lock& lock) {
+  uint64_t written = required_written_;
+  uint64_t synced = synced_;
+  lock.unlock();
+  absl::Status status = old_->Flush(synced);
+  lock.lock();
+  if (!status.ok()) {
+    Fail(status);
+    return false;
+  }
+  required_durable_ = written;
+  uint64_t stored = old_->StoredBytes();
+  if (stored >= old_bytes_ + unreclaimable_ + std::max(options_.reclaim_bytes, old_bytes_) && !reclaim_due_) {
+    reclaim_due_ = true;
+    reclaim_wake_.notify_one();
+  }
+  return true;
+}
+
+void Store::Impl::RunOldOps(Lock& lock, bool flush) {
+  std::deque<RequiredOp> required = std::move(required_);
+  required_.clear();
+  auto dead = std::move(dead_);
+  dead_.clear();
+  uint64_t dead_bytes = std::exchange(dead_bytes_, 0);
+  std::map<GroupId, bool> touched;
+  lock.unlock();
+  absl::Status status;
+  for (const RequiredOp& op : required) {
+    status = op.truncate_from ? old_->Truncate(op.group, op.generation, *op.truncate_from) : old_->DropGroup(op.group);
+    if (!status.ok()) break;
+    touched[op.group] = true;
+  }
+  for (auto it = dead.begin(); status.ok() && it != dead.end(); ++it) {
+    Ranges alive;
+    uint32_t generation = 1;
+    lock.lock();
+    auto group = groups_.find(it->first);
+    bool there = group != groups_.end();
+    if (there) {
+      alive = group->second->index.old();
+      generation = group->second->generation;
+    }
+    lock.unlock();
+    if (!there) continue;
+    for (const IndexRange& range : it->second) {
+      status = old_->DeleteDead(it->first, generation, range, alive);
+      if (!status.ok()) break;
+    }
+    touched[it->first] = true;
+  }
+  for (auto it = touched.begin(); status.ok() && it != touched.end(); ++it) {
+    std::optional<OldRow> row;
+    lock.lock();
+    if (auto group = groups_.find(it->first); group != groups_.end() && group->second->row) {
+      row = RowOf(it->first, *group->second, nullptr);
+    }
+    lock.unlock();
+    if (row) status = old_->PutRow(it->first, *row);
+  }
+  lock.lock();
+  if (!status.ok()) return Fail(status);
+  required_written_ += required.size();
+  // What a lot has died is worth a flush, so that it is known after a crash, and its space can be given back.
+  if ((flush || dead_bytes >= options_.reclaim_bytes / 8) && !FlushOld(lock)) return;
+  TidySegments();
+}
+
+void Store::Impl::RunReclaimer() {
+  Lock lock(mutex_);
+  for (;;) {
+    reclaim_wake_.wait(lock, [this] { return failed_ || background_stopping_ || reclaim_due_; });
+    if (failed_ || background_stopping_) return;
+    lock.unlock();
+    absl::Status status = old_->Reclaim();
+    lock.lock();
+    reclaim_due_ = false;
+    if (absl::IsCancelled(status)) return;
+    if (!status.ok()) return Fail(status);
+    uint64_t stored = old_->StoredBytes();
+    unreclaimable_ = stored - std::min(stored, old_bytes_);
+    idle_wake_.notify_all();
+  }
+}
+
+}  // namespace trireme::storage

@@ -1,0 +1,468 @@
+#include "storage/old_generation.h"
+
+#include <cstring>
+#include <mutex>
+
+#include "absl/strings/str_cat.h"
+#include "raft/core/check.h"
+#include "raft/core/checksum.h"
+#include "raft/core/coding.h"
+#include "rocksdb/convenience.h"
+#include "rocksdb/db.h"
+#include "rocksdb/env.h"
+#include "rocksdb/file_system.h"
+#include "rocksdb/listener.h"
+#include "rocksdb/table.h"
+#include "rocksdb/write_batch.h"
+
+namespace trireme::storage {
+namespace {
+
+using raft::Entry;
+using raft::GroupId;
+using raft::Index;
+using raft::IndexRange;
+
+constexpr uint8_t kRowVersion = 1;
+constexpr size_t kWriteBatchBytes = size_t{4} << 20;
+constexpr size_t kPackEntryHeadBytes = 32;
+constexpr uint64_t kBlobBytes = 4096;  // larger values lie outside of the tree
+// Fewer indexes than this are deleted pack by pack, more by a range tombstone (Safety rule 18).
+constexpr uint64_t kShortRange = 64;
+constexpr char kFlushedKey[] = "flushed";
+
+absl::Status Convert(const rocksdb::Status& s, const std::string& what) {
+  if (s.ok()) return absl::OkStatus();
+  std::string text = absl::StrCat(what, ": ", s.ToString());
+  if (s.IsCorruption()) return absl::DataLossError(text);
+  if (s.IsNotFound()) return absl::NotFoundError(text);
+  return absl::InternalError(text);
+}
+
+void PutBig(std::string* out, uint64_t v, int bytes) {
+  for (int i = bytes - 1; i >= 0; --i) out->push_back(static_cast<char>(v >> (8 * i)));
+}
+
+uint64_t GetBig(const char* p, int bytes) {
+  uint64_t v = 0;
+  for (int i = 0; i < bytes; ++i) v = v << 8 | static_cast<uint8_t>(p[i]);
+  return v;
+}
+
+std::string GroupKey(GroupId group) {
+  std::string key;
+  PutBig(&key, group.value(), 8);
+  return key;
+}
+
+constexpr size_t kLogKeyBytes = 28;
+constexpr uint64_t kMax = ~uint64_t{0};
+
+std::string LogKey(GroupId group, uint32_t generation, uint64_t first, uint64_t last) {
+  std::string key;
+  key.reserve(kLogKeyBytes + 1);
+  PutBig(&key, group.value(), 8);
+  PutBig(&key, generation, 4);
+  PutBig(&key, first, 8);
+  PutBig(&key, last, 8);
+  return key;
+}
+
+// The indexes of the pack with this key, if it is one of this group and generation.
+std::optional<IndexRange> PackRange(const rocksdb::Slice& key, GroupId group, uint32_t generation) {
+  if (key.size() != kLogKeyBytes || GetBig(key.data(), 8) != group.value() || GetBig(key.data() + 8, 4) != generation) {
+    return std::nullopt;
+  }
+  return IndexRange{Index(GetBig(key.data() + 12, 8)), Index(GetBig(key.data() + 20, 8))};
+}
+
+std::string EncodePack(absl::Span<const Entry> entries) {
+  size_t bytes = 4;
+  for (const Entry& e : entries) bytes += kPackEntryHeadBytes + e.data.size();
+  std::string pack;
+  pack.reserve(bytes);
+  auto count = static_cast<uint32_t>(entries.size());
+  pack.append(reinterpret_cast<const char*>(&count), 4);
+  for (const Entry& e : entries) {
+    char head[kPackEntryHeadBytes] = {};
+    uint64_t index = e.index.value();
+    uint64_t term = e.term.value();
+    auto size = static_cast<uint32_t>(e.data.size());
+    std::memcpy(head, &index, 8);
+    std::memcpy(head + 8, &term, 8);
+    std::memcpy(head + 16, &size, 4);
+    head[20] = static_cast<char>(e.type);
+    uint32_t crc = raft::Crc32c(e.data.view(), raft::Crc32c({head, 24}));
+    std::memcpy(head + 24, &crc, 4);
+    pack.append(head, sizeof head);
+    pack.append(e.data.view());
+  }
+  return pack;
+}
+
+// Appends what lies in [first, last] and checks its checksums. False when the pack is damaged.
+bool DecodePack(const std::shared_ptr<const std::string>& pack, Index first, Index last, std::vector<Entry>* out) {
+  const std::string& bytes = *pack;
+  if (bytes.size() < 4) return false;
+  uint32_t count;
+  std::memcpy(&count, bytes.data(), 4);
+  size_t at = 4;
+  for (uint32_t i = 0; i < count; ++i) {
+    if (bytes.size() - at < kPackEntryHeadBytes) return false;
+    const char* head = bytes.data() + at;
+    uint64_t index, term;
+    uint32_t size, crc;
+    std::memcpy(&index, head, 8);
+    std::memcpy(&term, head + 8, 8);
+    std::memcpy(&size, head + 16, 4);
+    std::memcpy(&crc, head + 24, 4);
+    at += kPackEntryHeadBytes;
+    if (size > bytes.size() - at) return false;
+    if (Index(index) >= first && Index(index) <= last) {
+      std::string_view data(bytes.data() + at, size);
+      if (crc != raft::Crc32c(data, raft::Crc32c({head, 24}))) return false;
+      out->push_back({.term = raft::Term(term),
+                      .index = Index(index),
+                      .type = static_cast<raft::EntryType>(head[20]),
+                      .data = size == 0 ? raft::Bytes() : raft::Bytes(pack, data.data(), size)});
+    }
+    at += size;
+  }
+  return at == bytes.size();
+}
+
+std::string EncodeRow(const OldRow& row) {
+  raft::Writer w;
+  w.Byte(kRowVersion);
+  w.Varint(row.replica.value());
+  w.Varint(row.generation);
+  w.Counted(row.descriptor.view());
+  w.Varint(row.hard_state.term.value());
+  w.Varint(row.hard_state.voted_for.value());
+  w.Varint(row.hard_state.commit.value());
+  w.Varint(row.bytes);
+  w.Varint(row.entries.size());
+  for (const IndexRange& r : row.entries) {
+    w.Varint(r.first.value());
+    w.Varint(r.last - r.first);
+  }
+  w.Varint(row.terms.size());
+  for (const raft::TermRun& r : row.terms) {
+    w.Varint(r.first.value());
+    w.Varint(r.term.value());
+  }
+  return w.Take();
+}
+
+std::optional<OldRow> DecodeRow(std::string_view bytes) {
+  raft::Reader r(bytes);
+  if (r.Byte() != kRowVersion) return std::nullopt;
+  OldRow row;
+  row.replica = raft::ReplicaId(r.Varint());
+  row.generation = static_cast<uint32_t>(r.Varint());
+  row.descriptor = raft::Bytes::Copy(r.Counted());
+  row.hard_state.term = raft::Term(r.Varint());
+  row.hard_state.voted_for = raft::ReplicaId(r.Varint());
+  row.hard_state.commit = Index(r.Varint());
+  row.bytes = r.Varint();
+  size_t ranges = r.Count(2);
+  for (size_t i = 0; i < ranges && r.ok(); ++i) {
+    Index first(r.Varint());
+    row.entries.push_back({first, first + r.Varint()});
+  }
+  size_t terms = r.Count(2);
+  for (size_t i = 0; i < terms && r.ok(); ++i) {
+    Index first(r.Varint());
+    row.terms.push_back({first, raft::Term(r.Varint())});
+  }
+  if (!r.done()) return std::nullopt;
+  return row;
+}
+
+class Listener final : public rocksdb::EventListener {
+ public:
+  explicit Listener(std::function<void(const absl::Status&)> failed) : failed_(std::move(failed)) {}
+  void OnBackgroundError(rocksdb::BackgroundErrorReason, rocksdb::Status* status) override {
+    if (failed_) failed_(Convert(*status, "RocksDB failed in the background"));
+  }
+
+ private:
+  const std::function<void(const absl::Status&)> failed_;
+};
+
+}  // namespace
+
+struct OldGeneration::Impl {
+  std::string directory;
+  std::unique_ptr<rocksdb::Env> env;
+  std::unique_ptr<rocksdb::DB> db;
+  // In the order of the database's opening: default, log, raft, state.
+  std::vector<rocksdb::ColumnFamilyHandle*> families;
+  rocksdb::WriteBatch batch;
+
+  rocksdb::ColumnFamilyHandle* log() const { return families[1]; }
+  rocksdb::ColumnFamilyHandle* raft() const { return families[2]; }
+  rocksdb::ColumnFamilyHandle* state() const { return families[3]; }
+
+  ~Impl() {
+    if (!db) return;
+    rocksdb::CancelAllBackgroundWork(db.get(), true);
+    for (rocksdb::ColumnFamilyHandle* family : families) db->DestroyColumnFamilyHandle(family);
+    // What was not flushed is in the write-ahead log still.
+    db->Close().PermitUncheckedError();
+  }
+
+  absl::Status WriteOut() {
+    if (batch.Count() == 0) return absl::OkStatus();
+    rocksdb::WriteOptions options;
+    options.disableWAL = true;
+    rocksdb::Status s = db->Write(options, &batch);
+    batch.Clear();
+    return Convert(s, "write to RocksDB");
+  }
+  absl::Status Added(const rocksdb::Status& s) {
+    if (!s.ok()) return Convert(s, "write to RocksDB");
+    return batch.GetDataSize() >= kWriteBatchBytes ? WriteOut() : absl::OkStatus();
+  }
+  std::unique_ptr<rocksdb::Iterator> LogIterator(bool skip_range_tombstones) const {
+    rocksdb::ReadOptions options;
+    options.ignore_range_deletions = skip_range_tombstones;
+    options.fill_cache = false;
+    return std::unique_ptr<rocksdb::Iterator>(db->NewIterator(options, log()));
+  }
+};
+
+OldGeneration::OldGeneration(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+OldGeneration::~OldGeneration() = default;
+
+absl::StatusOr<std::unique_ptr<OldGeneration>> OldGeneration::Open(Options options) {
+  auto impl = std::make_unique<Impl>();
+  impl->directory = options.directory;
+  rocksdb::DBOptions db;
+  if (options.file_system) {
+    impl->env = rocksdb::NewCompositeEnv(options.file_system);
+    db.env = impl->env.get();
+  }
+  db.create_if_missing = true;
+  db.create_missing_column_families = true;
+  db.max_background_jobs = 2;
+  // The families are flushed together, so that rows and packs of one point in time are found after a crash.
+  db.atomic_flush = true;
+  db.avoid_flush_during_shutdown = true;
+  db.info_log_level = rocksdb::WARN_LEVEL;
+  db.keep_log_file_num = 2;
+  db.max_log_file_size = size_t{4} << 20;
+  db.stats_dump_period_sec = 0;
+  db.stats_persist_period_sec = 0;
+  db.listeners.push_back(std::make_shared<Listener>(std::move(options.failed)));
+
+  rocksdb::BlockBasedTableOptions table;
+  table.checksum = rocksdb::kXXH3;
+  rocksdb::ColumnFamilyOptions family;
+  family.compression = rocksdb::kNoCompression;
+  family.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
+  family.write_buffer_size = options.write_buffer_bytes;
+  family.max_write_buffer_number = 3;
+  rocksdb::ColumnFamilyOptions log = family;
+  log.enable_blob_files = true;
+  log.min_blob_size = kBlobBytes;
+  log.blob_compression_type = rocksdb::kNoCompression;
+  // By our own count of what is dead: on its own it rewrites what is alive (Safety rule 18).
+  log.enable_blob_garbage_collection = false;
+
+  rocksdb::DB* opened = nullptr;
+  rocksdb::Status s = rocksdb::DB::Open(db, options.directory,
+                                        {{rocksdb::kDefaultColumnFamilyName, rocksdb::ColumnFamilyOptions()},
+                                         {"log", log},
+                                         {"raft", family},
+                                         {"state", family}},
+                                        &impl->families, &opened);
+  if (!s.ok()) return Convert(s, absl::StrCat("open RocksDB in ", options.directory));
+  impl->db.reset(opened);
+  return std::unique_ptr<OldGeneration>(new OldGeneration(std::move(impl)));
+}
+
+absl::StatusOr<std::vector<std::pair<GroupId, OldRow>>> OldGeneration::LoadRows() {
+  std::vector<std::pair<GroupId, OldRow>> rows;
+  std::unique_ptr<rocksdb::Iterator> it(impl_->db->NewIterator(rocksdb::ReadOptions(), impl_->raft()));
+  for (it->SeekToFirst(); it->Valid(); it->Next()) {
+    if (it->key() == rocksdb::Slice(kFlushedKey)) continue;
+    std::optional<OldRow> row = it->key().size() == 8 ? DecodeRow(it->value().ToStringView()) : std::nullopt;
+    if (!row) {
+      return absl::DataLossError(
+          absl::StrCat(impl_->directory, ": a group's row, with key ", it->key().ToString(true), ", cannot be read"));
+    }
+    rows.emplace_back(GroupId(GetBig(it->key().data(), 8)), *std::move(row));
+  }
+  if (!it->status().ok()) return Convert(it->status(), absl::StrCat("read the groups in ", impl_->directory));
+  return rows;
+}
+
+absl::StatusOr<std::vector<GroupId>> OldGeneration::GroupsWithSnapshot() {
+  std::vector<GroupId> groups;
+  std::unique_ptr<rocksdb::Iterator> it(impl_->db->NewIterator(rocksdb::ReadOptions(), impl_->state()));
+  for (it->SeekToFirst(); it->Valid(); it->Next()) {
+    if (it->key().size() == 8) groups.push_back(GroupId(GetBig(it->key().data(), 8)));
+  }
+  if (!it->status().ok()) return Convert(it->status(), absl::StrCat("read the snapshots in ", impl_->directory));
+  return groups;
+}
+
+absl::StatusOr<uint64_t> OldGeneration::FlushedSequence() {
+  std::string value;
+  rocksdb::Status s = impl_->db->Get(rocksdb::ReadOptions(), impl_->raft(), kFlushedKey, &value);
+  if (s.IsNotFound()) return 0;
+  if (!s.ok()) return Convert(s, absl::StrCat("read ", impl_->directory));
+  if (value.size() != 8) return absl::DataLossError(absl::StrCat(impl_->directory, ": the sequence cannot be read"));
+  return GetBig(value.data(), 8);
+}
+
+absl::Status OldGeneration::PutPack(GroupId group, uint32_t generation, absl::Span<const Entry> entries) {
+  return impl_->Added(impl_->batch.Put(
+      impl_->log(), LogKey(group, generation, entries.front().index.value(), entries.back().index.value()),
+      EncodePack(entries)));
+}
+
+absl::Status OldGeneration::PutRow(GroupId group, const OldRow& row) {
+  return impl_->Added(impl_->batch.Put(impl_->raft(), GroupKey(group), EncodeRow(row)));
+}
+
+absl::Status OldGeneration::PutSnapshot(GroupId group, const OldSnapshot& snapshot) {
+  raft::Writer w;
+  w.Fixed64(snapshot.index.value());
+  w.Fixed64(snapshot.term.value());
+  w.Fixed32(raft::Crc32c(snapshot.bytes.view(), raft::Crc32c(w.bytes())));
+  w.Raw(snapshot.bytes.view());
+  return impl_->Added(impl_->batch.Put(impl_->state(), GroupKey(group), w.bytes()));
+}
+
+absl::Status OldGeneration::Truncate(GroupId group, uint32_t generation, Index from) {
+  if (absl::Status s = impl_->WriteOut(); !s.ok()) return s;
+  auto it = impl_->LogIterator(/*skip_range_tombstones=*/false);
+  // Point deletes: reads that skip range tombstones must not see these.
+  for (it->Seek(LogKey(group, generation, from.value(), 0)); it->Valid() && PackRange(it->key(), group, generation);
+       it->Next()) {
+    if (absl::Status s = impl_->Added(impl_->batch.Delete(impl_->log(), it->key())); !s.ok()) return s;
+  }
+  return Convert(it->status(), absl::StrCat("truncate group ", group.value()));
+}
+
+absl::Status OldGeneration::DeleteDead(GroupId group, uint32_t generation, IndexRange dead, const Ranges& alive) {
+  if (absl::Status s = impl_->WriteOut(); !s.ok()) return s;
+  auto it = impl_->LogIterator(/*skip_range_tombstones=*/true);
+  // [begin, end) of the keys whose packs lie in `dead`, and those across its ends of which nothing else is alive.
+  std::string begin = LogKey(group, generation, dead.first.value(), 0);
+  it->SeekForPrev(begin);
+  if (it->Valid()) {
+    std::optional<IndexRange> pack = PackRange(it->key(), group, generation);
+    if (pack && pack->last >= dead.first && !Intersects(alive, *pack)) begin = it->key().ToString();
+  }
+  std::string end = LogKey(group, generation, dead.last.value(), kMax);
+  it->SeekForPrev(end);
+  if (it->Valid()) {
+    std::optional<IndexRange> pack = PackRange(it->key(), group, generation);
+    if (pack && Intersects(alive, *pack)) end = it->key().ToString();
+  }
+  if (begin >= end) return absl::OkStatus();
+  if (dead.last - dead.first >= kShortRange) {
+    return impl_->Added(impl_->batch.DeleteRange(impl_->log(), begin, end));
+  }
+  for (it->Seek(begin); it->Valid() && it->key().compare(end) < 0; it->Next()) {
+    if (absl::Status s = impl_->Added(impl_->batch.Delete(impl_->log(), it->key())); !s.ok()) return s;
+  }
+  return Convert(it->status(), absl::StrCat("delete entries of group ", group.value()));
+}
+
+absl::Status OldGeneration::DropGroup(GroupId group) {
+  rocksdb::Status s = impl_->batch.DeleteRange(impl_->log(), GroupKey(group), GroupKey(group + 1));
+  if (s.ok()) s = impl_->batch.Delete(impl_->raft(), GroupKey(group));
+  if (s.ok()) s = impl_->batch.Delete(impl_->state(), GroupKey(group));
+  return impl_->Added(s);
+}
+
+absl::Status OldGeneration::Flush(uint64_t sequence) {
+  std::string value;
+  PutBig(&value, sequence, 8);
+  if (absl::Status s = impl_->Added(impl_->batch.Put(impl_->raft(), kFlushedKey, value)); !s.ok()) return s;
+  if (absl::Status s = impl_->WriteOut(); !s.ok()) return s;
+  rocksdb::FlushOptions options;
+  options.wait = true;
+  options.allow_write_stall = true;
+  return Convert(impl_->db->Flush(options, {impl_->log(), impl_->raft(), impl_->state()}), "flush RocksDB");
+}
+
+absl::Status OldGeneration::Read(GroupId group, uint32_t generation, Index first, Index last, size_t max_bytes,
+                                 std::vector<Entry>* out) const {
+  // What is asked for is alive, so no range tombstone covers it, and they need not be looked at (Safety rule 18).
+  auto it = impl_->LogIterator(/*skip_range_tombstones=*/true);
+  size_t bytes = 0;
+  for (const Entry& e : *out) bytes += e.data.size();
+  Index next = first;
+  for (it->SeekForPrev(LogKey(group, generation, first.value(), kMax)); it->Valid() && next <= last; it->Next()) {
+    std::optional<IndexRange> range = PackRange(it->key(), group, generation);
+    if (!range || range->first > next) break;
+    if (range->last < next) continue;  // one of which nothing is alive
+    auto pack = std::make_shared<const std::string>(it->value().ToString());
+    std::vector<Entry> found;
+    if (!DecodePack(pack, next, last, &found)) {
+      if (next > first) return absl::OkStatus();
+      return absl::DataLossError(
+          absl::StrCat("entry ", next.value(), " of group ", group.value(), " is damaged in ", impl_->directory));
+    }
+    for (Entry& e : found) {
+      if (e.index != next) break;
+      bytes += e.data.size();
+      if (!out->empty() && bytes > max_bytes) return absl::OkStatus();
+      out->push_back(std::move(e));
+      next = next + 1;
+    }
+  }
+  if (next > first) return absl::OkStatus();
+  if (!it->status().ok()) {
+    return Convert(it->status(), absl::StrCat("read entry ", first.value(), " of group ", group.value()));
+  }
+  return absl::NotFoundError(absl::StrCat("entry ", first.value(), " of group ", group.value(), " is not there"));
+}
+
+absl::StatusOr<OldSnapshot> OldGeneration::ReadSnapshot(GroupId group) const {
+  std::string value;
+  rocksdb::Status s = impl_->db->Get(rocksdb::ReadOptions(), impl_->state(), GroupKey(group), &value);
+  if (!s.ok()) return Convert(s, absl::StrCat("read the snapshot of group ", group.value()));
+  raft::Reader r(value);
+  OldSnapshot snapshot;
+  snapshot.index = Index(r.Fixed64());
+  snapshot.term = raft::Term(r.Fixed64());
+  uint32_t crc = r.Fixed32();
+  if (!r.ok() || crc != raft::Crc32c(r.rest(), raft::Crc32c(std::string_view(value).substr(0, 16)))) {
+    return absl::DataLossError(
+        absl::StrCat("the snapshot of group ", group.value(), " is damaged in ", impl_->directory));
+  }
+  size_t head = value.size() - r.rest().size();
+  size_t size = r.rest().size();
+  snapshot.bytes = raft::Bytes::Take(std::move(value)).Sub(head, size);
+  return snapshot;
+}
+
+uint64_t OldGeneration::StoredBytes() const {
+  uint64_t blobs = 0, tables = 0;
+  impl_->db->GetIntProperty(impl_->log(), rocksdb::DB::Properties::kLiveBlobFileSize, &blobs);
+  impl_->db->GetIntProperty(impl_->log(), rocksdb::DB::Properties::kLiveSstFilesSize, &tables);
+  return blobs + tables;
+}
+
+absl::Status OldGeneration::Reclaim() {
+  rocksdb::CompactRangeOptions options;
+  options.exclusive_manual_compaction = false;
+  options.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForceOptimized;
+  options.blob_garbage_collection_policy = rocksdb::BlobGarbageCollectionPolicy::kForce;
+  options.blob_garbage_collection_age_cutoff = 1.0;
+  rocksdb::Status s = impl_->db->CompactRange(options, impl_->log(), nullptr, nullptr);
+  if (s.IsIncomplete() || s.IsShutdownInProgress()) return absl::CancelledError(s.ToString());
+  return Convert(s, "reclaim space in RocksDB");
+}
+
+void OldGeneration::CancelReclaim() {
+  impl_->db->DisableManualCompaction();
+}
+
+}  // namespace trireme::storage

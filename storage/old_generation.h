@@ -1,0 +1,102 @@
+// The old generation: what has outlived its segment of the write-ahead log, in RocksDB without RocksDB's own log. So
+// nothing here is durable before Flush, and the segments that hold the same are kept until then.
+//
+// Column families: `log` (group, generation, first index, last index -> a pack of entries), `raft` (group -> OldRow),
+// `state` (group -> snapshot).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "raft/core/entry.h"
+#include "storage/group_index.h"
+
+namespace rocksdb {
+class FileSystem;
+}
+
+namespace trireme::storage {
+
+// All that is here of a group, apart from entries and snapshot.
+struct OldRow {
+  raft::ReplicaId replica;
+  // Part of the entries' keys: a snapshot that is installed goes beside the state that it replaces (Safety rule 13).
+  uint32_t generation = 1;
+  raft::Bytes descriptor;
+  raft::HardState hard_state;
+  // The entries that are alive here.
+  Ranges entries;
+  // Of those above the snapshot.
+  std::vector<raft::TermRun> terms;
+  // What the packs with live entries take, about.
+  uint64_t bytes = 0;
+};
+
+struct OldSnapshot {
+  raft::Index index;
+  raft::Term term;
+  raft::Bytes bytes;
+};
+
+// Reads are thread-safe; everything else is for one thread.
+class OldGeneration {
+ public:
+  struct Options {
+    std::string directory;  // its parent exists
+    std::shared_ptr<rocksdb::FileSystem> file_system;
+    size_t write_buffer_bytes = size_t{128} << 20;
+    // Called, on any thread, when RocksDB failed to write in the background.
+    std::function<void(const absl::Status&)> failed;
+  };
+  static absl::StatusOr<std::unique_ptr<OldGeneration>> Open(Options options);
+  ~OldGeneration();
+
+  // ---- at start
+  absl::StatusOr<std::vector<std::pair<raft::GroupId, OldRow>>> LoadRows();
+  absl::StatusOr<std::vector<raft::GroupId>> GroupsWithSnapshot();
+  // The last sequence given to Flush; 0 if there was none.
+  absl::StatusOr<uint64_t> FlushedSequence();
+
+  // ---- changes, in order. Later ones win.
+  // Ascending, not empty; read back by the ranges between the first and the last index.
+  absl::Status PutPack(raft::GroupId group, uint32_t generation, absl::Span<const raft::Entry> entries);
+  absl::Status PutRow(raft::GroupId group, const OldRow& row);
+  absl::Status PutSnapshot(raft::GroupId group, const OldSnapshot& snapshot);
+  // Deletes the packs that start at or behind `from`.
+  absl::Status Truncate(raft::GroupId group, uint32_t generation, raft::Index from);
+  // Deletes the packs of which everything is dead, given that `dead` just died and `alive` is what is alive.
+  absl::Status DeleteDead(raft::GroupId group, uint32_t generation, raft::IndexRange dead, const Ranges& alive);
+  absl::Status DropGroup(raft::GroupId group);
+  // Makes all of it durable. `sequence`: the write-ahead log's last durable batch, without which this is not whole.
+  absl::Status Flush(uint64_t sequence);
+
+  // ---- reads
+  // Appends entries from `first` on to `out`, consecutive, up to `last`, until `out` holds `max_bytes` (at least one is
+  // read). NotFound if `first` is not there, DataLoss if it is damaged.
+  absl::Status Read(raft::GroupId group, uint32_t generation, raft::Index first, raft::Index last, size_t max_bytes,
+                    std::vector<raft::Entry>* out) const;
+  absl::StatusOr<OldSnapshot> ReadSnapshot(raft::GroupId group) const;
+
+  // ---- space
+  // Of all files of the log family.
+  uint64_t StoredBytes() const;
+  // Rewrites the log family's files without what is dead. Takes long; may run beside everything else. Cancelled if
+  // CancelReclaim was called.
+  absl::Status Reclaim();
+  void CancelReclaim();
+
+ private:
+  struct Impl;
+  explicit OldGeneration(std::unique_ptr<Impl> impl);
+
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace trireme::storage

@@ -1,0 +1,341 @@
+// The store's inside: one mutex over the index and the segments' bookkeeping; a log writer thread, a background thread
+// that allocates, moves and deletes, one that reclaims space in RocksDB, and a pool that reads. Split over store.cc
+// (what callers do), recovery.cc (opening), log_writer.cc, background.cc and reader.cc.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "storage/format_file.h"
+#include "storage/group_index.h"
+#include "storage/old_generation.h"
+#include "storage/segments.h"
+#include "storage/store.h"
+#include "storage/wal_format.h"
+
+namespace trireme::storage {
+
+// Runs tasks on a few threads, first come, first served. The queue is bounded by what the callers allow to be under
+// way.
+class ReadPool {
+ public:
+  explicit ReadPool(int threads);
+  // Runs what was posted.
+  ~ReadPool();
+  void Post(absl::AnyInvocable<void()> task);
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<absl::AnyInvocable<void()>> tasks_ ABSL_GUARDED_BY(mutex_);
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::vector<std::thread> threads_;
+};
+
+class Store::Impl {
+ public:
+  Impl(StoreOptions options, FileSystem* fs);
+  ~Impl();
+
+  // ---- opening, before any thread runs
+  absl::Status Open();
+  void Start();
+
+  // ---- LogStore
+  std::vector<raft::StoredGroup> Recover();
+  void CreateGroup(raft::GroupId group, raft::ReplicaId replica, raft::Bytes descriptor, Done done);
+  void DeleteGroup(raft::GroupId group, Done done);
+  void Write(std::vector<raft::LogWrite> writes, Done done);
+  void Read(raft::GroupId group, raft::Index first, raft::Index last, size_t max_bytes, ReadDone done);
+  void SaveSnapshot(raft::GroupId group, raft::Index index, raft::Term term, raft::Bytes snapshot, Done done);
+  void Compact(raft::GroupId group, raft::Index upto, std::vector<raft::IndexRange> live);
+  Figures figures() const;
+  uint64_t last_synced() const;
+  void WaitForBackground();
+
+ private:
+  using Lock = std::unique_lock<std::mutex>;
+
+  // What was submitted and is not durable yet. A group's are those of its last submissions, consecutive.
+  struct PendingEntry {
+    raft::Entry entry;
+    uint64_t submission;
+  };
+
+  struct SnapshotRef {
+    raft::Index index;
+    raft::Term term;
+    // Its parts in the write-ahead log; none when it is in RocksDB, or there is none.
+    std::vector<RecordRef> parts;
+  };
+
+  struct Group {
+    raft::ReplicaId replica;
+    uint32_t generation = 1;
+    raft::Bytes descriptor;
+    // Durable. The slots are those of the records that hold them, kNoSlot when RocksDB's row does.
+    raft::HardState hard_state;
+    SlotId hard_state_slot = kNoSlot;
+    SlotId created_slot = kNoSlot;
+    SnapshotRef snapshot;
+    // Of a snapshot whose last part is not durable yet.
+    SnapshotRef incoming;
+    GroupIndex index;
+    // What RocksDB holds of live entries, in bytes, about.
+    uint64_t old_bytes = 0;
+    // Whether RocksDB has a row of it.
+    bool row = false;
+
+    // As of the last submission.
+    std::vector<PendingEntry> pending;
+    raft::Index submitted_last;
+    bool deleting = false;
+  };
+
+  // What a caller handed over, until all of it is durable.
+  struct Submission {
+    enum class Kind : uint8_t { kWrite, kCreate, kDelete, kSnapshot };
+    Kind kind = Kind::kWrite;
+    uint64_t number = 0;
+    std::vector<raft::LogWrite> writes = {};  // kWrite
+    raft::GroupId group = {};                 // the others
+    raft::ReplicaId replica = {};
+    raft::Index index = {};
+    raft::Term term = {};
+    raft::Bytes bytes = {};
+    Done done = {};
+
+    // How far batches have got with it: the write, the entry in it; or the byte of the snapshot.
+    size_t next_write = 0;
+    size_t next_entry = 0;
+    bool hard_state_added = false;
+    size_t next_byte = 0;
+    bool started = false;
+  };
+
+  // A record in the batch at hand, and what it does once it is durable.
+  struct Added {
+    RecordType type;
+    raft::GroupId group;
+    uint32_t offset;  // in the batch
+    uint32_t size;
+    uint64_t submission = 0;
+    absl::Span<const raft::Entry> entries;
+    raft::HardState hard_state;
+    SnapshotPart part;
+    raft::ReplicaId replica;
+    raft::Bytes descriptor;
+  };
+
+  // A change of RocksDB that has to be durable before the segment goes that tells of it.
+  struct RequiredOp {
+    raft::GroupId group;
+    uint32_t generation;
+    // Packs from here on are deleted; nothing = the whole group.
+    std::optional<raft::Index> truncate_from;
+  };
+
+  // What the background thread knows of a group while it moves a segment.
+  struct Move {
+    std::vector<raft::Entry> pack;
+    size_t pack_bytes = 0;
+    uint64_t packed_bytes = 0;
+    uint32_t generation = 1;
+    std::vector<std::pair<RecordRef, Ranges>> records;
+    SnapshotRef snapshot;  // moved if it has parts
+  };
+
+  // A part of an answer to a read: a record in a segment, or what RocksDB has of a range.
+  struct Piece {
+    raft::IndexRange range;
+    std::optional<RecordRef> record;
+    std::shared_ptr<File> file;  // of the record
+  };
+  struct ReadPlan {
+    std::vector<Piece> pieces;
+    // Behind the pieces.
+    std::vector<raft::Entry> pending;
+    // Of RocksDB's keys.
+    uint32_t generation = 1;
+    // To be unpinned when the pieces are read.
+    std::vector<SlotId> pinned;
+  };
+
+  // ---- recovery.cc
+  struct FoundBatch {
+    uint64_t sequence, synced, begin;
+    SlotId slot;
+    uint64_t offset;
+    uint32_t bytes;
+    uint32_t records;
+  };
+  absl::Status OpenSegments();
+  absl::Status FindBatches(std::vector<FoundBatch>* batches);
+  // Cuts a torn tail; DataLoss for damage (Safety rule 15).
+  absl::Status CheckBatches(std::vector<FoundBatch>* batches) const;
+  absl::Status LoadOld();
+  absl::Status Replay(const std::vector<FoundBatch>& batches);
+  absl::Status ReplayRecord(const Record& record, const RecordRef& ref);
+  absl::Status CheckGroups() const;
+  absl::Status SecureTail(const FoundBatch& last);
+
+  // ---- store.cc
+  Group& Submitted(raft::GroupId group) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Submit(Submission submission) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Safety rule 16. With the mutex held.
+  void Fail(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // ---- what becomes durable; log_writer.cc, and recovery.cc uses them, too
+  GroupIndex::Release Releaser() { return releaser_; }
+  void ApplyCreated(raft::GroupId id, raft::ReplicaId replica, raft::Bytes descriptor, SlotId slot);
+  void ApplyDeleted(raft::GroupId id);
+  void ApplyHardState(Group& group, const raft::HardState& state, SlotId slot);
+  void ApplyEntries(raft::GroupId id, Group& group, const Run& run, absl::Span<const raft::Term> terms);
+  // Returns whether the snapshot is whole now.
+  bool ApplySnapshotPart(Group& group, const SnapshotPart& part, const RecordRef& ref);
+  void ReleaseSnapshot(SnapshotRef& snapshot);
+  // Retires and frees what can be.
+  void TidySegments();
+
+  // ---- log_writer.cc
+  void RunWriter();
+  void Gather();
+  // Adds the next record of the submission to the batch; false when it has to wait for the next batch.
+  bool AddNext(Submission& submission);
+  bool Fits(size_t record_bytes) const;
+  static bool AllAdded(const Submission& submission);
+  // Writes and syncs the batch. False when that failed.
+  bool Commit(Lock& lock);
+  // `says_nothing`: it has no records.
+  bool WriteBatch(Lock& lock, BatchBuilder& builder, bool says_nothing);
+  bool MakeRoom(Lock& lock, uint64_t bytes);
+  void Apply();
+  void Pace(Lock& lock, uint64_t bytes);
+
+  // ---- background.cc
+  void RunBackground();
+  bool NeedsSlot() const;
+  bool NeedsMove() const;
+  bool NeedsFlush() const;
+  bool NeedsDelete() const;
+  void AllocateSlot(Lock& lock);
+  void MoveOldest(Lock& lock);
+  absl::Status CollectLive(SlotId slot, uint64_t first_sequence, uint64_t last_sequence, uint64_t end,
+                           std::map<raft::GroupId, Move>* moves);
+  absl::Status WritePack(raft::GroupId group, Move& move);
+  absl::Status WriteMovedRows(SlotId slot, std::map<raft::GroupId, Move>& moves);
+  void FinishMove(SlotId slot, std::map<raft::GroupId, Move>& moves);
+  // Deletes in RocksDB what is due; with `flush`, durably.
+  void RunOldOps(Lock& lock, bool flush);
+  // Flushes RocksDB. False when that failed.
+  bool FlushOld(Lock& lock);
+  // With `moved`, which are about to be in RocksDB, too.
+  OldRow RowOf(raft::GroupId id, const Group& group, const Move* moved) const;
+  void Require(raft::GroupId id, uint32_t generation, std::optional<raft::Index> truncate_from);
+  void AddDead(raft::GroupId id, Group& group, const Ranges& dead);
+  void RunReclaimer();
+
+  // ---- reader.cc
+  void Unpin(const std::vector<SlotId>& slots);
+  ReadPlan PlanRead(raft::GroupId group, raft::Index first, raft::Index last, size_t max_bytes);
+  void ReadOnPool(raft::GroupId group, raft::Index first, raft::Index last, size_t max_bytes, ReadDone done);
+  absl::Status ReadPieces(raft::GroupId group, const std::vector<Piece>& pieces, size_t max_bytes,
+                          std::vector<raft::Entry>* entries);
+  // The parts' files, which are pinned.
+  absl::StatusOr<raft::Bytes> ReadSnapshotParts(raft::GroupId group, const SnapshotRef& snapshot,
+                                                const std::vector<std::shared_ptr<File>>& files) const;
+
+  uint64_t budget_slots() const { return options_.young_budget_bytes / format_.segment_bytes; }
+
+  struct SlotReleaser {
+    Impl* impl;
+    void operator()(SlotId slot, uint64_t entries) const { (*impl->segments_)[slot].live -= entries; }
+  };
+  const SlotReleaser releaser_{this};
+
+  // ---- constant once open
+  const StoreOptions options_;
+  FileSystem* const fs_;
+  std::string wal_;  // the segments' directory
+  Format format_;
+  size_t batch_cap_ = 0;
+  std::unique_ptr<DirectoryLock> directory_lock_;
+  std::unique_ptr<OldGeneration> old_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable writer_wake_;
+  std::condition_variable room_wake_;  // the writer, for a free slot
+  std::condition_variable background_wake_;
+  std::condition_variable idle_wake_;  // WaitForBackground
+  std::condition_variable reclaim_wake_;
+
+  // Node-based, so that a group stays where it is; on the heap, so that the table is small.
+  absl::flat_hash_map<raft::GroupId, std::unique_ptr<Group>> groups_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<Segments> segments_ ABSL_GUARDED_BY(mutex_);
+  std::deque<Submission> inbox_ ABSL_GUARDED_BY(mutex_);
+  uint64_t submissions_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t next_segment_number_ ABSL_GUARDED_BY(mutex_) = 1;
+  uint64_t next_sequence_ ABSL_GUARDED_BY(mutex_) = 1;
+  // The last durable batch, and its `begin`.
+  uint64_t synced_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t synced_begin_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool last_batch_empty_ ABSL_GUARDED_BY(mutex_) = true;
+  bool writer_waits_ ABSL_GUARDED_BY(mutex_) = false;
+
+  std::deque<RequiredOp> required_ ABSL_GUARDED_BY(mutex_);
+  // Of these so far: asked for, handed to RocksDB, flushed.
+  uint64_t required_asked_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t required_written_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t required_durable_ ABSL_GUARDED_BY(mutex_) = 0;
+  // What has died in RocksDB and is not deleted there yet.
+  absl::flat_hash_map<raft::GroupId, Ranges> dead_ ABSL_GUARDED_BY(mutex_);
+  uint64_t dead_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t old_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Groups of which a segment is being moved, with the lowest index truncated meanwhile.
+  absl::flat_hash_map<raft::GroupId, std::optional<raft::Index>> moving_ ABSL_GUARDED_BY(mutex_);
+  // A move that could not empty its segment is not tried again before another batch is durable.
+  uint64_t move_blocked_at_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool background_busy_ ABSL_GUARDED_BY(mutex_) = false;
+  bool reclaim_due_ ABSL_GUARDED_BY(mutex_) = false;
+  // What the last reclaiming left beyond what is alive.
+  uint64_t unreclaimable_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Bytes of the write-ahead log per second that moves have freed lately.
+  double move_rate_ ABSL_GUARDED_BY(mutex_) = 0;
+
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;  // the writer, once it has nothing left
+  bool background_stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  bool failed_ ABSL_GUARDED_BY(mutex_) = false;
+  Figures figures_ ABSL_GUARDED_BY(mutex_);
+  // From Open to Recover.
+  absl::flat_hash_map<raft::GroupId, raft::Bytes> recovered_snapshots_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<raft::GroupId, std::string> incoming_snapshots_ ABSL_GUARDED_BY(mutex_);
+  // Groups that records spoke of before they were known; only those that are deleted later may be.
+  absl::flat_hash_set<raft::GroupId> unknown_ ABSL_GUARDED_BY(mutex_);
+
+  // ---- the log writer's own
+  std::unique_ptr<BatchBuilder> builder_;
+  std::unique_ptr<BatchBuilder> empty_builder_;
+  std::deque<Submission> work_;
+  std::vector<Submission> gathered_;  // wholly in the batch at hand, or before it
+  std::vector<Added> added_;
+
+  std::unique_ptr<ReadPool> pool_;
+  std::thread writer_;
+  std::thread background_;
+  std::thread reclaimer_;
+};
+
+}  // namespace trireme::storage
