@@ -32,16 +32,16 @@ struct ClientOptions {
   std::shared_ptr<grpc::ChannelCredentials> credentials;
 };
 
-// Splits "host:port,host:port"; a host without a port gets 7400; blanks around an address are ignored.
+// Splits "host:port,host:port"; a host without a port gets 7650; blanks around an address are ignored.
 // INVALID_ARGUMENT: no address at all, an empty host, a port that is not 1 to 65535; the message names the address.
 absl::StatusOr<std::vector<std::string>> ParseServers(std::string_view list);
 
 // One connection per node and one thread, shared by all producers and consumers made here, whose callbacks run on that
-// thread and so must not block. Thread-safe. Outlives none of what it made: producers and consumers keep what they need.
+// thread and so must not block. Thread-safe. Producers and consumers keep what they need of it, and so may outlive it.
 //
 // Calls go to any node; one that answers UNAVAILABLE is followed by the next, with a short growing pause, until
-// call_timeout. Errors are those of the call (see proto/trireme/v1), with the broker's message; DEADLINE_EXCEEDED when no
-// node answered in time, with what the last one said.
+// call_timeout. Errors are those of the call (see proto/trireme/v1), with the broker's message; DEADLINE_EXCEEDED when
+// no node answered in time, with what the last one said.
 class Client {
  public:
   template <typename Response>
@@ -54,8 +54,8 @@ class Client {
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
 
-  // Each call twice: blocking, and with a callback (called exactly once, on the client's thread, also when the client is
-  // destroyed before the answer: then with CANCELLED). The blocking ones must not be used in callbacks.
+  // Each call twice: blocking, and with a callback (called exactly once, on the client's thread, also when the client
+  // is destroyed before the answer: then with CANCELLED). The blocking ones must not be used in callbacks.
 
   absl::StatusOr<v1::CreateQueueResponse> CreateQueue(const v1::CreateQueueRequest& request);
   void CreateQueue(const v1::CreateQueueRequest& request, Done<v1::CreateQueueResponse> done);

@@ -17,6 +17,7 @@
 
 namespace trireme::client {
 
+class Consumer;
 class ConsumerImpl;
 
 struct ConsumerOptions {
@@ -34,7 +35,7 @@ struct ConsumerOptions {
   std::chrono::milliseconds settle_delay{2};
   // Called with what arrived, in the queue's order, on the client's thread; must not block. The views in it are good
   // while a copy of a Delivery exists. Null: Next hands the messages out.
-  absl::AnyInvocable<void(std::span<const Delivery>)> on_delivery;
+  absl::AnyInvocable<void(Consumer&, std::span<const Delivery>)> on_delivery;
   // The leases of these are gone (others may get the messages): stop working on them. On the client's thread.
   absl::AnyInvocable<void(std::span<const v1::HeldRun>)> on_lease_lost;
   // It ended for good, and why (NOT_FOUND: no such queue; ...). On the client's thread, at most once.
@@ -57,8 +58,8 @@ class Consumer {
   // Waits until the session is open on a leader. The errors of closed(); DEADLINE_EXCEEDED.
   absl::Status WaitOpen(std::chrono::milliseconds timeout);
 
-  // What has arrived, at least one and at most `max` messages; empty when `timeout` passed first. The errors of closed().
-  // FAILED_PRECONDITION: on_delivery is set. Messages whose lease was lost in the meantime are left out.
+  // What has arrived, at least one and at most `max` messages; empty when `timeout` passed first. The errors of
+  // closed(). FAILED_PRECONDITION: on_delivery is set. Messages whose lease was lost in the meantime are left out.
   absl::StatusOr<std::vector<Delivery>> Next(size_t max, std::chrono::milliseconds timeout);
 
   // Done: never delivered again. Sent within settle_delay; never fails here (on_lease_lost tells what came too late).

@@ -35,7 +35,8 @@ class Delivery {
 
   // The message as its producer encoded it.
   std::string_view record() const { return record_; }
-  // Key, headers and the rest, decoded. DATA_LOSS: the bytes do not parse (a producer's mistake that no broker accepts).
+  // Key, headers and the rest, decoded. DATA_LOSS: the bytes do not parse (a producer's mistake that no broker
+  // accepts).
   absl::StatusOr<v1::Message> Decode() const;
 
  private:

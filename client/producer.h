@@ -16,6 +16,7 @@
 namespace trireme::client {
 
 class Core;
+class Producer;
 class ProducerImpl;
 
 // What became of consecutive messages. Outcomes:
@@ -58,7 +59,7 @@ struct ProducerOptions {
   uint64_t max_message_bytes = 64 << 20;
   // Called for every message published without a callback of its own, in ranges, on the client's thread; must not
   // block. May call TryPublish.
-  absl::AnyInvocable<void(const Confirmation&)> on_confirm;
+  absl::AnyInvocable<void(Producer&, const Confirmation&)> on_confirm;
 };
 
 // Thread-safe. On the loss of a connection or a leader it reconnects by itself and sends again what is unconfirmed, in

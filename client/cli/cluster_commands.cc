@@ -1,0 +1,124 @@
+#include <cstdio>
+#include <fstream>
+
+#include "absl/strings/str_cat.h"
+#include "client/cli/command.h"
+
+namespace trireme::client {
+namespace {
+
+std::string ConditionText(v1::NodeCondition condition) {
+  switch (condition) {
+    case v1::NODE_CONDITION_EXPECTED:
+      return "expected";
+    case v1::NODE_CONDITION_UP:
+      return "up";
+    case v1::NODE_CONDITION_DOWN:
+      return "down";
+    default:
+      return "unknown";
+  }
+}
+
+template <typename Nodes>
+Json NodesJson(const Nodes& nodes) {
+  Json list = Json::array();
+  for (const v1::NodeInfo& node : nodes) {
+    list.push_back({{"node", node.node_id()},
+                    {"address", node.address()},
+                    {"condition", ConditionText(node.condition())},
+                    {"metadata_leader", node.metadata_leader()},
+                    {"replicas", node.replicas()},
+                    {"leaders", node.leaders()}});
+  }
+  return list;
+}
+
+template <typename Nodes>
+std::string NodesTable(const Nodes& nodes) {
+  Table table({"NODE", "ADDRESS", "CONDITION", "REPLICAS", "LEADS", "METADATA"});
+  for (const v1::NodeInfo& node : nodes) {
+    table.Add({absl::StrCat(node.node_id()), node.address(), ConditionText(node.condition()),
+               absl::StrCat(node.replicas()), absl::StrCat(node.leaders()), node.metadata_leader() ? "leader" : ""});
+  }
+  return table.Text();
+}
+
+absl::StatusOr<std::string> RandomClusterId() {
+  std::ifstream random("/dev/urandom", std::ios::binary);
+  std::string id(16, '\0');
+  if (!random.read(id.data(), static_cast<std::streamsize>(id.size()))) {
+    return absl::InternalError("/dev/urandom cannot be read; give --cluster-id");
+  }
+  return id;
+}
+
+int Init(Command& command, const std::string& hex) {
+  absl::StatusOr<std::string> id = hex.empty() ? RandomClusterId() : ParseClusterId(hex);
+  if (!id.ok()) return command.Fail(id.status());
+  Client* client = command.Connect();
+  if (client == nullptr) return command.exit_code();
+  // One node, and the same id at each try (Safety rule 23): the next node is asked only when this one does not answer.
+  absl::StatusOr<v1::InitResponse> response = client->InitCluster(*id);
+  if (!response.ok()) {
+    const int code = command.Fail(response.status());
+    std::fprintf(stderr, "To try again with the same cluster: trireme cluster init --cluster-id %s\n",
+                 Hex(*id).c_str());
+    return code;
+  }
+  if (command.json()) {
+    const Json json = {{"cluster_id", Hex(response->cluster_id())}, {"nodes", NodesJson(response->nodes())}};
+    std::printf("%s\n", json.dump(2).c_str());
+  } else {
+    std::printf("cluster %s\n%s", Hex(response->cluster_id()).c_str(), NodesTable(response->nodes()).c_str());
+  }
+  return kExitOk;
+}
+
+int Status(Command& command) {
+  Client* client = command.Connect();
+  if (client == nullptr) return command.exit_code();
+  absl::StatusOr<v1::StatusResponse> status = client->ClusterStatus();
+  if (!status.ok()) return command.Fail(status.status());
+  if (command.json()) {
+    const Json json = {{"cluster_id", Hex(status->cluster_id())},
+                       {"node", status->node_id()},
+                       {"version", status->version()},
+                       {"metadata_index", status->metadata_index()},
+                       {"queues", status->queues()},
+                       {"nodes", NodesJson(status->nodes())}};
+    std::printf("%s\n", json.dump(2).c_str());
+    return kExitOk;
+  }
+  if (status->cluster_id().empty()) {
+    std::printf("This node waits to become part of a cluster. Next: trireme cluster init\n");
+    return kExitOk;
+  }
+  std::printf("cluster %s, %u queues, version %s, as node %llu knows at metadata index %llu\n%s",
+              Hex(status->cluster_id()).c_str(), status->queues(), status->version().c_str(),
+              static_cast<unsigned long long>(status->node_id()),
+              static_cast<unsigned long long>(status->metadata_index()), NodesTable(status->nodes()).c_str());
+  return kExitOk;
+}
+
+}  // namespace
+
+void AddClusterCommands(CLI::App& app, Command& command) {
+  CLI::App* cluster = app.add_subcommand("cluster", "Make a cluster of waiting nodes; look at one");
+  cluster->require_subcommand(1);
+  cluster->fallthrough();
+  auto id = std::make_shared<std::string>();
+  CLI::App* init = command.Add(cluster, "init", "Make the nodes that wait for each other one cluster; may be repeated",
+                               "  trireme cluster init\n"
+                               "  trireme --server 10.0.0.1:7650 cluster init --output json\n"
+                               "  trireme cluster init --cluster-id 000102030405060708090a0b0c0d0e0f\n",
+                               [&command, id] { return Init(command, *id); });
+  init->add_option("--cluster-id", *id,
+                   "32 hexadecimal digits; made by chance if not given. To repeat an init whose answer was lost");
+  command.Add(cluster, "status", "Print what the asked node knows of the cluster",
+              "  trireme cluster status\n"
+              "  trireme cluster status --output json\n",
+              [&command] { return Status(command); });
+}
+
+}  // namespace trireme::client

@@ -1,0 +1,100 @@
+// What the commands of `trireme` share: the servers, the form of the output, errors and exit codes.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "client/client.h"
+
+namespace trireme::client {
+
+// Exit codes, the same for all commands.
+enum Exit {
+  kExitOk = 0,
+  kExitFailed = 1,    // the broker said no, or a file could not be read
+  kExitUsage = 2,     // the command line is wrong; nothing was sent
+  kExitNoAnswer = 3,  // no node answered in time
+  kExitUnknown = 4,   // some messages may or may not be stored
+  kExitLost = 5,      // bench: messages that were confirmed did not arrive
+};
+
+// Set by SIGINT and SIGTERM: commands that go on and on end in an orderly way.
+extern std::atomic<bool> interrupted;
+
+// Members and elements keep the order in which they were put in.
+using Json = nlohmann::ordered_json;
+
+class Command {
+ public:
+  // Adds --server, --timeout and --output to the whole program.
+  explicit Command(CLI::App& app);
+
+  // A sub-command. `run` is called after parsing if it was chosen, and gives the exit code. `examples`: lines.
+  CLI::App* Add(CLI::App* parent, const std::string& name, const std::string& description, const std::string& examples,
+                std::function<int()> run);
+
+  // Null: the error has been printed, and exit_code() says what to return.
+  Client* Connect();
+  const std::vector<std::string>& servers() const { return server_list_; }
+  bool json() const { return output_ == "json"; }
+  std::chrono::milliseconds timeout() const {
+    return std::chrono::milliseconds(static_cast<int64_t>(timeout_s_ * 1000));
+  }
+
+  // Prints the error and what to do next to standard error; returns the exit code for it.
+  int Fail(const absl::Status& status);
+  int Usage(const std::string& message);
+  int exit_code() const { return exit_code_; }
+
+  // Runs what was chosen.
+  int Run();
+
+ private:
+  std::string server_ = "127.0.0.1:7650";
+  std::string output_ = "table";
+  double timeout_s_ = 30;
+  std::vector<std::string> server_list_;
+  std::unique_ptr<Client> client_;
+  std::function<int()> chosen_;
+  int exit_code_ = kExitOk;
+};
+
+// Rows under a heading, columns as wide as needed.
+class Table {
+ public:
+  explicit Table(std::vector<std::string> heading) { rows_.push_back(std::move(heading)); }
+  void Add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
+  std::string Text() const;
+
+ private:
+  std::vector<std::vector<std::string>> rows_;
+};
+
+// A name with %d for each of 1 to count, or the name itself where count is 1. INVALID_ARGUMENT: a count above 1 and no
+// %d.
+absl::StatusOr<std::vector<std::string>> ExpandNames(const std::string& pattern, uint32_t count);
+
+// "1,234,567".
+std::string Thousands(uint64_t number);
+std::string Hex(const std::string& bytes);
+// 32 hexadecimal digits as 16 bytes. INVALID_ARGUMENT names what was given.
+absl::StatusOr<std::string> ParseClusterId(const std::string& hex);
+// "index:slot".
+std::string PositionText(uint64_t position);
+// Milliseconds since the Unix epoch as UTC, "2024-05-01T12:00:00Z".
+std::string TimeText(int64_t ms);
+
+void AddClusterCommands(CLI::App& app, Command& command);
+void AddQueueCommands(CLI::App& app, Command& command);
+void AddPublishCommand(CLI::App& app, Command& command);
+void AddConsumeCommand(CLI::App& app, Command& command);
+void AddBenchCommand(CLI::App& app, Command& command);
+
+}  // namespace trireme::client

@@ -1,0 +1,255 @@
+#include "client/client.h"
+
+#include <grpcpp/security/credentials.h>
+
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/synchronization/notification.h"
+#include "client/consumer_impl.h"
+#include "client/core.h"
+#include "client/producer_impl.h"
+
+namespace trireme::client {
+namespace {
+
+constexpr int kDefaultPort = 7650;
+
+// A session that is opened anew is told apart by 16 random bytes, a producer without a name by as many.
+std::string Hex(std::string_view bytes) {
+  std::string hex;
+  for (char byte : bytes) absl::StrAppend(&hex, absl::Hex(static_cast<uint8_t>(byte), absl::kZeroPad2));
+  return hex;
+}
+
+template <typename Response>
+void CallAsync(Core& core, CallOptions options, const google::protobuf::MessageLite& request,
+               Client::Done<Response> done) {
+  core.Call<Response>(std::move(options), request,
+                      [done = std::move(done)](absl::StatusOr<Response> response, const CallAnswer&) mutable {
+                        done(std::move(response));
+                      });
+}
+
+template <typename Response>
+absl::StatusOr<Response> CallAndWait(Core& core, CallOptions options, const google::protobuf::MessageLite& request) {
+  absl::StatusOr<Response> result;
+  absl::Notification ready;
+  CallAsync<Response>(core, std::move(options), request, [&](absl::StatusOr<Response> response) {
+    result = std::move(response);
+    ready.Notify();
+  });
+  ready.WaitForNotification();
+  return result;
+}
+
+CallOptions To(Core& core, const char* method) {
+  CallOptions options;
+  options.method = absl::StrCat("/trireme.v1.", method);
+  options.timeout = core.call_timeout();
+  return options;
+}
+
+absl::Status CheckRange(const char* what, int64_t value, int64_t from, int64_t to) {
+  if (value >= from && value <= to) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(what, " is ", value, "; it must be ", from, " to ", to));
+}
+
+absl::Status CheckLength(const char* what, const std::string& text, size_t from, size_t to) {
+  if (text.size() >= from && text.size() <= to) return absl::OkStatus();
+  if (text.empty()) return absl::InvalidArgumentError(absl::StrCat(what, " is empty"));
+  return absl::InvalidArgumentError(absl::StrCat(what, " is ", text.size(), " bytes long (\"", text.substr(0, 40),
+                                                 text.size() > 40 ? "..." : "", "\"); the limit is ", to));
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<std::string>> ParseServers(std::string_view list) {
+  std::vector<std::string> servers;
+  const std::vector<std::string> parts = absl::StrSplit(absl::string_view(list.data(), list.size()), ',');
+  for (const std::string& part : parts) {
+    const std::string address(absl::StripAsciiWhitespace(part));
+    if (address.empty()) continue;
+    // The colons inside of [..] belong to an IPv6 address.
+    size_t colon = address.rfind(':');
+    if (colon != std::string::npos && address.find(']', colon) != std::string::npos) colon = std::string::npos;
+    int port = kDefaultPort;
+    std::string host = address.substr(0, colon);
+    if (colon != std::string::npos) {
+      const std::string text = address.substr(colon + 1);
+      const bool digits = !text.empty() && text.find_first_not_of("0123456789") == std::string::npos;
+      if (!digits || !absl::SimpleAtoi(text, &port) || port < 1 || port > 65'535) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("server address \"", address, "\": the port is \"", text, "\"; it must be 1 to 65535"));
+      }
+    }
+    if (host.empty() || (host.front() != '[' && host.find(':') != std::string::npos)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("server address \"", address, "\" is not host:port (an IPv6 host is written [::1]:7650)"));
+    }
+    servers.push_back(absl::StrCat(host, ":", port));
+  }
+  if (servers.empty()) return absl::InvalidArgumentError("no server address given; give host:port[,host:port...]");
+  return servers;
+}
+
+absl::StatusOr<std::unique_ptr<Client>> Client::Create(ClientOptions options) {
+  std::vector<std::string> servers;
+  for (const std::string& server : options.servers) {
+    absl::StatusOr<std::vector<std::string>> parsed = ParseServers(server);
+    if (!parsed.ok()) return parsed.status();
+    servers.insert(servers.end(), parsed->begin(), parsed->end());
+  }
+  if (servers.empty()) return absl::InvalidArgumentError("no server address given; give host:port[,host:port...]");
+  if (absl::Status status = CheckRange("call_timeout in ms", options.call_timeout.count(), 1, 3'600'000);
+      !status.ok()) {
+    return status;
+  }
+  if (options.credentials == nullptr) options.credentials = grpc::InsecureChannelCredentials();
+  return std::unique_ptr<Client>(
+      new Client(std::make_shared<Core>(std::move(servers), std::move(options.credentials), options.call_timeout)));
+}
+
+Client::Client(std::shared_ptr<Core> core) : core_(std::move(core)) {}
+Client::~Client() = default;
+
+absl::StatusOr<v1::CreateQueueResponse> Client::CreateQueue(const v1::CreateQueueRequest& request) {
+  return CallAndWait<v1::CreateQueueResponse>(*core_, To(*core_, "Admin/CreateQueue"), request);
+}
+void Client::CreateQueue(const v1::CreateQueueRequest& request, Done<v1::CreateQueueResponse> done) {
+  CallAsync(*core_, To(*core_, "Admin/CreateQueue"), request, std::move(done));
+}
+
+absl::StatusOr<v1::DescribeQueueResponse> Client::DescribeQueue(const std::string& name) {
+  v1::DescribeQueueRequest request;
+  request.set_name(name);
+  return CallAndWait<v1::DescribeQueueResponse>(*core_, To(*core_, "Admin/DescribeQueue"), request);
+}
+void Client::DescribeQueue(const v1::DescribeQueueRequest& request, Done<v1::DescribeQueueResponse> done) {
+  CallAsync(*core_, To(*core_, "Admin/DescribeQueue"), request, std::move(done));
+}
+
+absl::StatusOr<v1::ListQueuesResponse> Client::ListQueues(const v1::ListQueuesRequest& request) {
+  return CallAndWait<v1::ListQueuesResponse>(*core_, To(*core_, "Admin/ListQueues"), request);
+}
+void Client::ListQueues(const v1::ListQueuesRequest& request, Done<v1::ListQueuesResponse> done) {
+  CallAsync(*core_, To(*core_, "Admin/ListQueues"), request, std::move(done));
+}
+
+absl::StatusOr<v1::DeleteQueueResponse> Client::DeleteQueue(const std::string& name) {
+  v1::DeleteQueueRequest request;
+  request.set_name(name);
+  absl::StatusOr<v1::DeleteQueueResponse> result;
+  absl::Notification ready;
+  DeleteQueue(request, [&](absl::StatusOr<v1::DeleteQueueResponse> response) {
+    result = std::move(response);
+    ready.Notify();
+  });
+  ready.WaitForNotification();
+  return result;
+}
+void Client::DeleteQueue(const v1::DeleteQueueRequest& request, Done<v1::DeleteQueueResponse> done) {
+  core_->Call<v1::DeleteQueueResponse>(
+      To(*core_, "Admin/DeleteQueue"), request,
+      [done = std::move(done)](absl::StatusOr<v1::DeleteQueueResponse> response, const CallAnswer& answer) mutable {
+        // The try whose answer was lost did it.
+        if (absl::IsNotFound(response.status()) && answer.tried_before) response = v1::DeleteQueueResponse();
+        done(std::move(response));
+      });
+}
+
+absl::StatusOr<v1::PurgeQueueResponse> Client::PurgeQueue(const std::string& name) {
+  v1::PurgeQueueRequest request;
+  request.set_name(name);
+  return CallAndWait<v1::PurgeQueueResponse>(*core_, To(*core_, "Admin/PurgeQueue"), request);
+}
+void Client::PurgeQueue(const v1::PurgeQueueRequest& request, Done<v1::PurgeQueueResponse> done) {
+  CallAsync(*core_, To(*core_, "Admin/PurgeQueue"), request, std::move(done));
+}
+
+absl::StatusOr<v1::InitResponse> Client::InitCluster(const std::string& cluster_id, const std::string& server) {
+  v1::InitRequest request;
+  request.set_cluster_id(cluster_id);
+  CallOptions options = To(*core_, "Cluster/Init");
+  options.server = server;
+  options.only_there = !server.empty();
+  return CallAndWait<v1::InitResponse>(*core_, std::move(options), request);
+}
+
+absl::StatusOr<v1::StatusResponse> Client::ClusterStatus(const std::string& server) {
+  CallOptions options = To(*core_, "Cluster/Status");
+  options.server = server;
+  options.only_there = !server.empty();
+  options.try_timeout = std::chrono::seconds(2);
+  return CallAndWait<v1::StatusResponse>(*core_, std::move(options), v1::StatusRequest());
+}
+
+absl::StatusOr<v1::ResolveResponse> Client::Resolve(const std::string& queue) {
+  v1::ResolveRequest request;
+  request.set_queue(queue);
+  return CallAndWait<v1::ResolveResponse>(*core_, To(*core_, "Broker/Resolve"), request);
+}
+
+absl::StatusOr<v1::SendResponse> Client::Send(const v1::SendRequest& request) {
+  CallOptions options = To(*core_, "Broker/Send");
+  options.repeatable = !request.producer().empty() && request.first_sequence() != 0;
+  return CallAndWait<v1::SendResponse>(*core_, std::move(options), request);
+}
+
+absl::StatusOr<v1::ReceiveResponse> Client::Receive(const v1::ReceiveRequest& request) {
+  CallOptions options = To(*core_, "Broker/Receive");
+  // Waiting for a message is not part of the call's own time.
+  options.timeout += std::chrono::milliseconds(request.wait_ms());
+  options.try_timeout += std::chrono::milliseconds(request.wait_ms());
+  return CallAndWait<v1::ReceiveResponse>(*core_, std::move(options), request);
+}
+
+absl::StatusOr<v1::SettleResponse> Client::Settle(const v1::SettleRequest& request) {
+  return CallAndWait<v1::SettleResponse>(*core_, To(*core_, "Broker/Settle"), request);
+}
+
+absl::StatusOr<v1::ExtendResponse> Client::Extend(const v1::ExtendRequest& request) {
+  return CallAndWait<v1::ExtendResponse>(*core_, To(*core_, "Broker/Extend"), request);
+}
+
+absl::StatusOr<std::unique_ptr<Producer>> Client::CreateProducer(ProducerOptions options) {
+  absl::Status status;
+  status.Update(CheckLength("the queue's name", options.queue, 1, 255));
+  status.Update(CheckLength("the producer's name", options.name, 0, 255));
+  status.Update(CheckRange("max_batch_messages", options.max_batch_messages, 1, 65'535));
+  status.Update(CheckRange("max_batch_bytes", options.max_batch_bytes, 1, 256 * 1024));
+  status.Update(CheckRange("max_in_flight_messages", options.max_in_flight_messages, 1, 65'536));
+  if (options.max_in_flight_bytes == 0) status.Update(absl::InvalidArgumentError("max_in_flight_bytes is 0"));
+  status.Update(CheckRange("delivery_timeout in ms", options.delivery_timeout.count(), 1, 86'400'000));
+  if (!options.deduplicate && !options.name.empty()) {
+    status.Update(absl::InvalidArgumentError(
+        absl::StrCat("the producer has a name (\"", options.name, "\") and deduplicate is false; choose one")));
+  }
+  if (!status.ok()) return status;
+  if (options.deduplicate && options.name.empty()) options.name = absl::StrCat("p-", Hex(core_->RandomBytes(16)));
+  auto impl = std::make_shared<ProducerImpl>(core_, std::move(options));
+  auto producer = std::make_unique<Producer>(impl);
+  impl->Start(*producer);
+  return producer;
+}
+
+absl::StatusOr<std::unique_ptr<Consumer>> Client::CreateConsumer(ConsumerOptions options) {
+  absl::Status status;
+  status.Update(CheckLength("the queue's name", options.queue, 1, 255));
+  status.Update(CheckLength("the subscription's name", options.subscription, 0, 255));
+  status.Update(CheckLength("the consumer's label", options.label, 0, 255));
+  status.Update(CheckRange("max_outstanding_messages", options.max_outstanding_messages, 1, 100'000));
+  if (options.max_outstanding_bytes == 0) status.Update(absl::InvalidArgumentError("max_outstanding_bytes is 0"));
+  status.Update(CheckRange("session_timeout in ms", options.session_timeout.count(), 1'000, 3'600'000));
+  status.Update(CheckRange("settle_delay in ms", options.settle_delay.count(), 0, 100));
+  if (!status.ok()) return status;
+  auto impl = std::make_shared<ConsumerImpl>(core_, std::move(options), core_->RandomBytes(16));
+  auto consumer = std::make_unique<Consumer>(impl);
+  impl->Start(*consumer);
+  return consumer;
+}
+
+}  // namespace trireme::client

@@ -1,0 +1,506 @@
+#include "client/consumer_impl.h"
+
+#include <algorithm>
+#include <atomic>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+
+namespace trireme::client {
+namespace {
+
+constexpr std::chrono::milliseconds kReceiptEvery{200};
+constexpr std::chrono::milliseconds kCloseTimeout{1'000};
+constexpr uint32_t kMaxFrameBytes = 64 << 20;
+// Settles that lost their receipts are not kept for ever.
+constexpr size_t kMaxUnreceipted = 100'000;
+
+std::vector<LeaseRun> RunsOf(const v1::SettleRuns& settle) {
+  std::vector<LeaseRun> runs;
+  for (const v1::HeldRun& run : settle.runs()) runs.push_back(FromProto(run));
+  return runs;
+}
+
+bool Overlaps(const LeaseRun& a, const LeaseRun& b) {
+  return a.checkout == b.checkout && a.first < b.first + b.count && b.first < a.first + a.count;
+}
+
+}  // namespace
+
+ConsumerImpl::ConsumerImpl(std::shared_ptr<Core> core, ConsumerOptions options, std::string session)
+    : core_(std::move(core)),
+      options_(std::move(options)),
+      session_(std::move(session)),
+      settle_threshold_(std::max<uint64_t>(1, options_.max_outstanding_messages / 4)),
+      connector_(*core_, options_.queue, "/trireme.v1.Broker/Consume", *this) {}
+
+void ConsumerImpl::Start(Consumer& consumer) {
+  facade_ = &consumer;
+  core_->loop().Post([self = shared_from_this()] {
+    self->connector_.Connect();
+    self->Tick();
+  });
+}
+
+// -------------------------------------------------------------------------------------------- the user's side
+
+std::shared_ptr<Core> ConsumerImpl::Close() {
+  const absl::Time deadline = absl::Now() + absl::FromChrono(kCloseTimeout);
+  core_->loop().Post([self = shared_from_this()] { self->CloseOnLoop(false); });
+  {
+    absl::MutexLock lock(&mutex_);
+    while (!over_ && !changed_.WaitWithDeadline(&mutex_, deadline)) {
+    }
+  }
+  absl::Notification closed;
+  core_->loop().Post([this, &closed] {
+    CloseOnLoop(true);
+    closed.Notify();
+  });
+  closed.WaitForNotification();
+  return core_;
+}
+
+absl::Status ConsumerImpl::WaitOpen(std::chrono::milliseconds timeout) {
+  const absl::Time deadline = absl::Now() + absl::FromChrono(timeout);
+  absl::MutexLock lock(&mutex_);
+  while (!opened_ && closed_.ok()) {
+    if (changed_.WaitWithDeadline(&mutex_, deadline) && !opened_ && closed_.ok()) {
+      return absl::DeadlineExceededError(
+          absl::StrCat("queue ", options_.queue, " was not opened within ", timeout.count(), " ms"));
+    }
+  }
+  return closed_;
+}
+
+bool ConsumerImpl::Silent() const {
+  return std::chrono::steady_clock::now() - heard_ >= options_.session_timeout;
+}
+
+absl::StatusOr<std::vector<Delivery>> ConsumerImpl::Next(size_t max, std::chrono::milliseconds timeout) {
+  if (options_.on_delivery != nullptr) {
+    return absl::FailedPreconditionError("this consumer has on_delivery, which gets the messages");
+  }
+  const absl::Time deadline = absl::Now() + absl::FromChrono(timeout);
+  absl::MutexLock lock(&mutex_);
+  // Safety rule 5: after a long silence the leases may be others', whatever is still in the queue.
+  while (closed_.ok() && (queue_.empty() || Silent())) {
+    if (changed_.WaitWithDeadline(&mutex_, deadline) && (queue_.empty() || Silent())) return std::vector<Delivery>();
+  }
+  if (!closed_.ok()) return closed_;
+  const size_t count = std::min(std::max<size_t>(max, 1), queue_.size());
+  const auto end = queue_.begin() + static_cast<ptrdiff_t>(count);
+  std::vector<Delivery> taken(std::make_move_iterator(queue_.begin()), std::make_move_iterator(end));
+  queue_.erase(queue_.begin(), end);
+  return taken;
+}
+
+void ConsumerImpl::Settle(std::span<const Delivery> deliveries, v1::Disposition disposition) {
+  absl::MutexLock lock(&mutex_);
+  if (over_) return;
+  LeaseRun run;
+  auto settle = [&] {
+    // What is not held was settled before, or its lease is lost.
+    leases_.Remove(run, [&](const LeaseRun& part) ABSL_NO_THREAD_SAFETY_ANALYSIS { settles_.Add(part, disposition); });
+  };
+  for (const Delivery& delivery : deliveries) {
+    if (run.count > 0 && delivery.position() == run.first + run.count && delivery.checkout_index() == run.checkout) {
+      ++run.count;
+      continue;
+    }
+    if (run.count > 0) settle();
+    run = {delivery.position(), 1, delivery.checkout_index()};
+  }
+  if (run.count > 0) settle();
+  if (settles_.empty() || settles_due_ == Due::kNow) return;
+  if (settles_.messages() >= settle_threshold_ || options_.settle_delay.count() == 0) {
+    settles_due_ = Due::kNow;
+    core_->loop().Post([self = shared_from_this()] {
+      self->GatherSettles();
+      self->Pump();
+    });
+  } else if (settles_due_ == Due::kNothing) {
+    settles_due_ = Due::kTimer;
+    core_->loop().Post([self = shared_from_this()] { self->ArmSettleTimer(); });
+  }
+}
+
+absl::Status ConsumerImpl::Flush(std::chrono::milliseconds timeout) {
+  const absl::Time deadline = absl::Now() + absl::FromChrono(timeout);
+  // The task may come to its turn when this call has given up.
+  auto through = std::make_shared<std::atomic<uint64_t>>(UINT64_MAX);
+  core_->loop().Post([self = shared_from_this(), through] {
+    self->GatherSettles();
+    self->flush_through_ = self->next_settle_ - 1;
+    absl::MutexLock lock(&self->mutex_);
+    // With everything durable there is nothing to wait for.
+    if (self->to_send_.empty() && self->unreceipted_.empty()) self->durable_through_ = self->flush_through_;
+    *through = self->flush_through_;
+    self->changed_.SignalAll();
+    self->core_->loop().AtTurnEnd([self] { self->Pump(); });
+  });
+  absl::MutexLock lock(&mutex_);
+  bool late = false;
+  while (durable_through_ < *through && closed_.ok() && !late) late = changed_.WaitWithDeadline(&mutex_, deadline);
+  if (durable_through_ >= *through) return absl::OkStatus();
+  if (!closed_.ok()) return closed_;
+  return absl::DeadlineExceededError(
+      absl::StrCat("some of what was settled is not known to be durable after ", timeout.count(), " ms"));
+}
+
+void ConsumerImpl::SetLimits(uint32_t max_outstanding_messages, uint64_t max_outstanding_bytes) {
+  absl::MutexLock lock(&mutex_);
+  options_.max_outstanding_messages = max_outstanding_messages;
+  options_.max_outstanding_bytes = max_outstanding_bytes;
+  core_->loop().Post([self = shared_from_this()] {
+    self->limits_due_ = self->flow_due_ = true;
+    self->Pump();
+  });
+}
+
+absl::Status ConsumerImpl::closed() const {
+  absl::MutexLock lock(&mutex_);
+  return closed_;
+}
+
+uint64_t ConsumerImpl::held() const {
+  absl::MutexLock lock(&mutex_);
+  return leases_.messages();
+}
+
+uint64_t ConsumerImpl::leases_lost() const {
+  absl::MutexLock lock(&mutex_);
+  return leases_lost_;
+}
+
+// -------------------------------------------------------------------------------------------- sending
+
+void ConsumerImpl::OnStarted() {
+  opening_ = true;
+  Pump();
+}
+
+// One write is under way at a time; its completion brings us here again.
+void ConsumerImpl::Pump() {
+  if (ended_ || !connector_.writable()) return;
+  if (opening_) return WriteOpen();
+  // A broker does not look at anything before it has answered Open.
+  if (!accepted_ || half_closed_) return;
+  if (flow_due_) {
+    v1::ConsumeRequest request;
+    v1::Flow* flow = request.mutable_flow();
+    if (std::exchange(limits_due_, false)) {
+      absl::MutexLock lock(&mutex_);
+      flow->set_max_outstanding_messages(options_.max_outstanding_messages);
+      flow->set_max_outstanding_bytes(options_.max_outstanding_bytes);
+    }
+    flow_due_ = false;
+    last_write_ = core_->loop().Now();
+    return connector_.Write(Encode(request));
+  }
+  if (!to_send_.empty()) {
+    SettleFrame frame = std::move(to_send_.front());
+    to_send_.pop_front();
+    return WriteSettle(std::move(frame));
+  }
+  if (closing_) {
+    half_closed_ = true;
+    return connector_.HalfClose();
+  }
+  // Nothing to settle, but something to know.
+  if (!unreceipted_.empty() && ReceiptDue()) {
+    SettleFrame question;
+    question.id = unreceipted_.back().id;
+    question.runs.set_disposition(v1::DISPOSITION_ACKNOWLEDGE);
+    WriteSettle(std::move(question));
+  }
+}
+
+void ConsumerImpl::WriteOpen() {
+  opening_ = false;
+  v1::ConsumeRequest request;
+  v1::OpenConsume* open = request.mutable_open();
+  open->set_queue(options_.queue);
+  open->set_subscription(options_.subscription);
+  open->set_session(session_);
+  open->set_session_timeout_ms(static_cast<uint32_t>(options_.session_timeout.count()));
+  open->set_max_frame_bytes(kMaxFrameBytes);
+  open->set_consumer(options_.label);
+  // Everything that must not be delivered again, settled or not.
+  std::vector<LeaseRun> held;
+  for (const SettleFrame& frame : to_send_) {
+    for (const v1::HeldRun& run : frame.runs.runs()) held.push_back(FromProto(run));
+  }
+  {
+    absl::MutexLock lock(&mutex_);
+    open->set_max_outstanding_messages(options_.max_outstanding_messages);
+    open->set_max_outstanding_bytes(options_.max_outstanding_bytes);
+    for (const std::vector<LeaseRun>& runs : {leases_.runs(), settles_.runs()}) {
+      held.insert(held.end(), runs.begin(), runs.end());
+    }
+  }
+  limits_due_ = false;
+  MergeRuns(held);
+  for (const LeaseRun& run : held) *open->add_held() = ToProto(run);
+  last_write_ = core_->loop().Now();
+  connector_.Write(Encode(request));
+}
+
+bool ConsumerImpl::ReceiptDue() const {
+  if (receipt_awaited_ != 0) return false;
+  return flush_through_ >= unreceipted_.front().id || core_->loop().Now() - last_receipt_asked_ >= kReceiptEvery;
+}
+
+void ConsumerImpl::WriteSettle(SettleFrame frame) {
+  v1::ConsumeRequest request;
+  *request.mutable_settle() = frame.runs;
+  const bool question = frame.runs.runs().empty();
+  const uint64_t id = frame.id;
+  if (!question) unreceipted_.push_back(std::move(frame));
+  while (unreceipted_.size() > kMaxUnreceipted) unreceipted_.pop_front();
+  // With more to come, the last one asks.
+  if (question || (to_send_.empty() && ReceiptDue())) {
+    request.mutable_settle()->set_receipt(id);
+    receipt_awaited_ = id;
+    last_receipt_asked_ = core_->loop().Now();
+  }
+  last_write_ = core_->loop().Now();
+  connector_.Write(Encode(request));
+  ArmReceiptTimer();
+}
+
+void ConsumerImpl::ArmReceiptTimer() {
+  if (std::exchange(receipt_timer_, true)) return;
+  core_->loop().After(kReceiptEvery, [weak = weak_from_this()] {
+    auto self = weak.lock();
+    if (self == nullptr) return;
+    self->receipt_timer_ = false;
+    if (self->ended_ || self->unreceipted_.empty()) return;
+    self->Pump();
+    self->ArmReceiptTimer();
+  });
+}
+
+void ConsumerImpl::ArmSettleTimer() {
+  core_->loop().After(options_.settle_delay, [weak = weak_from_this()] {
+    auto self = weak.lock();
+    if (self == nullptr) return;
+    self->GatherSettles();
+    self->Pump();
+  });
+}
+
+void ConsumerImpl::GatherSettles() {
+  std::vector<v1::SettleRuns> settles;
+  {
+    absl::MutexLock lock(&mutex_);
+    settles_due_ = Due::kNothing;
+    if (settles_.empty()) return;
+    settles = settles_.Take();
+  }
+  for (v1::SettleRuns& runs : settles) to_send_.push_back({next_settle_++, std::move(runs), false});
+}
+
+// -------------------------------------------------------------------------------------------- receiving
+
+void ConsumerImpl::OnFrame(grpc::ByteBuffer& frame) {
+  if (ended_) return;
+  {
+    absl::MutexLock lock(&mutex_);
+    heard_ = core_->loop().Now();
+  }
+  auto bytes = std::make_shared<const Frame>(frame);
+  if (IsDeliver(bytes->bytes())) return OnDeliver(bytes);
+  if (!response_.ParseFromArray(bytes->bytes().data(), static_cast<int>(bytes->bytes().size()))) {
+    return connector_.Leave();
+  }
+  switch (response_.frame_case()) {
+    case v1::ConsumeResponse::kOpened:
+      return OnOpened(response_.opened());
+    case v1::ConsumeResponse::kReceipt:
+      return OnReceipt(response_.receipt());
+    case v1::ConsumeResponse::kRedirect:
+      return connector_.Follow(response_.redirect().leader());
+    case v1::ConsumeResponse::kDraining:
+      return connector_.Leave();
+    case v1::ConsumeResponse::kDeliver:
+    case v1::ConsumeResponse::kKeepAlive:
+    case v1::ConsumeResponse::FRAME_NOT_SET:
+      return;
+  }
+}
+
+void ConsumerImpl::OnOpened(const v1::OpenedConsume& opened) {
+  if (!connector_.Accepted(opened.leader())) return;
+  accepted_ = true;
+  // The session had ended, and with it every lease, also of what was settled and had not arrived.
+  if (!opened.resumed()) LoseEverything(true);
+  {
+    absl::MutexLock lock(&mutex_);
+    opened_ = true;
+    changed_.SignalAll();
+  }
+  Pump();
+}
+
+void ConsumerImpl::OnDeliver(const std::shared_ptr<const Frame>& frame) {
+  delivered_.runs.clear();
+  delivered_.messages.clear();
+  delivered_.bytes = 0;
+  if (absl::Status status = ReadDeliver(frame, delivered_); !status.ok()) {
+    connector_.Close();
+    return End(absl::Status(status.code(), absl::StrCat("queue ", options_.queue, ": ", status.message())));
+  }
+  connector_.Progressed();
+  {
+    absl::MutexLock lock(&mutex_);
+    for (const v1::HeldRun& run : delivered_.runs) leases_.Add(FromProto(run));
+    if (options_.on_delivery == nullptr) {
+      queue_.insert(queue_.end(), std::make_move_iterator(delivered_.messages.begin()),
+                    std::make_move_iterator(delivered_.messages.end()));
+      changed_.SignalAll();
+      return;
+    }
+  }
+  options_.on_delivery(*facade_, delivered_.messages);
+}
+
+void ConsumerImpl::OnReceipt(const v1::Receipt& receipt) {
+  connector_.Progressed();
+  std::vector<LeaseRun> lost;
+  for (const v1::HeldRun& run : receipt.lease_lost()) {
+    const LeaseRun lease = FromProto(run);
+    // The first try of a settle that was sent again has settled it.
+    bool settled_before = false;
+    for (const SettleFrame& frame : unreceipted_) {
+      if (!frame.again) continue;
+      const std::vector<LeaseRun> runs = RunsOf(frame.runs);
+      settled_before |= std::any_of(runs.begin(), runs.end(), [&](const LeaseRun& r) { return Overlaps(r, lease); });
+    }
+    if (!settled_before) lost.push_back(lease);
+  }
+  LoseRuns(lost);
+  const uint64_t id = receipt.receipt();
+  if (id == 0) return;
+  while (!unreceipted_.empty() && unreceipted_.front().id <= id) unreceipted_.pop_front();
+  if (receipt_awaited_ == id) receipt_awaited_ = 0;
+  {
+    absl::MutexLock lock(&mutex_);
+    durable_through_ = std::max(durable_through_, id);
+    changed_.SignalAll();
+  }
+  Pump();
+}
+
+void ConsumerImpl::LoseRuns(const std::vector<LeaseRun>& lost) {
+  if (lost.empty()) return;
+  std::vector<v1::HeldRun> told;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (const LeaseRun& run : lost) {
+      told.push_back(ToProto(run));
+      leases_lost_ += run.count;
+      leases_.Remove(run, [](const LeaseRun&) {});
+    }
+    std::erase_if(queue_, [&](const Delivery& delivery) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+      return !leases_.Holds(delivery.position(), delivery.checkout_index());
+    });
+  }
+  Tell(told);
+}
+
+void ConsumerImpl::LoseEverything(bool settled_too) {
+  std::vector<LeaseRun> lost;
+  {
+    absl::MutexLock lock(&mutex_);
+    lost = leases_.runs();
+    if (settled_too) {
+      const std::vector<LeaseRun> settled = settles_.runs();
+      lost.insert(lost.end(), settled.begin(), settled.end());
+      settles_ = SettleBuffer();
+    }
+  }
+  if (settled_too) {
+    for (const SettleFrame& frame : to_send_) {
+      const std::vector<LeaseRun> settled = RunsOf(frame.runs);
+      lost.insert(lost.end(), settled.begin(), settled.end());
+    }
+    to_send_.clear();
+    unreceipted_.clear();
+    absl::MutexLock lock(&mutex_);
+    durable_through_ = next_settle_ - 1;
+    changed_.SignalAll();
+  }
+  MergeRuns(lost);
+  LoseRuns(lost);
+}
+
+void ConsumerImpl::Tell(const std::vector<v1::HeldRun>& lost) {
+  if (options_.on_lease_lost != nullptr) options_.on_lease_lost(lost);
+}
+
+// -------------------------------------------------------------------------------------------- life
+
+void ConsumerImpl::OnLost() {
+  accepted_ = false;
+  opening_ = false;
+  receipt_awaited_ = 0;
+  for (SettleFrame& frame : unreceipted_) frame.again = true;
+  to_send_.insert(to_send_.begin(), std::make_move_iterator(unreceipted_.begin()),
+                  std::make_move_iterator(unreceipted_.end()));
+  unreceipted_.clear();
+  if (half_closed_) CloseOnLoop(true);
+}
+
+void ConsumerImpl::OnGivenUp(const absl::Status& status) {
+  End(status);
+}
+
+void ConsumerImpl::End(const absl::Status& status) {
+  if (std::exchange(ended_, true)) return;
+  {
+    absl::MutexLock lock(&mutex_);
+    closed_ = status;
+    over_ = true;
+    queue_.clear();
+    changed_.SignalAll();
+  }
+  if (options_.on_closed != nullptr && !closing_) options_.on_closed(status);
+}
+
+void ConsumerImpl::CloseOnLoop(bool now) {
+  closing_ = true;
+  if (ended_) return;
+  GatherSettles();
+  // Without a session, or with nothing that needs one, there is nothing to say goodbye to.
+  if (!now && (accepted_ || !to_send_.empty())) return Pump();
+  connector_.Close();
+  End(absl::CancelledError("the consumer was closed"));
+}
+
+void ConsumerImpl::Tick() {
+  if (ended_) return;
+  const Time now = core_->loop().Now();
+  if (accepted_ && now - last_write_ >= options_.session_timeout / 3) {
+    flow_due_ = true;
+    Pump();
+  }
+  bool holds_in_silence;
+  {
+    absl::MutexLock lock(&mutex_);
+    holds_in_silence = leases_.messages() > 0 && Silent();
+  }
+  if (holds_in_silence) {
+    // Safety rule 5: by now the session may have ended and others may have these messages.
+    LoseEverything(false);
+    if (accepted_) connector_.Leave();
+  }
+  const Duration period =
+      std::clamp<Duration>(options_.session_timeout / 12, std::chrono::milliseconds(50), std::chrono::seconds(1));
+  core_->loop().After(period, [weak = weak_from_this()] {
+    if (auto self = weak.lock()) self->Tick();
+  });
+}
+
+}  // namespace trireme::client
