@@ -333,6 +333,23 @@ TEST_F(HostTest, SnapshotsCompactOnlyWhatEveryoneHasAndNobodyNeeds) {
   EXPECT_EQ(world_.Applied(1, 1), all);
 }
 
+// A follower may have applied what the others have made durable and it has not: no snapshot may claim that.
+TEST_F(HostTest, NoSnapshotAboveWhatIsDurable) {
+  world_.options.snapshot_entries = 5;
+  Up();
+  world_.Run(milliseconds(100));
+  SimStore& disk = *world_.node(2).store;
+  uint64_t before = disk.snapshots;
+  disk.stalled = true;
+  for (int i = 0; i < 10; ++i) world_.Propose(1, std::to_string(i));
+  ASSERT_TRUE(AwaitApplied("9"));
+  world_.Run(milliseconds(20));
+  EXPECT_GT(world_.node(1).store->snapshots, 0u);
+  EXPECT_EQ(disk.snapshots, before);
+  disk.stalled = false;
+  EXPECT_TRUE(world_.RunUntil([&] { return disk.snapshots > before; }, milliseconds(100)));
+}
+
 TEST_F(HostTest, TheTailKeepsToItsBudgetAndTheRestIsReadFromDisk) {
   world_.options.tail_budget_bytes = 20'000;
   Up(3);
