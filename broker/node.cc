@@ -1,5 +1,6 @@
 #include "broker/node.h"
 
+#include <grpc/support/log.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
@@ -38,6 +39,12 @@ constexpr uint32_t kDefaultShards = 2;
 // A clean stop: streams have this long to hear of it, and calls under way this much more to end.
 constexpr absl::Duration kDrainTime = absl::Milliseconds(200);
 constexpr std::chrono::milliseconds kShutdownTime{300};
+
+// gRPC's own complaints, in our log.
+void LogOfGrpc(gpr_log_func_args* args) {
+  LogLevel level = args->severity == GPR_LOG_SEVERITY_ERROR ? LogLevel::kWarn : LogLevel::kDebug;
+  Log(level, "grpc", "said", args->message, "file", args->file, "line", args->line);
+}
 
 class NodeImpl final : public Node, public NodeContext, public ReplicaHosting {
  public:
@@ -118,6 +125,7 @@ class NodeImpl final : public Node, public NodeContext, public ReplicaHosting {
 
 absl::Status NodeImpl::Begin(const ApiFactory& api) {
   if (absl::Status level = SetLogLevel(config_.log_level); !level.ok()) return level;
+  gpr_set_log_function(&LogOfGrpc);
   if (absl::Status opened = OpenData(); !opened.ok()) return opened;
   if (absl::Status started = StartServer(api); !started.ok()) return started;
   return StartOps();

@@ -1,5 +1,6 @@
 #include "broker/ops/log.h"
 
+#include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
@@ -18,6 +19,16 @@ constexpr std::array<std::pair<std::string_view, spdlog::level::level_enum>, 4> 
     {"error", spdlog::level::err},
 }};
 
+// What the layers below say, which know of spdlog only: the same form, the whole text as the event.
+void TakeOverDefault(spdlog::level::level_enum level) {
+  auto logger = std::make_shared<spdlog::logger>("default", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  logger->set_formatter(std::make_unique<spdlog::pattern_formatter>("time=%Y-%m-%dT%H:%M:%S.%eZ level=%l event=\"%v\"",
+                                                                    spdlog::pattern_time_type::utc));
+  logger->flush_on(spdlog::level::debug);
+  logger->set_level(level);
+  spdlog::set_default_logger(std::move(logger));
+}
+
 spdlog::logger& Logger() {
   // Never destroyed, so that the last threads may still log.
   static spdlog::logger& logger = *[] {
@@ -35,6 +46,7 @@ absl::Status SetLogLevel(std::string_view level) {
   for (const auto& [name, value] : kLevels) {
     if (name != level) continue;
     Logger().set_level(value);
+    TakeOverDefault(value);
     return absl::OkStatus();
   }
   return absl::InvalidArgumentError(
@@ -55,9 +67,26 @@ void Append(std::string& out, std::string_view key, std::string_view value) {
   for (char c : value) plain = plain && c > ' ' && c != '"' && c != '=' && c != '\\' && c < 0x7f;
   if (plain) {
     out.append(value);
-  } else {
-    absl::StrAppend(&out, "\"", absl::CHexEscape(std::string(value)), "\"");
+    return;
   }
+  constexpr char kHex[] = "0123456789abcdef";
+  out.push_back('"');
+  for (char c : value) {
+    auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') {
+      out.push_back('\\');
+      out.push_back(c);
+    } else if (c == '\n') {
+      out += "\\n";
+    } else if (byte < ' ' || byte == 0x7f) {
+      out += "\\x";
+      out.push_back(kHex[byte >> 4]);
+      out.push_back(kHex[byte & 15]);
+    } else {
+      out.push_back(c);
+    }
+  }
+  out.push_back('"');
 }
 
 void Write(LogLevel level, std::string_view event, const std::string& fields) {

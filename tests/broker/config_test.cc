@@ -150,9 +150,9 @@ TEST(Log, LevelsAreNamed) {
 
 TEST(Log, ValuesAreQuotedWhereTheyNeedIt) {
   std::string out;
-  log_internal::Fields(out, "a", 1, "b", "plain", "c", "two words", "d", "", "e", "x=\"y\"\n", "f",
+  log_internal::Fields(out, "a", 1, "b", "plain", "c", "two words", "d", "", "e", "x=\"y\"'\n\\\x01", "f",
                        absl::NotFoundError("gone"));
-  EXPECT_EQ(out, R"( a=1 b=plain c="two words" d="" e="x=\"y\"\n" f="NOT_FOUND: gone")");
+  EXPECT_EQ(out, R"( a=1 b=plain c="two words" d="" e="x=\"y\"'\n\\\x01" f="NOT_FOUND: gone")");
 }
 
 // Safety rule 19: publishing stops before the disk is full, and comes back without flapping.
