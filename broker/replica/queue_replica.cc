@@ -301,10 +301,10 @@ struct QueueReplica::Impl {
   void AnswerAttach(AttachWaiter& waiter, const queue::effect::Attached& effect) {
     const queue::SessionId& session = waiter.request.session;
     auto pending = leading->session_epochs.find(session);
-    if (pending != leading->session_epochs.end() && pending->second <= effect.epoch)
-      leading->session_epochs.erase(pending);
+    const bool superseded = pending != leading->session_epochs.end() && pending->second > effect.epoch;
+    if (!superseded && pending != leading->session_epochs.end()) leading->session_epochs.erase(pending);
     if (waiter.sink == nullptr) return;  // its stream broke in the meantime: the session has its timeout to come back
-    if (!effect.accepted || pending != leading->session_epochs.end()) {
+    if (!effect.accepted || superseded) {
       return waiter.sink->Cut(CutReason::kFenced, "a newer stream of this session was opened");
     }
     leading->dispatcher.Connect(session, {waiter.request.max_messages, waiter.request.max_bytes});
