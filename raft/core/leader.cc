@@ -41,7 +41,7 @@ void Replica::Impl::LeaderTick() {
   if (heard < QuorumSize(config_.voters.size())) return BecomeFollower(term_, ReplicaId());
   if (++leader.heartbeat_elapsed >= config_.heartbeat_ticks) {
     leader.heartbeat_elapsed = 0;
-    leader.heartbeat_due = true;
+    leader.heartbeat_due = !leader.followers.empty();
   }
 }
 
@@ -168,7 +168,7 @@ void Replica::Impl::LeaderOutput() {
   if (leader == nullptr) return;
   if (CanStartReads()) {
     leader->reads.Start(commit_);
-    leader->heartbeat_due = true;
+    leader->heartbeat_due = !leader->followers.empty();
     ConfirmReads();  // a single voter is its own quorum
   }
   if (leader->heartbeat_due) SendHeartbeats();

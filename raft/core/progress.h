@@ -70,10 +70,12 @@ struct Progress {
   Inflight inflight;
 
   void BecomeProbe() {
+    // Only an acknowledgement made it replicate, so `match` is where to go on. One that is being probed may never have
+    // acknowledged anything: what `next` has found out so far stays.
+    if (state == State::kReplicate) next = match + 1;
     state = State::kProbe;
     paused = false;
     ask = false;
-    next = match + 1;
     inflight.Clear();
   }
   void BecomeReplicate() {
