@@ -1,0 +1,56 @@
+// What goes wrong in a simulated cluster, drawn from the seed.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "tests/simulation/node.h"
+
+namespace trireme::simulation {
+
+// How often and how badly; a run draws its own.
+struct FaultMix {
+  NetworkFaults network{};
+  DiskFaults disk{};
+  // Between two of a kind; 0 = never.
+  Micros crash_every = 0;
+  Micros down_max = 400'000;  // before it starts again
+  Micros partition_every = 0;
+  Micros pause_every = 0;
+  Micros stall_every = 0;
+  Micros disturb_every = 0;  // connections close and open, replicas campaign or step down for no reason
+
+  static FaultMix Draw(Chance& chance);
+};
+
+class Nemesis {
+ public:
+  // All outlive it, and it the run.
+  Nemesis(const FaultMix& mix, const Surroundings& around, std::vector<std::unique_ptr<Node>>* nodes);
+
+  void Begin();
+  // Everything is repaired and nothing happens any more.
+  void End();
+
+  uint64_t crashes() const { return crashes_; }
+  uint64_t partitions() const { return partitions_; }
+
+ private:
+  void Every(Micros interval, void (Nemesis::*strike)());
+  Node& Anyone() { return *(*nodes_)[around_.chance->Below(nodes_->size())]; }
+  void CrashOne();
+  void Partition();
+  void PauseOne();
+  void StallOne();
+  void Disturb();
+
+  const FaultMix mix_;
+  const Surroundings around_;
+  std::vector<std::unique_ptr<Node>>* nodes_;
+  bool over_ = false;
+  uint64_t crashes_ = 0;
+  uint64_t partitions_ = 0;
+};
+
+}  // namespace trireme::simulation

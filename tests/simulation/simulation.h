@@ -1,0 +1,30 @@
+// One run from one seed: a phase of faults in which nothing may go wrong, then a healed cluster in which all must go
+// right.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "tests/simulation/node.h"
+
+namespace trireme::simulation {
+
+struct RunOptions {
+  uint64_t seed = 1;
+  Plant plant = Plant::kNone;
+  bool print = false;
+};
+
+struct RunResult {
+  enum class Outcome : uint8_t { kClean, kUnsafe, kStuck };
+  Outcome outcome = Outcome::kClean;
+  std::string what{};       // what was violated, or what did not come about
+  uint64_t trace_hash = 0;  // equal for equal runs
+  // To see that runs are worth something.
+  uint64_t committed = 0, terms = 0, crashes = 0, partitions = 0, reads_served = 0;
+  Micros at = 0;  // simulated time at the end
+};
+
+RunResult RunSeed(const RunOptions& options);
+
+}  // namespace trireme::simulation

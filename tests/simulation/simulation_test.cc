@@ -1,0 +1,42 @@
+// Two hundred seeds, as many as fit in every test run; `soak` has the rest.
+#include "tests/simulation/simulation.h"
+
+#include <gtest/gtest.h>
+
+namespace trireme::simulation {
+namespace {
+
+constexpr uint64_t kSeeds = 200;
+
+TEST(Simulation, SeedsAreCleanAndWorthTheirTime) {
+  RunResult total;
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    RunResult result = RunSeed({.seed = seed});
+    ASSERT_EQ(result.outcome, RunResult::Outcome::kClean)
+        << result.what << "\nreplay: build/dev/bin/soak --seed " << seed << " --trace";
+    total.committed += result.committed;
+    total.terms += result.terms;
+    total.crashes += result.crashes;
+    total.partitions += result.partitions;
+    total.reads_served += result.reads_served;
+  }
+  // A simulator in which nothing happens finds nothing.
+  EXPECT_GT(total.committed, 200 * kSeeds);
+  EXPECT_GT(total.terms, 4 * kSeeds);
+  EXPECT_GT(total.crashes, 3 * kSeeds);
+  EXPECT_GT(total.partitions, 3 * kSeeds);
+  EXPECT_GT(total.reads_served, 20 * kSeeds);
+}
+
+TEST(Simulation, ASeedReplaysExactly) {
+  for (uint64_t seed : {3, 4, 5, 6}) {
+    RunResult first = RunSeed({.seed = seed});
+    RunResult second = RunSeed({.seed = seed});
+    EXPECT_EQ(first.trace_hash, second.trace_hash) << "seed " << seed;
+    EXPECT_EQ(first.committed, second.committed) << "seed " << seed;
+  }
+  EXPECT_NE(RunSeed({.seed = 3}).trace_hash, RunSeed({.seed = 4}).trace_hash);
+}
+
+}  // namespace
+}  // namespace trireme::simulation

@@ -1,0 +1,57 @@
+#include "tests/simulation/stored_log.h"
+
+#include <algorithm>
+
+#include "raft/core/check.h"
+
+namespace trireme::simulation {
+
+using raft::Index;
+
+void StoredLog::Apply(const StoredRecord& record) {
+  if (record.hard_state) hard_state_ = *record.hard_state;
+  if (!record.entries.empty()) {
+    TRIREME_CHECK(record.entries.front().index <= last_ + 1) << "a write leaves a gap";
+    entries_.erase(entries_.lower_bound(record.entries.front().index), entries_.end());
+    for (const raft::Entry& entry : record.entries) entries_.emplace_hint(entries_.end(), entry.index, entry);
+    last_ = record.entries.back().index;
+  }
+  if (record.snapshot) snapshot_ = *record.snapshot;
+}
+
+void StoredLog::Compact(Index upto, const std::vector<raft::IndexRange>& live) {
+  Index from(1);
+  auto drop = [this, &from](Index end) {  // [from, end)
+    if (from < end) entries_.erase(entries_.lower_bound(from), entries_.lower_bound(end));
+  };
+  for (const raft::IndexRange& range : live) {
+    drop(std::min(range.first, upto + 1));
+    from = std::max(from, range.last + 1);
+  }
+  drop(upto + 1);
+}
+
+std::vector<raft::Entry> StoredLog::Read(Index first, Index last, size_t max_bytes) const {
+  std::vector<raft::Entry> found;
+  size_t bytes = 0;
+  for (auto it = entries_.find(first); it != entries_.end() && it->first == first && first <= last; ++it, ++first) {
+    if (!found.empty() && bytes + it->second.data.size() > max_bytes) break;
+    bytes += it->second.data.size();
+    found.push_back(it->second);
+  }
+  return found;
+}
+
+raft::Restored StoredLog::Restore() const {
+  raft::Restored restored{.hard_state = hard_state_,
+                          .snapshot_index = snapshot_.index,
+                          .snapshot_term = snapshot_.term,
+                          .last_index = last_};
+  for (Index i = snapshot_.index + 1; i <= last_; ++i) {
+    const raft::Entry& entry = entries_.at(i);
+    if (restored.terms.empty() || restored.terms.back().term != entry.term) restored.terms.push_back({i, entry.term});
+  }
+  return restored;
+}
+
+}  // namespace trireme::simulation

@@ -1,0 +1,47 @@
+// What a simulated disk holds of one group.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <vector>
+
+#include "raft/core/bytes.h"
+#include "raft/core/entry.h"
+#include "raft/core/replica.h"
+
+namespace trireme::simulation {
+
+struct StoredSnapshot {
+  raft::Index index{};
+  raft::Term term{};
+  raft::Bytes state{};
+};
+
+// One write.
+struct StoredRecord {
+  std::optional<raft::HardState> hard_state{};
+  std::vector<raft::Entry> entries{};
+  std::optional<StoredSnapshot> snapshot{};
+};
+
+class StoredLog {
+ public:
+  void Apply(const StoredRecord& record);
+  // Deletes entries at or below `upto`, except those in `live`.
+  void Compact(raft::Index upto, const std::vector<raft::IndexRange>& live);
+
+  // As LogStore::Read; nothing when the first is not there.
+  std::vector<raft::Entry> Read(raft::Index first, raft::Index last, size_t max_bytes) const;
+  raft::Restored Restore() const;
+  const StoredSnapshot& snapshot() const { return snapshot_; }
+  raft::Index last() const { return last_; }
+  size_t entries_held() const { return entries_.size(); }
+
+ private:
+  raft::HardState hard_state_;
+  std::map<raft::Index, raft::Entry> entries_;
+  raft::Index last_;
+  StoredSnapshot snapshot_;
+};
+
+}  // namespace trireme::simulation
