@@ -29,7 +29,7 @@ struct ClientOptions {
   // For one administrative call, its retries included.
   std::chrono::milliseconds call_timeout{30'000};
   // Null: plain text.
-  std::shared_ptr<grpc::ChannelCredentials> credentials;
+  std::shared_ptr<grpc::ChannelCredentials> credentials = nullptr;
 };
 
 // Splits "host:port,host:port"; a host without a port gets 7650; blanks around an address are ignored.

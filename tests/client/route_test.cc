@@ -73,7 +73,7 @@ TEST(ParseServersTest, NamesWhatIsWrong) {
 
 TEST(ClientOptionsTest, AreCheckedBeforeAnythingIsSent) {
   EXPECT_EQ(Client::Create({}).status().code(), absl::StatusCode::kInvalidArgument);
-  auto client = Client::Create({.servers = {"127.0.0.1:1"}, .credentials = nullptr});
+  auto client = Client::Create({.servers = {"127.0.0.1:1"}});
   ASSERT_TRUE(client.ok());
   auto bad_producer = [&](auto change) {
     ProducerOptions options;
