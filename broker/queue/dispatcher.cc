@@ -43,15 +43,26 @@ void Dispatcher::Rebuild() {
   // Shapes are found out again: where the cursor stands they may have been dropped.
   shapes_.clear();
   shapes_first_ = std::max<uint64_t>(next_.index(), 1);
+  SkipSettled();
   returned_.clear();
   for (const auto& [first, run] : subscription().returned) returned_.emplace(first, run.count);
   rebuild_ = false;
+}
+
+// When nothing waits, no entry up to the applied one carries a message that is still wanted. It may be gone from the
+// log, so it is not asked for.
+void Dispatcher::SkipSettled() {
+  if (subscription().waiting > 0 || shapes_first_ > machine_->applied()) return;
+  const uint64_t skipped = std::min<uint64_t>(machine_->applied() + 1 - shapes_first_, shapes_.size());
+  shapes_.erase(shapes_.begin(), shapes_.begin() + static_cast<ptrdiff_t>(skipped));
+  shapes_first_ = shapes_.empty() ? machine_->applied() + 1 : shapes_first_ + skipped;
 }
 
 // ---------------------------------------------------------------- what the log holds
 
 void Dispatcher::Appended(uint64_t index, EntryShape shape) {
   last_index_ = index;
+  SkipSettled();
   if (index == shapes_first_ + shapes_.size() && shapes_.size() < limits_.read_ahead) shapes_.push_back(shape);
 }
 
@@ -345,6 +356,7 @@ void Dispatcher::Applied(uint64_t index, const std::vector<Fact>& facts, const E
     }
   }
   for (const auto& back : effects.returned) returned_.emplace(back.slots.first, back.slots.count);
+  SkipSettled();
 }
 
 // A partly settled or extended run has left parts in the state, which begin elsewhere or end at another time.

@@ -142,6 +142,7 @@ class Dispatcher {
   };
 
   void Rebuild();
+  void SkipSettled();
   // Takes up to `messages` and about `bytes` into `out`; what it took.
   Credit Take(uint64_t messages, uint64_t bytes, fact::CheckedOut& out);
   bool HasMessages();
