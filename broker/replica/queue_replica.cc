@@ -40,6 +40,7 @@ struct QueueReplica::Impl {
 
   struct OpenWaiter {
     std::string producer;
+    uint64_t epoch = 0;
     OpenDone done;
   };
   struct AttachWaiter {
@@ -173,7 +174,8 @@ struct QueueReplica::Impl {
     OwnFacts own;
     for (size_t d = 1; d < leading->settles.size(); ++d) {
       PendingSettles& settles = leading->settles[d];
-      if (settles.tokens.empty()) continue;
+      // One without tokens asks for a receipt of what was sent before.
+      if (settles.parts.empty()) continue;
       own.facts.emplace_back(
           queue::fact::Settled{kSubscription, static_cast<queue::Disposition>(d), std::move(settles.tokens)});
       own.waiters.emplace_back(SettleWaiters{std::move(settles.parts)});
@@ -220,7 +222,6 @@ struct QueueReplica::Impl {
       messages += settles.messages;
       for (const SettleWaiter& part : settles.parts) asked |= part.receipt != 0 || part.done != nullptr;
     }
-    if (messages == 0) return false;
     if (asked || messages >= settle_at) return true;
     return settle_since.has_value() && NowMs() - *settle_since >= limits.settle_delay.count();
   }
@@ -290,7 +291,8 @@ struct QueueReplica::Impl {
     leading->publishing.Opened(waiter.producer, effect.epoch);
     auto it = leading->producer_epochs.find(waiter.producer);
     if (it != leading->producer_epochs.end() && it->second <= effect.epoch) leading->producer_epochs.erase(it);
-    if (effect.accepted) {
+    // The epoch in force may be its own, from before its stream broke.
+    if (effect.accepted || effect.epoch == waiter.epoch) {
       waiter.done(Opened{effect.epoch, effect.last_sequence});
     } else {
       waiter.done(absl::AbortedError(absl::StrCat("producer '", waiter.producer, "' has epoch ", effect.epoch,
@@ -437,7 +439,7 @@ struct QueueReplica::Impl {
   bool flush_due = false;
   std::optional<queue::MonotonicMs> timer_at;
   std::optional<queue::MonotonicMs> settle_since;  // of the oldest settlement that waits
-  uint64_t settle_at = 0;                          // messages settled at which it does not wait any longer
+  uint64_t settle_at = 1;                          // messages settled at which it does not wait any longer
   std::shared_ptr<bool> alive = std::make_shared<bool>(true);
 };
 
@@ -480,13 +482,13 @@ void QueueReplica::OpenProducer(const std::string& producer, uint64_t epoch, Ope
   auto known = i.machine.producers().find(producer);
   uint64_t& newest = i.leading->producer_epochs[producer];
   newest = std::max(newest, known == i.machine.producers().end() ? 0 : known->second.epoch);
-  if (epoch != 0 && epoch <= newest) {
+  if (epoch != 0 && epoch < newest) {
     return done(absl::AbortedError(
         absl::StrCat("producer '", producer, "' has epoch ", newest, " in this queue; epoch ", epoch, " is fenced")));
   }
   newest = epoch == 0 ? newest + 1 : epoch;
   i.leading->publishing.Opening(producer, newest);
-  i.AddFact(queue::fact::ProducerOpened{producer, newest}, Impl::OpenWaiter{producer, std::move(done)});
+  i.AddFact(queue::fact::ProducerOpened{producer, newest}, Impl::OpenWaiter{producer, newest, std::move(done)});
 }
 
 void QueueReplica::JoinProducer(const std::string& producer, uint64_t epoch, OpenDone done) {

@@ -79,7 +79,8 @@ class QueueReplica final : public raft::StateMachine {
     uint64_t epoch = 0;
     uint64_t last_sequence = 0;
   };
-  // Makes a producer known, or fences its older streams. `epoch` 0 = the next one. ABORTED: a higher epoch exists.
+  // Makes a producer known, or fences its older streams. `epoch` 0 = the next one; a stream that comes back names the
+  // epoch that it had. ABORTED: a higher epoch exists.
   void OpenProducer(const std::string& producer, uint64_t epoch,
                     absl::AnyInvocable<void(absl::StatusOr<OpenedProducer>)> done);
 
