@@ -66,7 +66,7 @@ void CompletionQueueShard::Stop() {
 }
 
 void CompletionQueueShard::Post(Task task) {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   if (closed_) return;
   inbox_.push_back(std::move(task));
   if (!sleeping_ || alarm_set_) return;
@@ -76,7 +76,7 @@ void CompletionQueueShard::Post(Task task) {
 }
 
 void CompletionQueueShard::Wake::Complete(bool) {
-  absl::MutexLock lock(&shard->mutex_);
+  std::lock_guard lock(shard->mutex_);
   shard->alarm_set_ = false;
 }
 
@@ -113,7 +113,7 @@ void CompletionQueueShard::Run() {
   turn_end_.clear();
   std::vector<Task> left;
   {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     left.swap(inbox_);
   }
   left.clear();
@@ -123,7 +123,7 @@ void CompletionQueueShard::Run() {
 bool CompletionQueueShard::WaitForEvent() {
   gpr_timespec deadline = gpr_inf_future(GPR_CLOCK_MONOTONIC);
   if (!shut_down_) {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     if (!inbox_.empty() || !turn_end_.empty()) {
       deadline = gpr_time_0(GPR_CLOCK_MONOTONIC);
     } else {
@@ -141,7 +141,7 @@ bool CompletionQueueShard::WaitForEvent() {
   auto next = queue_->AsyncNext(&tag, &ok, deadline);
   now_ = std::chrono::steady_clock::now();
   if (!shut_down_) {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     sleeping_ = false;
   }
   work_ = 0;
@@ -168,7 +168,7 @@ size_t CompletionQueueShard::DrainQueue() {
 
 size_t CompletionQueueShard::DrainInbox() {
   {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     running_.swap(inbox_);
   }
   for (Task& task : running_) std::move(task)();
@@ -202,7 +202,7 @@ void CompletionQueueShard::EndTurn() {
 void CompletionQueueShard::ShutDownIfEmpty() {
   if (!residents_.empty()) return;
   {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     if (!inbox_.empty()) return;  // another turn for what was posted until now
   }
   Close();
@@ -210,7 +210,7 @@ void CompletionQueueShard::ShutDownIfEmpty() {
 
 void CompletionQueueShard::Close() {
   {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     closed_ = true;
   }
   shut_down_ = true;

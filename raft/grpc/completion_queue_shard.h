@@ -6,12 +6,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <thread>
 #include <unordered_set>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "raft/host/shard.h"
 
 namespace trireme::raft {
@@ -60,7 +59,7 @@ class CompletionQueueShard final : public Shard {
   static CompletionQueueShard* Current();
 
   ShardId id() const override { return id_; }
-  void Post(Task task) override ABSL_LOCKS_EXCLUDED(mutex_);
+  void Post(Task task) override;
   MonotonicTime Now() const override { return now_; }
   int64_t WallMs() const override;
   void After(std::chrono::milliseconds delay, Task task) override;
@@ -93,15 +92,15 @@ class CompletionQueueShard final : public Shard {
   void Run();
   // Waits until there is something to do and does the completion that ended the wait, if one did. False once the queue
   // is shut down and empty.
-  bool WaitForEvent() ABSL_LOCKS_EXCLUDED(mutex_);
+  bool WaitForEvent();
   // Each returns the number of what it ran. DrainQueue takes completions at hand, without waiting.
   size_t DrainQueue();
-  size_t DrainInbox() ABSL_LOCKS_EXCLUDED(mutex_);
+  size_t DrainInbox();
   size_t RunTimers();
   void EndTurn();
   // Once the residents have left: no completion can be under way any more, so the queue may be shut down.
-  void ShutDownIfEmpty() ABSL_LOCKS_EXCLUDED(mutex_);
-  void Close() ABSL_LOCKS_EXCLUDED(mutex_);
+  void ShutDownIfEmpty();
+  void Close();
 
   const ShardId id_;
   std::unique_ptr<grpc::CompletionQueue> queue_;
@@ -120,14 +119,16 @@ class CompletionQueueShard final : public Shard {
   size_t work_ = 0;     // things done in this turn
   bool gather_ = true;  // the last turn had more than one, so it is worth looking for more before a turn's end
 
-  absl::Mutex mutex_;
-  std::vector<Task> inbox_ ABSL_GUARDED_BY(mutex_);
+  // std::mutex: the thread sanitizer sees it, and not absl's in a library that was built without.
+  std::mutex mutex_;
+  // Guarded by mutex_.
+  std::vector<Task> inbox_;
   // The loop waits for completions, or is about to: a poster must wake it.
-  bool sleeping_ ABSL_GUARDED_BY(mutex_) = false;
+  bool sleeping_ = false;
   // The alarm was set and has not come back. Only one can be under way.
-  bool alarm_set_ ABSL_GUARDED_BY(mutex_) = false;
-  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
-  grpc::Alarm alarm_ ABSL_GUARDED_BY(mutex_);
+  bool alarm_set_ = false;
+  bool closed_ = false;
+  grpc::Alarm alarm_;
   Wake wake_{this};
 };
 

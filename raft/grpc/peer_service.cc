@@ -78,7 +78,7 @@ PeerService::PeerService(RawService* service, const PeerDirectory* directory) : 
 
 void PeerService::Open(NodeIdentity self, std::vector<GrpcTransport*> transports) {
   TRIREME_CHECK(transports.size() == self.shards) << transports.size() << " transports, " << self.shards << " shards";
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   TRIREME_CHECK(membership_ == nullptr) << "opened twice";
   membership_ = std::make_shared<const Membership>(Membership{std::move(self), std::move(transports)});
 }
@@ -88,7 +88,7 @@ absl::StatusOr<Hello> PeerService::Check(const RawServerStream& stream, const Me
   if (!hello.ok()) return hello;
   absl::Status status = CheckHello(*hello, membership.self, *directory_);
   if (!status.ok()) return status;
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   uint64_t& seen = incarnations_[hello->from.node];
   if (hello->from.incarnation < seen) {
     return absl::FailedPreconditionError(absl::StrCat("the incarnation of node ", hello->from.node.value(), " is ",
@@ -101,7 +101,7 @@ absl::StatusOr<Hello> PeerService::Check(const RawServerStream& stream, const Me
 std::unique_ptr<StreamHandler> PeerService::Accept(RawServerStream* stream) {
   std::shared_ptr<const Membership> membership;
   {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     membership = membership_;
   }
   if (membership == nullptr) {
@@ -112,7 +112,7 @@ std::unique_ptr<StreamHandler> PeerService::Accept(RawServerStream* stream) {
   if (!hello.ok()) {
     std::string why(hello.status().message());
     {
-      absl::MutexLock lock(&mutex_);
+      std::lock_guard lock(mutex_);
       if (log_.Allow(stream->shard()->Now())) {
         spdlog::warn("refused a node's stream from {}: {} ({} others were refused before)", stream->peer(), why,
                      log_.TakeKeptBack());

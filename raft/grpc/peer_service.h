@@ -4,11 +4,10 @@
 #include <grpcpp/server_builder.h>
 
 #include <memory>
+#include <mutex>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
-#include "absl/synchronization/mutex.h"
 #include "raft/grpc/peer_identity.h"
 #include "raft/grpc/raw_server.h"
 #include "raft/grpc/transport.h"
@@ -26,7 +25,7 @@ class PeerService {
   PeerService(RawService* service, const PeerDirectory* directory);
 
   // This node is a member now. transports[i] is the one of shard i. Once.
-  void Open(NodeIdentity self, std::vector<GrpcTransport*> transports) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Open(NodeIdentity self, std::vector<GrpcTransport*> transports);
 
  private:
   class Inbound;
@@ -35,15 +34,16 @@ class PeerService {
     std::vector<GrpcTransport*> transports;
   };
 
-  std::unique_ptr<StreamHandler> Accept(RawServerStream* stream) ABSL_LOCKS_EXCLUDED(mutex_);
-  absl::StatusOr<Hello> Check(const RawServerStream& stream, const Membership& membership) ABSL_LOCKS_EXCLUDED(mutex_);
+  std::unique_ptr<StreamHandler> Accept(RawServerStream* stream);
+  absl::StatusOr<Hello> Check(const RawServerStream& stream, const Membership& membership);
 
   const PeerDirectory* const directory_;
-  absl::Mutex mutex_;
-  std::shared_ptr<const Membership> membership_ ABSL_GUARDED_BY(mutex_);
+  std::mutex mutex_;
+  // Guarded by mutex_.
+  std::shared_ptr<const Membership> membership_;
   // The highest seen since this process started. A process that was replaced is not listened to any more.
-  absl::flat_hash_map<NodeId, uint64_t> incarnations_ ABSL_GUARDED_BY(mutex_);
-  RateLimit log_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<NodeId, uint64_t> incarnations_;
+  RateLimit log_;
 };
 
 }  // namespace trireme::raft
