@@ -390,8 +390,7 @@ class World {
     n.host = std::make_unique<Host>(o, n.shard.get(), n.store.get(), n.transport.get());
     for (StoredGroup& stored : n.store->Recover()) {
       uint64_t group = stored.group.value();
-      auto added = n.host->Add(Spec(id, group), Machine(n, group), std::move(stored));
-      if (!added.ok()) add_errors.push_back(added.status());
+      Added(n, n.host->Add(Spec(id, group), Machine(n, group), std::move(stored)));
     }
     Tell(id, true);
   }
@@ -404,11 +403,14 @@ class World {
     Tell(id, false);
   }
   std::unique_ptr<StateMachine> Machine(SimNode& n, uint64_t group) {
+    if (make_machine) return make_machine(n, group);
     return std::make_unique<TextMachine>(&n.logs[GroupId(group)], [&n, group] { return n.host->Find(GroupId(group)); });
   }
   absl::StatusOr<Group*> AddGroup(uint64_t id, uint64_t group) {
     SimNode& n = node(id);
-    return n.host->Add(Spec(id, group), Machine(n, group), std::nullopt);
+    auto added = n.host->Add(Spec(id, group), Machine(n, group), std::nullopt);
+    Added(n, added);
+    return added;
   }
   void StartAll() {
     for (auto& [id, n] : nodes_) Start(id.value());
@@ -471,8 +473,18 @@ class World {
   microseconds net_latency_max{300};
   std::function<void(NodeId, NodeId, Frame&)> on_send;
   std::vector<absl::Status> add_errors;
+  // Instead of a TextMachine; and what is told of its group once it is hosted.
+  std::function<std::unique_ptr<StateMachine>(SimNode&, uint64_t)> make_machine;
+  std::function<void(SimNode&, Group*)> on_added;
 
  private:
+  void Added(SimNode& n, const absl::StatusOr<Group*>& added) {
+    if (!added.ok()) {
+      add_errors.push_back(added.status());
+    } else if (on_added) {
+      on_added(n, *added);
+    }
+  }
   // Connections that open and close are noticed.
   void Tell(uint64_t about, bool up) {
     for (auto& [id, n] : nodes_) {

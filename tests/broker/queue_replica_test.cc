@@ -1,0 +1,283 @@
+// A queue's replica on simulated nodes: what clients are told, across failovers.
+#include "broker/replica/queue_replica.h"
+
+#include <gmock/gmock.h>
+
+#include "tests/broker/queue_world.h"
+
+namespace trireme::broker::testing {
+namespace {
+
+using Kind = PublishOutcome::Kind;
+
+class QueueReplicaTest : public ::testing::Test {
+ protected:
+  void SetUp() override { w_.Up(); }
+
+  uint64_t Open(const std::string& producer, uint64_t epoch = 0) {
+    uint64_t got = 0;
+    bool done = false;
+    w_.Serving()->OpenProducer(producer, epoch, [&](absl::StatusOr<QueueReplica::OpenedProducer> o) {
+      done = true;
+      if (o.ok()) got = o->epoch;
+    });
+    EXPECT_TRUE(w_.world.RunUntil([&] { return done; }));
+    return got;
+  }
+  void Publish(const std::shared_ptr<NotingPublishSink>& sink, const std::string& producer, uint64_t epoch,
+               uint64_t first, const std::vector<std::string>& bodies) {
+    w_.Serving()->Publish({sink, 7, producer, epoch, first, BatchOf(bodies)});
+  }
+  std::shared_ptr<NotingConsumerSink> Attach(const std::string& session, std::vector<queue::Token> held = {},
+                                             uint32_t max_messages = 100, uint32_t timeout_ms = 30'000) {
+    auto sink = std::make_shared<NotingConsumerSink>();
+    w_.Serving()->Attach({session, "test", timeout_ms, std::move(held), max_messages, 1 << 20}, sink);
+    EXPECT_TRUE(w_.world.RunUntil([&] { return sink->attached || sink->cut; }));
+    return sink;
+  }
+  QueueFigures Describe() {
+    std::optional<QueueFigures> figures;
+    w_.Serving()->Describe([&](absl::StatusOr<QueueFigures> f) { figures = *f; });
+    EXPECT_TRUE(w_.world.RunUntil([&] { return figures.has_value(); }));
+    return *figures;
+  }
+  // The leader's process dies; another takes over.
+  void FailOver() {
+    const uint64_t old = w_.Leader();
+    w_.Kill(old);
+    ASSERT_TRUE(w_.world.RunUntil([&] { return w_.Leader() != 0 && w_.Leader() != old; }));
+    w_.world.Start(old);
+  }
+
+  QueueWorld w_{3};
+};
+
+TEST_F(QueueReplicaTest, APublishIsConfirmedAndDeliveredWithItsCheckout) {
+  auto consumer = Attach("s");
+  auto sink = std::make_shared<NotingPublishSink>();
+  const uint64_t epoch = Open("p");
+  Publish(sink, "p", epoch, 1, {"a", "b"});
+  ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->messages() == 2; }));
+  ASSERT_EQ(sink->outcomes.size(), 1u);
+  EXPECT_EQ(sink->outcomes[0].kind, Kind::kOk);
+  ASSERT_EQ(consumer->runs.size(), 1u);
+  EXPECT_EQ(consumer->runs[0].slots.first, sink->outcomes[0].first);
+  EXPECT_EQ(consumer->runs[0].deliveries, 1u);
+  EXPECT_THAT(BodiesOf(consumer->runs[0].batch), ::testing::ElementsAre("a", "b"));
+  // The checkout is in the very next entry: they shared an append.
+  EXPECT_EQ(consumer->runs[0].checkout_index, sink->outcomes[0].first.index() + 1);
+}
+
+// Safety rule 6.
+TEST_F(QueueReplicaTest, ARetryIsADuplicateEvenWhileItsFirstCopyIsUnderWay) {
+  auto sink = std::make_shared<NotingPublishSink>();
+  const uint64_t epoch = Open("p");
+  Publish(sink, "p", epoch, 1, {"a", "b"});
+  Publish(sink, "p", epoch, 1, {"a", "b"});
+  Publish(sink, "p", epoch, 2, {"b", "c"});  // half of it is new
+  ASSERT_TRUE(w_.world.RunUntil([&] { return sink->outcomes.size() == 4; }));
+  EXPECT_EQ(sink->outcomes[0].kind, Kind::kOk);
+  EXPECT_EQ(sink->outcomes[1].kind, Kind::kDuplicate);
+  EXPECT_EQ(sink->outcomes[1].first, sink->outcomes[0].first);
+  EXPECT_EQ(sink->outcomes[2].kind, Kind::kDuplicate);
+  EXPECT_EQ(sink->outcomes[2].first, sink->outcomes[0].first + 1);
+  EXPECT_EQ(sink->outcomes[3].kind, Kind::kOk);
+  EXPECT_EQ(sink->outcomes[3].first_sequence, 3u);
+  EXPECT_EQ(Describe().published, 3u);
+}
+
+TEST_F(QueueReplicaTest, ANewerStreamOfAProducerFencesTheOlder) {
+  auto sink = std::make_shared<NotingPublishSink>();
+  const uint64_t old = Open("p");
+  const uint64_t newer = Open("p");
+  EXPECT_GT(newer, old);
+  Publish(sink, "p", old, 1, {"a"});
+  ASSERT_TRUE(w_.world.RunUntil([&] { return !sink->outcomes.empty(); }));
+  EXPECT_EQ(sink->outcomes[0].kind, Kind::kFenced);
+  EXPECT_EQ(Open("p", old), 0u);
+  EXPECT_EQ(Open("p", newer), newer);  // one that comes back
+  EXPECT_EQ(Describe().published, 0u);
+}
+
+TEST_F(QueueReplicaTest, AProducerThatIsNotKnownIsUnknownNotStored) {
+  auto sink = std::make_shared<NotingPublishSink>();
+  Publish(sink, "nobody", 1, 1, {"a"});
+  ASSERT_TRUE(w_.world.RunUntil([&] { return !sink->outcomes.empty(); }));
+  EXPECT_EQ(sink->outcomes[0].kind, Kind::kUnknown);
+  EXPECT_EQ(Describe().published, 0u);
+}
+
+// Safety rule 5: checked out and committed is not yet delivered.
+TEST_F(QueueReplicaTest, AResumedSessionGetsWhatItLacksAndNothingThatItHolds) {
+  auto consumer = Attach("s");
+  auto sink = std::make_shared<NotingPublishSink>();
+  Publish(sink, "", 0, 1, {"a", "b", "c"});
+  ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->messages() == 3; }));
+  const DeliveredRun first = consumer->runs[0];
+  FailOver();
+  // The client got "a" and "c"; the frame with "b" was lost on the way.
+  auto again =
+      Attach("s", {{{first.slots.first, 1}, first.checkout_index}, {{first.slots.first + 2, 1}, first.checkout_index}});
+  EXPECT_TRUE(again->resumed);
+  EXPECT_GT(again->epoch, consumer->epoch);
+  ASSERT_TRUE(w_.world.RunUntil([&] { return again->messages() == 1; }));
+  w_.world.Run(milliseconds(500));
+  ASSERT_EQ(again->runs.size(), 1u);
+  EXPECT_THAT(BodiesOf(again->runs[0].batch), ::testing::ElementsAre("b"));
+  EXPECT_EQ(again->runs[0].deliveries, 1u);
+  EXPECT_EQ(again->runs[0].checkout_index, first.checkout_index);
+}
+
+TEST_F(QueueReplicaTest, ANewerStreamOfASessionFencesTheOlder) {
+  auto old = Attach("s");
+  auto newer = Attach("s");
+  EXPECT_EQ(old->cut, CutReason::kFenced);
+  EXPECT_TRUE(newer->resumed);
+  auto sink = std::make_shared<NotingPublishSink>();
+  Publish(sink, "", 0, 1, {"a"});
+  ASSERT_TRUE(w_.world.RunUntil([&] { return newer->messages() == 1; }));
+  EXPECT_EQ(old->messages(), 0u);
+}
+
+TEST_F(QueueReplicaTest, ASessionThatStaysAwayLosesWhatItHeld) {
+  auto consumer = Attach("s", {}, 100, 5'000);
+  auto sink = std::make_shared<NotingPublishSink>();
+  Publish(sink, "", 0, 1, {"a"});
+  ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->messages() == 1; }));
+  w_.Serving()->Detach("s", consumer.get(), false);
+  auto other = Attach("t");
+  w_.world.Run(milliseconds(4'000));
+  EXPECT_EQ(other->messages(), 0u);
+  ASSERT_TRUE(w_.world.RunUntil([&] { return other->messages() == 1; }, milliseconds(2'000)));
+  EXPECT_EQ(other->runs[0].deliveries, 2u);
+  // Safety rule 4: the old token is no good any more.
+  auto late = Attach("s");
+  w_.Serving()->Settle("s", late.get(), queue::Disposition::kAcknowledge, {TokenOf(consumer->runs[0])}, 9);
+  ASSERT_TRUE(w_.world.RunUntil([&] { return late->receipts.contains(9); }));
+  EXPECT_THAT(late->lost, ::testing::ElementsAre(TokenOf(consumer->runs[0])));
+  EXPECT_EQ(Describe().acknowledged, 0u);
+}
+
+TEST_F(QueueReplicaTest, AGracefulEndReturnsAtOnce) {
+  auto consumer = Attach("s");
+  auto sink = std::make_shared<NotingPublishSink>();
+  Publish(sink, "", 0, 1, {"a"});
+  ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->messages() == 1; }));
+  auto other = Attach("t");
+  w_.Serving()->Detach("s", consumer.get(), true);
+  ASSERT_TRUE(w_.world.RunUntil([&] { return other->messages() == 1; }, milliseconds(500)));
+}
+
+TEST_F(QueueReplicaTest, SettlingFreesCredit) {
+  auto consumer = Attach("s", {}, 2);
+  auto sink = std::make_shared<NotingPublishSink>();
+  for (int i = 0; i < 5; ++i) Publish(sink, "", 0, 1, {"a"});
+  ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->messages() == 2; }));
+  w_.world.Run(milliseconds(200));
+  EXPECT_EQ(consumer->messages(), 2u);
+  w_.Serving()->Settle("s", consumer.get(), queue::Disposition::kAcknowledge, {TokenOf(consumer->runs[0])}, 0);
+  ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->messages() == 3; }));
+  w_.world.Run(milliseconds(200));
+  EXPECT_EQ(consumer->messages(), 3u);
+}
+
+// A barrier: it names no message, and is answered when what was sent before it is durable.
+TEST_F(QueueReplicaTest, AReceiptWithoutMessagesIsAnswered) {
+  auto consumer = Attach("s");
+  w_.Serving()->Settle("s", consumer.get(), queue::Disposition::kAcknowledge, {}, 3);
+  EXPECT_TRUE(w_.world.RunUntil([&] { return consumer->receipts.contains(3); }, milliseconds(1'000)));
+}
+
+TEST_F(QueueReplicaTest, AReceiveWaitsItsTimeAndItsLeaseRunsOut) {
+  auto take = [&](milliseconds wait) {
+    std::optional<std::vector<DeliveredRun>> got;
+    w_.Serving()->Receive(10, wait, milliseconds(1'000),
+                          [&](absl::StatusOr<std::vector<DeliveredRun>> r) { got = *std::move(r); });
+    EXPECT_TRUE(w_.world.RunUntil([&] { return got.has_value(); }, milliseconds(5'000)));
+    return *got;
+  };
+  EXPECT_TRUE(take(milliseconds(300)).empty());
+  auto sink = std::make_shared<NotingPublishSink>();
+  Publish(sink, "", 0, 1, {"a"});
+  std::vector<DeliveredRun> first = take(milliseconds(300));
+  ASSERT_EQ(first.size(), 1u);
+  EXPECT_TRUE(take(milliseconds(300)).empty());  // it is held
+  std::vector<DeliveredRun> second = take(milliseconds(2'000));
+  ASSERT_EQ(second.size(), 1u);
+  EXPECT_EQ(second[0].deliveries, 2u);
+  std::optional<std::vector<bool>> current;
+  w_.Serving()->SettleTokens(queue::Disposition::kAcknowledge, {TokenOf(first[0]), TokenOf(second[0])},
+                             [&](absl::StatusOr<std::vector<bool>> c) { current = *c; });
+  ASSERT_TRUE(w_.world.RunUntil([&] { return current.has_value(); }));
+  EXPECT_EQ(*current, (std::vector<bool>{false, true}));
+}
+
+// Safety rule 19: publishing is refused on a node that is low on disk, and stuck behind its cap; settling passes both.
+TEST(QueueReplicaFlow, SettlingPassesLowDiskAndAFullLog) {
+  QueueWorld w(5);
+  bool low = false;
+  w.limits.low_disk = [&] { return low; };
+  w.world.options.max_uncommitted_bytes = 2'000;
+  w.Up();
+  auto consumer = std::make_shared<NotingConsumerSink>();
+  w.Serving()->Attach({"s", "test", 30'000, {}, 100, 1 << 20}, consumer);
+  auto sink = std::make_shared<NotingPublishSink>();
+  w.Serving()->Publish({sink, 0, "", 0, 1, BatchOf({"a", "b"})});
+  ASSERT_TRUE(w.world.RunUntil([&] { return consumer->messages() == 2; }));
+
+  low = true;
+  auto refused = std::make_shared<NotingPublishSink>();
+  w.Serving()->Publish({refused, 0, "", 0, 1, BatchOf({"c"})});
+  w.Serving()->Settle("s", consumer.get(), queue::Disposition::kAcknowledge,
+                      {{{consumer->runs[0].slots.first, 1}, consumer->runs[0].checkout_index}}, 1);
+  ASSERT_TRUE(w.world.RunUntil([&] { return consumer->receipts.contains(1); }));
+  ASSERT_EQ(refused->outcomes.size(), 1u);
+  EXPECT_EQ(refused->outcomes[0].kind, Kind::kRefused);
+  EXPECT_THAT(refused->outcomes[0].reason, ::testing::HasSubstr("low on disk"));
+  low = false;
+
+  // More than the cap waits to be appended, all of it before the settlement is asked for.
+  auto flood = std::make_shared<NotingPublishSink>();
+  for (int i = 0; i < 40; ++i) w.Serving()->Publish({flood, 0, "", 0, 1, BatchOf({std::string(900, 'x')})});
+  w.Serving()->Settle("s", consumer.get(), queue::Disposition::kAcknowledge,
+                      {{{consumer->runs[0].slots.first + 1, 1}, consumer->runs[0].checkout_index}}, 2);
+  ASSERT_TRUE(w.world.RunUntil([&] { return consumer->receipts.contains(2); }));
+  EXPECT_LT(flood->outcomes.size(), 10u);
+  EXPECT_TRUE(w.world.RunUntil([&] { return flood->outcomes.size() == 40; }));
+}
+
+TEST_F(QueueReplicaTest, APurgeDropsWhatWaitsAndLeavesWhatIsHeld) {
+  auto consumer = Attach("s", {}, 1);
+  auto sink = std::make_shared<NotingPublishSink>();
+  for (int i = 0; i < 5; ++i) Publish(sink, "", 0, 1, {"a"});
+  ASSERT_TRUE(w_.world.RunUntil([&] { return sink->outcomes.size() == 5 && consumer->messages() == 1; }));
+  std::optional<uint64_t> purged;
+  w_.Serving()->Purge([&](absl::StatusOr<uint64_t> n) { purged = *n; });
+  Publish(sink, "", 0, 1, {"after"});
+  ASSERT_TRUE(w_.world.RunUntil([&] { return purged.has_value(); }));
+  w_.Serving()->Settle("s", consumer.get(), queue::Disposition::kAcknowledge, {TokenOf(consumer->runs[0])}, 1);
+  w_.world.Run(milliseconds(300));
+  Publish(sink, "", 0, 1, {"later"});
+  w_.world.Run(milliseconds(300));
+  QueueFigures figures = Describe();
+  EXPECT_EQ(figures.published, figures.acknowledged + *purged + figures.waiting + figures.in_flight);
+  EXPECT_EQ(figures.acknowledged, 1u);
+  EXPECT_EQ(figures.in_flight, 1u);
+}
+
+TEST_F(QueueReplicaTest, WhatIsUnderWayIsCutNotRefusedWhenLeadershipIsLost) {
+  auto sink = std::make_shared<NotingPublishSink>();
+  auto consumer = Attach("s");
+  const uint64_t leader = w_.Leader();
+  for (uint64_t other = 1; other <= 3; ++other) {
+    if (other != leader) w_.world.cut.insert({raft::NodeId(leader), raft::NodeId(other)});
+  }
+  Publish(sink, "", 0, 1, {"a"});
+  ASSERT_TRUE(w_.world.RunUntil([&] { return sink->cut.has_value(); }));
+  EXPECT_EQ(sink->cut, CutReason::kNotLeader);
+  EXPECT_EQ(consumer->cut, CutReason::kNotLeader);
+  EXPECT_TRUE(sink->outcomes.empty());
+}
+
+}  // namespace
+}  // namespace trireme::broker::testing
