@@ -29,8 +29,9 @@ constexpr std::chrono::milliseconds kRetryAfter{10};
 // What a call does at the leader, on the queue's shard; it answers through `answer`, once, from any shard.
 using Act = std::function<void(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& queue)>;
 
-// Gets the queue's name out of a request, and refuses what can be refused without the queue.
-using Inspect = std::function<absl::StatusOr<std::string>(const QueueCall& call)>;
+// Gets the queue's name out of a request, and refuses what can be refused without the queue. May say that the call is
+// repeatable.
+using Inspect = std::function<absl::StatusOr<std::string>(QueueCall& call)>;
 
 // Answers on the call's own shard, from wherever.
 template <typename Response>
@@ -61,6 +62,13 @@ void Forward(const QueueCallPtr& call, const Inspect& inspect, const Act& act, c
              ShardApi::Route route) {
   if (call->forwarded) return Respond(call, NotLeaderError(queue));
   ShardApi* api = call->api;
+  std::shared_ptr<grpc::Channel> channel = api->node()->channel(route.leader.address());
+  // Without a connection the call would fail as if it might have been done there, while an election may be under way.
+  if (const grpc_connectivity_state state = channel->GetState(/*try_to_connect=*/true);
+      state != GRPC_CHANNEL_READY && api->shard()->Now() < call->deadline) {
+    if (state == GRPC_CHANNEL_TRANSIENT_FAILURE) api->WrongLeader(route.queue, raft::NodeId(route.leader.node_id()));
+    return api->shard()->After(kRetryAfter, [call, inspect, act, queue] { Dispatch(call, inspect, act, queue); });
+  }
   raft::CallOptions options;
   options.metadata = {{kForwardedBy, absl::StrCat(api->node()->self().value())}};
   options.timeout =
@@ -68,15 +76,16 @@ void Forward(const QueueCallPtr& call, const Inspect& inspect, const Act& act, c
                std::chrono::milliseconds{1}) +
       kMaxWait;
   raft::RawUnaryCall::Start(
-      api->shard(), api->node()->channel(route.leader.address()), call->stream->method(), options, call->request,
+      api->shard(), std::move(channel), call->stream->method(), options, call->request,
       [call, inspect, act, queue, route](const grpc::Status& status, grpc::ByteBuffer response) {
         ShardApi* here = call->api;
         if (status.ok()) return call->stream->Reply(std::move(response));
         if (status.error_code() == grpc::StatusCode::UNAVAILABLE)
           here->WrongLeader(route.queue, raft::NodeId(route.leader.node_id()));
-        // Only what certainly was not done is tried again: anything else may have happened.
-        if (ReasonOf(status) != kNotLeader || here->shard()->Now() >= call->deadline)
-          return call->stream->Finish(status);
+        // Only what certainly was not done is tried again, or what may be done twice.
+        const bool again = ReasonOf(status) == kNotLeader ||
+                           (call->repeatable && status.error_code() == grpc::StatusCode::UNAVAILABLE);
+        if (!again || here->shard()->Now() >= call->deadline) return call->stream->Finish(status);
         here->shard()->After(kRetryAfter, [call, inspect, act, queue] { Dispatch(call, inspect, act, queue); });
       });
 }
@@ -169,7 +178,7 @@ class SendSink final : public PublishSink {
   v1::SendResponse response_;
 };
 
-absl::StatusOr<std::string> InspectSend(const QueueCall& call) {
+absl::StatusOr<std::string> InspectSend(QueueCall& call) {
   absl::StatusOr<raft::Bytes> bytes = raft::FromBuffer(call.request);
   if (!bytes.ok()) return bytes.status();
   absl::StatusOr<SendFrame> send = ParseSendRequest(*bytes);
@@ -186,6 +195,7 @@ absl::StatusOr<std::string> InspectSend(const QueueCall& call) {
     return Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_SEQUENCE", .limit = "1"},
                  "first_sequence is 0; sequences start at 1");
   }
+  call.repeatable = !send->producer.empty();
   return send->queue;
 }
 
@@ -337,9 +347,10 @@ void ActExtend(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& 
 // ---------------------------------------------------------------- Describe, Purge
 
 template <typename Request>
-absl::StatusOr<std::string> InspectName(const QueueCall& call) {
+absl::StatusOr<std::string> InspectName(QueueCall& call) {
   absl::StatusOr<Request> request = ParseRequest<Request>(call);
   if (!request.ok()) return request.status();
+  call.repeatable = true;
   return request->name();
 }
 

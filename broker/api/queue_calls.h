@@ -17,6 +17,8 @@ struct QueueCall {
   raft::MonotonicTime deadline;
   // By another node: it is not passed on again.
   bool forwarded = false;
+  // Doing it twice is as good as once, so that it may be passed on again when what became of it is unknown.
+  bool repeatable = false;
 };
 using QueueCallPtr = std::shared_ptr<QueueCall>;
 
