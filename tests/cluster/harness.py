@@ -25,15 +25,15 @@ BIN = None  # set by main()
 CALL_SECONDS = 20
 
 
-def wait_for(what, condition, seconds=30):
-    """The condition's first true value; fails after the time, saying what was waited for."""
+def wait_for(what, condition, seconds=30, workers=()):
+    """The condition's first true value; fails after the time, saying what was waited for and how far the workers are."""
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"after {seconds} s still no {what}")
+            raise AssertionError("\n  ".join([f"after {seconds} s still no {what}", *(w.progress() for w in workers)]))
         time.sleep(0.02)
 
 
@@ -92,17 +92,25 @@ class Cluster:
 
     def kill(self, number):
         self.tool("kill", str(number))
+        self.forget(number)
+
+    def forget(self, number):
+        """A call on the connection to the process that was would fail, whatever the new one does."""
+        if number in self.channels:
+            self.channels.pop(number).close()
 
     def kill_now(self, number):
         """Without waiting for others: the tool lets one command at a time change a cluster."""
         os.kill(self.status()["nodes"][number - 1]["pid"], signal.SIGKILL)
         wait_for(f"node {number} to be gone", lambda: not self.status()["nodes"][number - 1]["running"])
+        self.forget(number)
 
     def start(self, number):
         self.tool("start", str(number))
 
     def stop(self, number):
         self.tool("stop", str(number))
+        self.forget(number)
 
     def number_of(self, address):
         return self.addresses.index(address) + 1

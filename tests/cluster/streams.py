@@ -60,6 +60,7 @@ class Worker:
         self.thread = threading.Thread(target=self.run, name=name, daemon=True)
         self.stopping = threading.Event()
         self.failure = None
+        self.address = self.addresses[0]
         self.streams = 0
         self.why = []
 
@@ -68,29 +69,32 @@ class Worker:
         return self
 
     def run(self):
-        address = self.addresses[0]
         try:
             while not self.stopping.is_set() and not self.done():
                 self.streams += 1
                 try:
-                    moved_to = self.serve(address)
+                    moved_to = self.serve(self.address)
+                    self.why.append(f"{self.address}: moved to {moved_to}")
                 except (ConnectionError, queue.Empty) as error:
-                    self.why.append(f"{address}: {type(error).__name__} {error}")
+                    self.why.append(f"{self.address}: {type(error).__name__} {error}")
                     moved_to = None
                     self.stopping.wait(0.05)
-                address = moved_to or self.addresses[(self.addresses.index(address) + 1) % len(self.addresses)]
+                self.address = moved_to or self.addresses[(self.addresses.index(self.address) + 1) % len(self.addresses)]
         except Exception as error:  # pylint: disable=broad-except
             self.failure = error
 
+    def history(self):
+        return f"stream {self.streams}, to {self.address}; before: {self.why[-5:]}"
+
     def check(self):
         if self.failure is not None:
-            raise AssertionError(f"{self.thread.name} failed: {self.failure!r}; its streams: {self.why[-5:]}") from self.failure
+            raise AssertionError(f"{self.thread.name} failed: {self.failure!r}; {self.history()}") from self.failure
 
     def join(self, seconds):
         self.thread.join(seconds)
         self.check()
         if self.thread.is_alive():
-            raise AssertionError(f"{self.thread.name} is not done after {seconds} s: {self.progress()}; its streams: {self.why[-5:]}")
+            raise AssertionError(f"{self.thread.name} is not done after {seconds} s: {self.progress()}")
 
     def stop(self):
         self.stopping.set()
@@ -100,9 +104,10 @@ class Worker:
 class Publisher(Worker):
     """Publishes `bodies` in batches, a few under way at a time, until each is confirmed."""
 
-    def __init__(self, addresses, target, bodies, producer="", batch=20, window=8):
+    def __init__(self, addresses, target, bodies, producer="", batch=20, window=8, pause=0.0):
         super().__init__(addresses, f"producer {producer!r}")
         self.target, self.producer, self.window = target, producer, window
+        self.pause = pause           # seconds between batches, so that there is a middle to do things in
         # (first sequence, bodies), in order.
         self.batches = [(start + 1, bodies[start:start + batch]) for start in range(0, len(bodies), batch)]
         self.first_open = 0          # batches before it are confirmed
@@ -117,7 +122,7 @@ class Publisher(Worker):
         return self.first_open == len(self.batches)
 
     def progress(self):
-        return f"{len(self.confirmed)} confirmed of {sum(len(b) for _, b in self.batches)}"
+        return f"{self.thread.name}: {len(self.confirmed)} confirmed of {sum(len(b) for _, b in self.batches)}; {self.history()}"
 
     def serve(self, address):
         stream = Stream(address, "Publish")
@@ -125,15 +130,23 @@ class Publisher(Worker):
             stream.send(broker_pb2.PublishRequest(open=broker_pb2.OpenPublish(producer=self.producer)))
             stream.send(broker_pb2.PublishRequest(bind=broker_pb2.Bind(alias=1, queue=self.target)))
             under_way, next_batch, frames, bound = {}, self.first_open, 0, False
+            next_send = heard = time.monotonic()
             while not self.done() and not self.stopping.is_set():
-                while bound and next_batch < len(self.batches) and len(under_way) < self.window:
+                while bound and next_batch < len(self.batches) and len(under_way) < self.window and time.monotonic() >= next_send:
+                    next_send = time.monotonic() + self.pause
                     if next_batch not in self.outcome or self.outcome[next_batch] < len(self.batches[next_batch][1]):
                         frames += 1
                         self.append(stream, next_batch)
                         # Confirms of a nameless producer count frames.
                         under_way[self.batches[next_batch][0] if self.producer else frames] = next_batch
                     next_batch += 1
-                frame = stream.next(10)
+                try:
+                    frame = stream.next(self.pause or 1)
+                except queue.Empty:
+                    if time.monotonic() - heard > 10:
+                        raise
+                    continue
+                heard = time.monotonic()
                 kind = frame.WhichOneof("frame")
                 if kind == "bound":
                     if frame.bound.outcome != broker_pb2.OUTCOME_OK:
@@ -172,8 +185,9 @@ class Publisher(Worker):
             self.longest_gap = max(self.longest_gap, now - self.last_confirm)
         self.last_confirm = now
         if not self.producer:
-            for frame in range(confirm.first_sequence, confirm.first_sequence + confirm.count):
-                self.close_batch(under_way.pop(frame))
+            if confirm.count != 1:
+                raise AssertionError(f"a confirm of frames that counts messages: {confirm}")
+            self.close_batch(under_way.pop(confirm.first_sequence))
         else:
             left = confirm.count
             sequence = confirm.first_sequence
@@ -205,14 +219,15 @@ class Consumer(Worker):
         self.bodies = {}            # body -> [(position, deliveries), ...]
         self.pending = {}           # receipt -> runs that were settled and not answered yet
         self.resumed = 0
-        self.lost_leases = 0
+        self.repeated = set()       # receipts whose settle was sent again: what the first one settled is not current any more
+        self.lost_leases = 0        # of settles that were sent once
         self.next_receipt = 1
 
     def done(self):
         return self.enough is not None and len(self.bodies) >= self.enough and not self.pending
 
     def progress(self):
-        return f"{len(self.bodies)} different messages, {len(self.pending)} settles open"
+        return f"{self.thread.name}: {len(self.bodies)} different messages, {len(self.pending)} settles open; {self.history()}"
 
     def serve(self, address):
         stream = Stream(address, "Consume")
@@ -236,11 +251,13 @@ class Consumer(Worker):
                     if self.streams > 1 and frame.opened.resumed:
                         self.resumed += 1
                     for receipt, runs in self.pending.items():
+                        self.repeated.add(receipt)
                         self.settle(stream, receipt, runs)
                 elif kind == "deliver":
                     self.take(stream, frame.deliver)
                 elif kind == "receipt":
-                    self.lost_leases += sum(run.count for run in frame.receipt.lease_lost)
+                    if frame.receipt.receipt not in self.repeated:
+                        self.lost_leases += sum(run.count for run in frame.receipt.lease_lost)
                     self.pending.pop(frame.receipt.receipt, None)
                 elif kind == "redirect":
                     if frame.redirect.leader.address in self.addresses:

@@ -25,8 +25,8 @@ class LeaderKilled(harness.TestCase):
         with Cluster() as cluster:
             cluster.create("orders")
             named, nameless = bodies("named", 16000), bodies("nameless", 4000)
-            publishers = [Publisher(cluster.addresses, "orders", named, producer="shop").start(),
-                          Publisher(cluster.addresses[1:] + cluster.addresses[:1], "orders", nameless).start()]
+            publishers = [Publisher(cluster.addresses, "orders", named, producer="shop", pause=0.01).start(),
+                          Publisher(cluster.addresses[1:] + cluster.addresses[:1], "orders", nameless, pause=0.04).start()]
             consumers = [Consumer(cluster.addresses, "orders", session).start() for session in (b"one", b"two")]
 
             def confirmed():
@@ -36,12 +36,12 @@ class LeaderKilled(harness.TestCase):
 
             kills = 0
             for mark in (2000, 7000, 12000):
-                wait_for(f"{mark} confirmed", lambda: confirmed() >= mark, 60)
+                wait_for(f"{mark} confirmed", lambda: confirmed() >= mark, 60, publishers)
                 leader = cluster.leader("orders")
                 cluster.kill(leader)
                 kills += 1
                 before = confirmed()
-                wait_for(f"progress after node {leader} was killed", lambda: confirmed() >= before + 200, 60)
+                wait_for(f"progress after node {leader} was killed", lambda: confirmed() >= before + 200, 60, publishers)
                 cluster.start(leader)
             self.assertEqual(kills, 3)
             for publisher in publishers:
@@ -53,7 +53,7 @@ class LeaderKilled(harness.TestCase):
                     consumer.check()
                 return set(consumers[0].bodies) | set(consumers[1].bodies)
 
-            wait_for("every message", lambda: seen() >= wanted and not any(c.pending for c in consumers), 90)
+            wait_for("every message", lambda: seen() >= wanted and not any(c.pending for c in consumers), 90, consumers)
             for consumer in consumers:
                 consumer.stop()
                 consumer.check()
@@ -101,7 +101,7 @@ class AllKilled(harness.TestCase):
     def test_every_confirmed_message_is_there_after_all_nodes_were_killed(self):
         with Cluster() as cluster:
             cluster.create("ledger")
-            publisher = Publisher(cluster.addresses, "ledger", bodies("entry", 20000), producer="bank").start()
+            publisher = Publisher(cluster.addresses, "ledger", bodies("entry", 20000), producer="bank", pause=0.002).start()
             wait_for("4,000 confirmed", lambda: len(publisher.confirmed) >= 4000 or publisher.check(), 60)
             # At once: three commands side by side.
             killers = [threading.Thread(target=cluster.kill_now, args=(number,)) for number in (1, 2, 3)]
