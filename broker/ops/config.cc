@@ -23,6 +23,9 @@
 namespace trireme::broker {
 namespace {
 
+// One entry, and so one message, must fit into a frame between nodes (raft/grpc/frame.h), with room around it.
+constexpr uint64_t kMostMessageBytes = uint64_t{15} << 20;
+
 absl::Status Bad(std::string_view value, const std::string& why) {
   return absl::InvalidArgumentError(absl::StrCat("\"", std::string(value), "\" ", why));
 }
@@ -222,8 +225,8 @@ const std::vector<OptionSpec>& Options() {
       {"young-log-mb", "N", "MiB", "512",
        "How much of the write-ahead log is kept before what is still alive in it moves to RocksDB. 128 to 1048576.",
        &SetNumber<&Config::young_log_bytes, 128, 1'048'576, (uint64_t{1} << 20)>},
-      {"max-message-bytes", "N", "bytes", "3670016", "The largest message that is taken. 1024 to 67108864.",
-       &SetNumber<&Config::max_message_bytes, 1024, 67'108'864>},
+      {"max-message-bytes", "N", "bytes", "3670016", "The largest message that is taken. 1024 to 15728640.",
+       &SetNumber<&Config::max_message_bytes, 1024, kMostMessageBytes>},
       {"low-disk-mb", "N", "MiB", "1024",
        "With less free space than this where the data lies, publishing is refused. 0 = never. 0 to 1073741824.",
        &SetNumber<&Config::low_disk_bytes, 0, 1'073'741'824, (uint64_t{1} << 20)>},

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -75,7 +76,7 @@ TEST(Config, BadValuesAreNamedWithTheirSourceAndLimit) {
            {{"--data", "/d", "--listen", "0.0.0.0:7650"}, {"0.0.0.0:7650", "--advertise"}},
            {{"--data", "/d", "--join", "a:1,b:1"}, {"--advertise", "a:1,b:1", "127.0.0.1:7650"}},
            {{"--data", "/d", "--advertise", "a:1", "--join", "a:1,b:1,a:1"}, {"--join", "a:1 twice"}},
-           {{"--data", "/d", "--max-message-bytes", "67108865"}, {"--max-message-bytes", "67108864"}},
+           {{"--data", "/d", "--max-message-bytes", "15728641"}, {"--max-message-bytes", "15728640"}},
            {{"--data", "/d", "--young-log-mb", "1"}, {"--young-log-mb", "128"}},
            {{"--data", "/d", "--no-such-option"}, {"--no-such-option"}},
            {{"--data", "/d", "stray"}, {"stray"}},
@@ -124,6 +125,12 @@ TEST(Config, EveryOptionIsInHelpAndDocsWithItsUnitAndDefault) {
   EXPECT_THAT(docs->text, HasSubstr("`TRIREME_YOUNG_LOG_MB`"));
   EXPECT_THAT(docs->text, HasSubstr("MiB"));
   EXPECT_EQ(ReadConfig({"--version"}, {})->text, TRIREME_VERSION "\n");
+}
+
+TEST(Config, TheDocumentationIsCurrent) {
+  std::ifstream in("docs/configuration.md");
+  std::string text{std::istreambuf_iterator<char>(in), {}};
+  EXPECT_THAT(text, HasSubstr(ConfigDocs())) << "replace the table by what trireme-broker --print-config-docs prints";
 }
 
 TEST(Config, UnknownEnvironmentIsWarnedOf) {
