@@ -8,17 +8,15 @@ namespace trireme::raft {
 namespace {
 
 // After the leader's connection closed: campaigns that start within a few ticks, before the usual timeout holds again.
-constexpr int kQuickElections = 3;
-constexpr uint64_t kQuickElectionTicks = 3;
+constexpr int kQuickElections = 2;
+constexpr uint64_t kQuickElectionTicks = 4;
 
 }  // namespace
 
 void Replica::Impl::ResetElectionTimer() {
   if (leader_lost_ && quick_elections_ > 0) {
     --quick_elections_;
-    // Longer at each try, so that two that collided part.
-    uint64_t spread = kQuickElectionTicks * static_cast<uint64_t>(kQuickElections - quick_elections_);
-    election_timeout_ = election_elapsed_ + 1 + static_cast<int>(random_.Below(spread));
+    election_timeout_ = election_elapsed_ + 1 + static_cast<int>(random_.Below(kQuickElectionTicks));
     return;
   }
   election_timeout_ =
@@ -28,7 +26,14 @@ void Replica::Impl::ResetElectionTimer() {
 void Replica::Impl::LeaderConnectionClosed() {
   leader_lost_ = true;
   quick_elections_ = kQuickElections;
-  ResetElectionTimer();
+  // Those who are left go in turn, so that they do not split the vote: the first at the next tick, when the others
+  // should have seen the same, each of the rest two ticks after the one before it.
+  int turn = 0;
+  for (ReplicaId voter : config_.voters) {
+    if (voter == config_.id) break;
+    if (voter != leader_) ++turn;
+  }
+  election_timeout_ = std::min(election_timeout_, election_elapsed_ + 1 + 2 * turn);
 }
 
 bool Replica::Impl::SupportsLeader() const {

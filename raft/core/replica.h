@@ -18,7 +18,7 @@ namespace trireme::raft {
 struct Config {
   ReplicaId id{};
   // All voters, this one included. Membership is fixed for now; joint consensus replaces this by a configuration entry.
-  std::vector<ReplicaId> voters;
+  std::vector<ReplicaId> voters{};
   uint64_t seed = 1;  // of the randomized election timeout
 
   // In ticks. An election starts after a random time in [election_ticks, 2 * election_ticks) without a leader.
@@ -125,8 +125,8 @@ class Replica {
   // Gives up leadership (the host found this node unfit to lead). No effect on others.
   void StepDown();
   // The connection to a member's node closed or opened. A closed one puts a follower in probe state; when it was the
-  // leader's, an election starts after a few random ticks and this replica may grant others' pre-votes that say
-  // leader_lost.
+  // leader's, an election starts within a few ticks (in the order of Config::voters, those who are left) and this
+  // replica may grant others' pre-votes and votes that say leader_lost.
   void PeerDown(ReplicaId peer);
   void PeerUp(ReplicaId peer);
   // A write handed out by TakeOutput (an Output with a hard state, entries or both) is durable. Once per write, in the

@@ -1,0 +1,151 @@
+// Whatever a peer sends, a replica neither ends the process nor breaks what holds of itself: random messages, most of
+// them nearly right, into one replica of three whose disk and state machine behave.
+#include <gtest/gtest.h>
+
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "raft/core/random.h"
+#include "raft/core/replica.h"
+#include "tests/simulation/stored_log.h"
+
+namespace trireme::raft {
+namespace {
+
+class Victim {
+ public:
+  explicit Victim(uint64_t seed) : random_(seed) {
+    replica_ = std::make_unique<Replica>(
+        Config{.id = ReplicaId(1), .voters = {ReplicaId(1), ReplicaId(2), ReplicaId(3)}, .seed = seed}, Restored());
+  }
+
+  void Step() {
+    switch (random_.Below(12)) {
+      case 0:
+        replica_->Tick();
+        break;
+      case 1:
+        replica_->Campaign();
+        break;
+      case 2:
+        replica_->Propose({Bytes::Copy("a"), Bytes::Copy("b")});
+        break;
+      case 3:
+        replica_->ReadIndex(++context_);
+        break;
+      case 4:
+        replica_->TrimTail(Near(replica_->last_index()));
+        break;
+      case 5:
+        random_.Below(2) == 0 ? replica_->PeerDown(Peer()) : replica_->PeerUp(Peer());
+        break;
+      default:
+        replica_->Step(Forge());
+    }
+    if (random_.Below(3) > 0) Turn();
+    while (!writes_.empty() && random_.Below(3) > 0) Sync();
+    ASSERT_GE(replica_->term(), term_);
+    ASSERT_GE(replica_->commit_index(), commit_);
+    ASSERT_GE(replica_->all_match(), all_match_);
+    ASSERT_LE(replica_->commit_index(), replica_->last_index());
+    ASSERT_LE(replica_->persisted_index(), replica_->last_index());
+    ASSERT_LE(replica_->applied_index(), replica_->commit_index());
+    term_ = replica_->term();
+    commit_ = replica_->commit_index();
+    all_match_ = replica_->all_match();
+  }
+
+  const Replica& replica() const { return *replica_; }
+
+ private:
+  ReplicaId Peer() { return ReplicaId(2 + random_.Below(2)); }
+  Index Near(Index index) {
+    if (random_.Below(100) == 0) return Index(random_.Next());
+    uint64_t down = std::min<uint64_t>(index.value(), 4);
+    return Index(index.value() - down + random_.Below(down + 4));
+  }
+  Term Near(Term term) {
+    if (random_.Below(1000) == 0) return Term(random_.Next());
+    uint64_t down = std::min<uint64_t>(term.value(), 2);
+    // Mostly this term, or its campaigns would never end.
+    return random_.Below(4) > 0 ? term : Term(term.value() - down + random_.Below(down + 3));
+  }
+
+  Message Forge() {
+    Message m{.type = static_cast<MessageType>(random_.Below(50) == 0 ? random_.Below(256) : 1 + random_.Below(8)),
+              .from = random_.Below(50) == 0 ? ReplicaId(random_.Below(6)) : Peer(),
+              .to = ReplicaId(random_.Below(50) == 0 ? random_.Below(6) : 1),
+              .term = Near(replica_->term()),
+              .log_index = Near(replica_->last_index()),
+              .commit = Near(replica_->commit_index()),
+              .reject = random_.Below(3) == 0,
+              .hint_index = Near(replica_->last_index()),
+              .read_context = random_.Below(5),
+              .all_match = Near(replica_->all_match()),
+              .leader_lost = random_.Below(2) == 0};
+    m.log_term = random_.Below(4) == 0 ? Near(m.term) : replica_->TermAt(m.log_index);
+    m.hint_term = random_.Below(4) == 0 ? Near(m.term) : replica_->TermAt(m.hint_index);
+    if (m.type == MessageType::kAppend) {
+      Term term = m.log_term;
+      for (uint64_t i = random_.Below(4), n = 1; n <= i; ++n) {
+        if (random_.Below(3) == 0) term = std::max(term, Near(m.term));
+        m.entries.push_back({.term = term, .index = m.log_index + n, .data = Bytes::Copy("forged")});
+      }
+    }
+    return m;
+  }
+
+  void Turn() {
+    Output output = replica_->TakeOutput();
+    if (output.hard_state || !output.entries.empty()) {
+      writes_.push_back({.hard_state = output.hard_state, .entries = output.entries});
+      disk_.Apply(writes_.back());
+    }
+    for (const EntryRead& read : output.reads) {
+      replica_->EntriesRead(read, disk_.Read(read.first, read.last, read.max_bytes));
+    }
+    for (const Entry& entry : output.committed) {
+      ASSERT_EQ(entry.index, replica_->applied_index() + 1);
+      replica_->Applied(entry.index);
+    }
+  }
+  void Sync() {
+    const auto& entries = writes_.front().entries;
+    replica_->Persisted(entries.empty() ? Index() : entries.back().index,
+                        entries.empty() ? Term() : entries.back().term);
+    writes_.pop_front();
+  }
+
+  Random random_;
+  std::unique_ptr<Replica> replica_;
+  simulation::StoredLog disk_;
+  std::deque<simulation::StoredRecord> writes_;
+  uint64_t context_ = 0;
+  Term term_;
+  Index commit_, all_match_;
+};
+
+TEST(Hostile, MessagesBreakNothing) {
+  uint64_t dropped = 0, terms = 0, committed = 0, led = 0;
+  for (uint64_t seed = 1; seed <= 300; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    Victim victim(seed);
+    for (int step = 0; step < 1000; ++step) {
+      victim.Step();
+      if (HasFatalFailure()) return;
+      led += victim.replica().role() == Role::kLeader;
+    }
+    dropped += victim.replica().dropped();
+    terms += std::min<uint64_t>(victim.replica().term().value(), 1000);
+    committed += victim.replica().commit_index().value();
+  }
+  // The forgeries reach into every part.
+  EXPECT_GT(dropped, 1000u);
+  EXPECT_GT(terms, 1000u);
+  EXPECT_GT(committed, 1000u);
+  EXPECT_GT(led, 1000u);
+}
+
+}  // namespace
+}  // namespace trireme::raft

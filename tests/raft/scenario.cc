@@ -1,0 +1,495 @@
+#include "tests/raft/scenario.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <functional>
+#include <optional>
+#include <utility>
+
+#include "raft/core/check.h"
+#include "tests/simulation/describe.h"
+
+namespace trireme::raft {
+namespace {
+
+using simulation::Describe;
+using simulation::Name;
+
+uint64_t Number(const std::string& word) {
+  char* end = nullptr;
+  uint64_t value = std::strtoull(word.c_str(), &end, 10);
+  TRIREME_CHECK(end != word.c_str() && *end == 0) << "not a number: " << word;
+  return value;
+}
+
+// The value of "key=value" among the words.
+std::optional<std::string> Option(const std::vector<std::string>& words, const std::string& key) {
+  for (const std::string& word : words) {
+    if (word.rfind(key + "=", 0) == 0) return word.substr(key.size() + 1);
+  }
+  return std::nullopt;
+}
+
+uint64_t Option(const std::vector<std::string>& words, const std::string& key, uint64_t fallback) {
+  std::optional<std::string> value = Option(words, key);
+  return value ? Number(*value) : fallback;
+}
+
+bool IsOption(const std::string& word) {
+  return word.find('=') != std::string::npos;
+}
+
+// "5:2" is index 5 of term 2.
+std::pair<Index, Term> Place(const std::string& word) {
+  size_t colon = word.find(':');
+  TRIREME_CHECK(colon != std::string::npos) << "not index:term: " << word;
+  return {Index(Number(word.substr(0, colon))), Term(Number(word.substr(colon + 1)))};
+}
+
+Entry MadeUpEntry(Index index, Term term) {
+  return {.term = term,
+          .index = index,
+          .data = Bytes::Take("e" + std::to_string(index.value()) + "." + std::to_string(term.value()))};
+}
+
+std::string Brackets(const std::vector<Entry>& entries) {
+  std::string text;
+  for (const Entry& entry : entries) text += " [" + Describe(entry) + "]";
+  return text;
+}
+
+}  // namespace
+
+std::string Scenario::Do(const std::string& command) {
+  out_.str("");
+  std::istringstream in(command);
+  Words words;
+  for (std::string word; in >> word;) words.push_back(word);
+  if (words.empty()) return "";
+  const bool quiet = words.front() == "quiet";
+  if (quiet) words.erase(words.begin());
+  Dispatch(words);
+  CheckInvariants();
+  if (quiet && !violated_) return "";
+  return out_.str();
+}
+
+void Scenario::Dispatch(const Words& words) {
+  const std::string& verb = words[0];
+  auto id = [&](size_t i) { return IdOf(words.at(i)); };
+  auto index = [&](size_t i) { return Index(Number(words.at(i))); };
+  auto call = [&](auto input) {
+    input(*PeerOf(id(1)).replica);
+    Turn(id(1));
+  };
+  if (verb == "new") return New(words);
+  if (verb == "log") return Log(words);
+  if (verb == "tick") {
+    for (uint64_t n = words.size() > 2 ? Number(words[2]) : 1; n > 0; --n) {
+      for (auto& [peer_id, peer] : peers_) {
+        if (!peer.replica || (words.at(1) != "all" && peer_id != id(1))) continue;
+        peer.replica->Tick();
+        Turn(peer_id);
+      }
+    }
+    return;
+  }
+  if (verb == "campaign") return call([](Replica& r) { r.Campaign(); });
+  if (verb == "stepdown") return call([](Replica& r) { r.StepDown(); });
+  if (verb == "closed") return call([&](Replica& r) { r.PeerDown(id(2)); });
+  if (verb == "opened") return call([&](Replica& r) { r.PeerUp(id(2)); });
+  if (verb == "read") {
+    suite_->ReadAsked(Number(words.at(2)));
+    return call([&](Replica& r) { r.ReadIndex(Number(words.at(2))); });
+  }
+  if (verb == "propose") return Propose(words);
+  if (verb == "inject") return Inject(words);
+  if (verb == "disk") return Disk(words);
+  if (verb == "reads") {
+    PeerOf(id(1)).reads_held = words.at(2) == "hold";
+    return;
+  }
+  if (verb == "answer") {
+    AnswerRead(PeerOf(id(1)), words.size() > 2 && words[2] == "nothing");
+    return Turn(id(1));
+  }
+  if (verb == "turns") {
+    PeerOf(id(1)).turns_held = words.at(2) == "hold";
+    return Turn(id(1));
+  }
+  if (verb == "trim") {
+    Index held = PeerOf(id(1)).replica->TrimTail(index(2));
+    out_ << id(1) << " holds from " << held << " on\n";
+    return;
+  }
+  if (verb == "snapshot") {
+    Peer& peer = PeerOf(id(1));
+    peer.disk.Apply(
+        {.snapshot = simulation::StoredSnapshot{index(2), peer.replica->TermAt(index(2)), peer.machine->Snapshot()}});
+    peer.replica->SnapshotSaved(index(2));
+    return;
+  }
+  if (verb == "store") {
+    PeerOf(id(1)).disk.Apply(
+        {.hard_state = HardState{Term(Option(words, "term", 0)), ReplicaId(Option(words, "vote", 0)),
+                                 Index(Option(words, "commit", 0))}});
+    return;
+  }
+  if (verb == "delete") {
+    PeerOf(id(1)).disk.Compact(index(2), {});
+    return;
+  }
+  if (verb == "deliver") return Deliver(words);
+  if (verb == "drop") return Drop(words);
+  if (verb == "settle") return Settle();
+  if (verb == "cut") {
+    for (auto& [other, peer] : peers_) {
+      bool chosen = words.size() == 2 ||
+                    std::any_of(words.begin() + 2, words.end(), [&, o = other](const auto& w) { return IdOf(w) == o; });
+      if (!chosen || other == id(1)) continue;
+      cuts_.push_back({id(1), other});
+      cuts_.push_back({other, id(1)});
+    }
+    return;
+  }
+  if (verb == "heal") return cuts_.clear();
+  if (verb == "crash") return Crash(id(1));
+  if (verb == "start") {
+    Start(id(1));
+    return Turn(id(1));
+  }
+  if (verb == "status") return Status();
+  TRIREME_CHECK(false) << "no such command: " << verb;
+}
+
+void Scenario::New(const Words& words) {
+  Config config{.election_ticks = static_cast<int>(Option(words, "election", 10)),
+                .heartbeat_ticks = static_cast<int>(Option(words, "heartbeat", 1)),
+                .max_inflight_appends = static_cast<int>(Option(words, "inflight", 128)),
+                .max_inflight_bytes = Option(words, "inflight-bytes", 1 << 24),
+                .max_append_bytes = Option(words, "append-bytes", 1 << 20),
+                .max_uncommitted_bytes = Option(words, "uncommitted", 1 << 24)};
+  for (uint64_t i = 1; i <= Number(words.at(1)); ++i) config.voters.push_back(ReplicaId(i));
+  suite_ = std::make_unique<simulation::Suite>(config.voters);
+  for (ReplicaId id : config.voters) {
+    config.id = id;
+    peers_[id].config = config;
+    Start(id);
+  }
+}
+
+// log ID TERM... [term=T] [vote=V] [commit=C]: starts over with this on the disk.
+void Scenario::Log(const Words& words) {
+  const ReplicaId id = IdOf(words.at(1));
+  Peer& peer = PeerOf(id);
+  simulation::StoredRecord record;
+  simulation::LogView view;
+  for (size_t i = 2; i < words.size(); ++i) {
+    if (IsOption(words[i])) continue;
+    record.entries.push_back(MadeUpEntry(Index(view.size() + 1), Term(Number(words[i]))));
+    view.push_back(simulation::Identify(record.entries.back()));
+  }
+  Term last = record.entries.empty() ? Term() : record.entries.back().term;
+  record.hard_state = HardState{Term(Option(words, "term", last.value())), ReplicaId(Option(words, "vote", 0)),
+                                Index(Option(words, "commit", 0))};
+  peer.disk = {};
+  peer.disk.Apply(record);
+  suite_->Preloaded(id, view);
+  Start(id);
+}
+
+void Scenario::Propose(const Words& words) {
+  const ReplicaId id = IdOf(words.at(1));
+  std::vector<Bytes> commands;
+  bool urgent = false;
+  for (size_t i = 2; i < words.size(); ++i) {
+    if (words[i] == "urgent") {
+      urgent = true;
+    } else if (!IsOption(words[i])) {
+      commands.push_back(Bytes::Copy(words[i]));
+    }
+  }
+  if (uint64_t bytes = Option(words, "bytes", 0)) commands.push_back(Bytes::Take(std::string(bytes, 'x')));
+  Replica& replica = *PeerOf(id).replica;
+  Proposed proposed = replica.Propose(std::move(commands), urgent);
+  if (proposed.error) {
+    out_ << id
+         << " refuses: " << (*proposed.error == ProposeError::kNotLeader ? "not leader" : "too much is uncommitted")
+         << '\n';
+  } else {
+    out_ << id << " appends from " << proposed.first << " in term " << proposed.term;
+    if (Option(words, "bytes")) out_ << ", " << replica.uncommitted_bytes() << " bytes uncommitted";
+    out_ << '\n';
+  }
+  Turn(id);
+}
+
+// inject TYPE from=1 to=2 term=3 [after=5:2] [last=5:2] [commit=1] [refused=5] [hint=4:2] [match=3] [all-match=1]
+//   [read=1] [entries=6:3,7:3] [granted] [leader-lost]: a message that nobody sent.
+void Scenario::Inject(const Words& words) {
+  Message m;
+  for (int type = 1; type <= 8; ++type) {
+    if (words.at(1) == Name(static_cast<MessageType>(type))) m.type = static_cast<MessageType>(type);
+  }
+  if (words[1] == "Unknown") m.type = static_cast<MessageType>(77);
+  m.from = ReplicaId(Option(words, "from", 0));
+  m.to = ReplicaId(Option(words, "to", 0));
+  m.term = Term(Option(words, "term", 0));
+  for (const char* key : {"after", "last"}) {
+    if (auto place = Option(words, key)) std::tie(m.log_index, m.log_term) = Place(*place);
+  }
+  if (auto hint = Option(words, "hint")) std::tie(m.hint_index, m.hint_term) = Place(*hint);
+  for (const char* key : {"refused", "match"}) m.log_index = Index(Option(words, key, m.log_index.value()));
+  m.commit = Index(Option(words, "commit", 0));
+  m.all_match = Index(Option(words, "all-match", 0));
+  m.read_context = Option(words, "read", 0);
+  m.reject = Option(words, "refused").has_value() || std::find(words.begin(), words.end(), "refused") != words.end();
+  m.leader_lost = std::find(words.begin(), words.end(), "leader-lost") != words.end();
+  std::istringstream entries(Option(words, "entries").value_or(""));
+  for (std::string place; std::getline(entries, place, ',');) {
+    auto [index, term] = Place(place);
+    m.entries.push_back(MadeUpEntry(index, term));
+  }
+  // `via` delivers to another than the addressee.
+  ReplicaId via(Option(words, "via", m.to.value()));
+  Replica& replica = *PeerOf(via).replica;
+  uint64_t dropped = replica.dropped();
+  replica.Step(m);
+  if (replica.dropped() > dropped) out_ << via << " drops it\n";
+  Turn(via);
+}
+
+// disk ID hold | sync [N] | go
+void Scenario::Disk(const Words& words) {
+  const ReplicaId id = IdOf(words.at(1));
+  Peer& peer = PeerOf(id);
+  if (words.at(2) == "hold") {
+    peer.disk_held = true;
+    return;
+  }
+  if (words[2] == "go") peer.disk_held = false;
+  size_t count = words.size() > 3 ? Number(words[3]) : peer.writes.size();
+  for (; count > 0 && !peer.writes.empty(); --count) SyncOne(id, peer);
+  Turn(id);
+}
+
+// Which messages a `deliver` or `drop` means: [from=1] [to=2] [type=Append] [count=1]
+std::function<bool(const Message&)> Matcher(const std::vector<std::string>& words) {
+  return [from = Option(words, "from", 0), to = Option(words, "to", 0), type = Option(words, "type"),
+          left = Option(words, "count", 1'000'000)](const Message& m) mutable {
+    if (from != 0 && m.from.value() != from) return false;
+    if (to != 0 && m.to.value() != to) return false;
+    if (type && *type != Name(m.type)) return false;
+    if (left == 0) return false;
+    --left;
+    return true;
+  };
+}
+
+// As `drop`, but the messages arrive. `keep`: and stay on their way, to arrive again.
+void Scenario::Deliver(const Words& words) {
+  auto chosen = Matcher(words);
+  const bool keep = std::find(words.begin(), words.end(), "keep") != words.end();
+  std::vector<Message> arriving, staying;
+  for (Message& m : network_) {
+    bool now = chosen(m);
+    if (now && keep) staying.push_back(m);
+    (now ? arriving : staying).push_back(std::move(m));
+  }
+  if (std::find(words.begin(), words.end(), "reversed") != words.end()) std::reverse(arriving.begin(), arriving.end());
+  network_ = std::move(staying);
+  for (Message& m : arriving) {
+    Peer& peer = PeerOf(m.to);
+    if (!peer.replica) continue;
+    out_ << "> " << m.from << "->" << m.to << ' ' << Name(m.type) << '\n';
+    const ReplicaId to = m.to;
+    peer.replica->Step(std::move(m));
+    Turn(to);
+  }
+}
+
+void Scenario::Drop(const Words& words) {
+  auto chosen = Matcher(words);
+  std::erase_if(network_, [&](const Message& m) {
+    if (!chosen(m)) return false;
+    out_ << "lost: " << Describe(m) << '\n';
+    return true;
+  });
+}
+
+void Scenario::Settle() {
+  for (int round = 0; !network_.empty(); ++round) {
+    TRIREME_CHECK(round < 1000) << "the cluster does not settle";
+    Deliver({});
+  }
+}
+
+void Scenario::Status() {
+  for (auto& [id, peer] : peers_) {
+    out_ << id << ": ";
+    if (!peer.replica) {
+      out_ << "down\n";
+      continue;
+    }
+    const Replica& r = *peer.replica;
+    out_ << Name(r.role()) << " term=" << r.term() << " leader=" << r.leader() << " last=" << r.last_index()
+         << " durable=" << r.persisted_index() << " commit=" << r.commit_index() << " applied=" << r.applied_index()
+         << " terms=";
+    for (Index i(1); i <= r.last_index(); ++i) {
+      if (r.TermAt(i) == Term()) {
+        out_ << "?";
+      } else {
+        out_ << (i == Index(1) ? "" : ",") << r.TermAt(i);
+      }
+    }
+    if (r.all_match() != Index()) out_ << " all-match=" << r.all_match();
+    if (r.leading()) out_ << " leading";
+    out_ << '\n';
+  }
+}
+
+void Scenario::Start(ReplicaId id) {
+  Peer& peer = PeerOf(id);
+  Restored restored = peer.disk.Restore();
+  peer.machine = std::make_unique<simulation::Ledger>();
+  TRIREME_CHECK(peer.machine->Restore(peer.disk.snapshot().state, restored.snapshot_index).ok());
+  peer.replica = std::make_unique<Replica>(peer.config, restored);
+  peer.term = restored.hard_state.term;
+  peer.commit = Index();
+  peer.all_match = Index();
+  suite_->Started(id, restored.last_index, restored.snapshot_index);
+}
+
+void Scenario::Crash(ReplicaId id) {
+  Peer& peer = PeerOf(id);
+  peer.replica.reset();
+  peer.writes.clear();
+  peer.reads.clear();
+  suite_->Stopped(id);
+}
+
+void Scenario::Turn(ReplicaId id) {
+  Peer& peer = PeerOf(id);
+  for (int i = 0; peer.replica && !peer.turns_held && peer.replica->HasOutput(); ++i) {
+    if (i >= 1000) return Violated("output never ends");
+    TakeOne(id, peer);
+  }
+}
+
+void Scenario::TakeOne(ReplicaId id, Peer& peer) {
+  Output output = peer.replica->TakeOutput();
+  if (output.empty()) return Violated("an output was promised and is empty");
+  suite_->Took(*peer.replica, output);
+  if (output.role) {
+    out_ << id << " is " << Name(output.role->role) << " in term " << output.role->term;
+    if (output.role->leader != ReplicaId() && output.role->leader != id) out_ << " of " << output.role->leader;
+    out_ << '\n';
+  }
+  const bool is_write = output.hard_state || !output.entries.empty();
+  if (is_write) {
+    out_ << id << " writes";
+    if (output.hard_state) {
+      out_ << " term=" << output.hard_state->term << " vote=" << output.hard_state->voted_for
+           << " commit=" << output.hard_state->commit;
+    }
+    out_ << Brackets(output.entries) << '\n';
+  }
+  Post(output.send_now, "");
+  Post(output.send_after_persist, " (once durable)");
+  if (!output.committed.empty()) out_ << id << " commits" << Brackets(output.committed) << '\n';
+  for (const EntryRead& read : output.reads) out_ << id << " needs to " << Describe(read) << '\n';
+  for (const ReadReady& ready : output.read_ready) {
+    out_ << id << " read " << ready.context;
+    if (ready.index) {
+      out_ << " is safe at " << *ready.index << '\n';
+      suite_->ReadServed(ready.context, *ready.index);
+    } else {
+      out_ << " is dropped\n";
+    }
+  }
+  for (const Entry& entry : output.committed) {
+    TRIREME_CHECK(peer.machine->Apply(entry).ok());
+    suite_->Applied(id, entry.index, peer.machine->digest());
+    peer.replica->Applied(entry.index);
+  }
+  std::erase_if(output.send_now, [this](const Message& m) {
+    return std::find(cuts_.begin(), cuts_.end(), std::pair(m.from, m.to)) != cuts_.end();
+  });
+  for (Message& m : output.send_now) network_.push_back(std::move(m));
+  if (is_write || !output.send_after_persist.empty()) {
+    peer.writes.push_back({.record = {.hard_state = output.hard_state, .entries = std::move(output.entries)},
+                           .is_write = is_write,
+                           .then_send = std::move(output.send_after_persist)});
+    while (!peer.disk_held && !peer.writes.empty()) SyncOne(id, peer);
+  }
+  for (EntryRead& read : output.reads) peer.reads.push_back(read);
+  while (!peer.reads_held && !peer.reads.empty()) AnswerRead(peer, false);
+}
+
+void Scenario::SyncOne(ReplicaId id, Peer& peer) {
+  PendingWrite write = std::move(peer.writes.front());
+  peer.writes.pop_front();
+  peer.disk.Apply(write.record);
+  suite_->Synced(id, write.record.entries);
+  for (Message& m : write.then_send) {
+    if (std::find(cuts_.begin(), cuts_.end(), std::pair(m.from, m.to)) == cuts_.end()) {
+      network_.push_back(std::move(m));
+    }
+  }
+  if (!write.is_write) return;
+  const auto& entries = write.record.entries;
+  peer.replica->Persisted(entries.empty() ? Index() : entries.back().index,
+                          entries.empty() ? Term() : entries.back().term);
+}
+
+void Scenario::AnswerRead(Peer& peer, bool fail) {
+  if (peer.reads.empty()) {
+    out_ << "no read is under way\n";
+    return;
+  }
+  EntryRead read = peer.reads.front();
+  peer.reads.pop_front();
+  peer.replica->EntriesRead(read, fail ? std::vector<Entry>() : peer.disk.Read(read.first, read.last, read.max_bytes));
+}
+
+void Scenario::Post(const std::vector<Message>& messages, const char* when) {
+  for (const Message& m : messages) {
+    bool cut = std::find(cuts_.begin(), cuts_.end(), std::pair(m.from, m.to)) != cuts_.end();
+    out_ << "  " << Describe(m) << when << (cut ? " (lost)" : "") << '\n';
+  }
+}
+
+void Scenario::CheckInvariants() {
+  if (!suite_) return;
+  if (suite_->failure()) Violated(*suite_->failure());
+  for (auto& [id, peer] : peers_) {
+    if (!peer.replica) continue;
+    const Replica& r = *peer.replica;
+    if (r.persisted_index() > r.last_index() || r.commit_index() > r.last_index()) Violated("beyond the last index");
+    if (r.applied_index() > r.commit_index()) Violated("applied what is not committed");
+    if (r.term() < peer.term || r.commit_index() < peer.commit || r.all_match() < peer.all_match) {
+      Violated("a term, a commit index or all_match went back");
+    }
+    if (r.leading() && r.role() != Role::kLeader) Violated("leads without being leader");
+    peer.term = r.term();
+    peer.commit = r.commit_index();
+    peer.all_match = r.all_match();
+  }
+}
+
+Scenario::Peer& Scenario::PeerOf(ReplicaId id) {
+  auto it = peers_.find(id);
+  TRIREME_CHECK(it != peers_.end()) << "no replica " << id;
+  return it->second;
+}
+
+ReplicaId Scenario::IdOf(const std::string& word) const {
+  return ReplicaId(Number(word));
+}
+
+void Scenario::Violated(const std::string& what) {
+  if (!violated_) out_ << "VIOLATED " << what << '\n';
+  violated_ = true;
+}
+
+}  // namespace trireme::raft

@@ -1,0 +1,79 @@
+// A small cluster driven by text: each command makes production replicas do something, and all that they do is the
+// output. README.md has the commands.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "raft/core/replica.h"
+#include "tests/simulation/ledger.h"
+#include "tests/simulation/stored_log.h"
+#include "tests/simulation/suite.h"
+
+namespace trireme::raft {
+
+class Scenario {
+ public:
+  // Runs one command and returns what happened, a line each. A violated invariant ends the output with a line that
+  // begins with "VIOLATED".
+  std::string Do(const std::string& command);
+
+  bool violated() const { return violated_; }
+
+ private:
+  struct PendingWrite {
+    simulation::StoredRecord record{};
+    bool is_write = false;  // else it only stands for the writes before it
+    std::vector<Message> then_send{};
+  };
+  struct Peer {
+    Config config{};
+    simulation::StoredLog disk{};
+    std::deque<PendingWrite> writes{};
+    std::deque<EntryRead> reads{};
+    bool disk_held = false, reads_held = false, turns_held = false;
+    std::unique_ptr<Replica> replica{};
+    std::unique_ptr<simulation::Ledger> machine{};
+    // As last seen, to compare with.
+    Term term{};
+    Index commit{}, all_match{};
+  };
+  using Words = std::vector<std::string>;
+
+  void Dispatch(const Words& words);
+  void New(const Words& words);
+  void Log(const Words& words);
+  void Propose(const Words& words);
+  void Inject(const Words& words);
+  void Disk(const Words& words);
+  void Deliver(const Words& words);
+  void Drop(const Words& words);
+  void Settle();
+  void Status();
+  void Start(ReplicaId id);
+  void Crash(ReplicaId id);
+
+  void Turn(ReplicaId id);
+  void TakeOne(ReplicaId id, Peer& peer);
+  void SyncOne(ReplicaId id, Peer& peer);
+  void AnswerRead(Peer& peer, bool fail);
+  void Post(const std::vector<Message>& messages, const char* when);
+  void CheckInvariants();
+  Peer& PeerOf(ReplicaId id);
+  ReplicaId IdOf(const std::string& word) const;
+  void Violated(const std::string& what);
+
+  std::map<ReplicaId, Peer> peers_;
+  std::vector<Message> network_;
+  std::vector<std::pair<ReplicaId, ReplicaId>> cuts_;
+  std::unique_ptr<simulation::Suite> suite_;
+  std::ostringstream out_;
+  bool violated_ = false;
+};
+
+}  // namespace trireme::raft
