@@ -103,7 +103,7 @@ void Store::Impl::RunBackground() {
     if (failed_ || background_stopping_) return;
     background_busy_ = true;
     if (NeedsSlot()) {
-      AllocateSlot(lock);
+      if (absl::Status s = AllocateSlot(lock); !s.ok() && !absl::IsCancelled(s)) Fail(s);
     } else if (NeedsFlush()) {
       RunOldOps(lock, /*flush=*/true);
     } else if (NeedsMove()) {
@@ -116,7 +116,7 @@ void Store::Impl::RunBackground() {
   }
 }
 
-void Store::Impl::AllocateSlot(Lock& lock) {
+absl::Status Store::Impl::AllocateSlot(Lock& lock) {
   uint64_t number = next_segment_number_++;
   lock.unlock();
   std::string name = SegmentName(number);
@@ -126,10 +126,10 @@ void Store::Impl::AllocateSlot(Lock& lock) {
         return background_stopping_ || failed_;
       });
   lock.lock();
-  if (absl::IsCancelled(file.status())) return;
-  if (!file.ok()) return Fail(file.status());
+  if (!file.ok()) return file.status();
   segments_->Add(*std::move(file), absl::StrCat(wal_, "/", name));
   room_wake_.notify_one();
+  return absl::OkStatus();
 }
 
 void Store::Impl::MoveOldest(Lock& lock) {

@@ -1,7 +1,8 @@
 #include "storage/old_generation.h"
 
+#include <algorithm>
 #include <cstring>
-#include <mutex>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "raft/core/check.h"
@@ -10,7 +11,6 @@
 #include "rocksdb/convenience.h"
 #include "rocksdb/db.h"
 #include "rocksdb/env.h"
-#include "rocksdb/file_system.h"
 #include "rocksdb/listener.h"
 #include "rocksdb/table.h"
 #include "rocksdb/write_batch.h"
@@ -194,7 +194,7 @@ class Listener final : public rocksdb::EventListener {
 
 struct OldGeneration::Impl {
   std::string directory;
-  std::unique_ptr<rocksdb::Env> env;
+  std::shared_ptr<rocksdb::Env> env;
   std::unique_ptr<rocksdb::DB> db;
   // In the order of the database's opening: default, log, raft, state.
   std::vector<rocksdb::ColumnFamilyHandle*> families;
@@ -239,16 +239,16 @@ absl::StatusOr<std::unique_ptr<OldGeneration>> OldGeneration::Open(Options optio
   auto impl = std::make_unique<Impl>();
   impl->directory = options.directory;
   rocksdb::DBOptions db;
-  if (options.file_system) {
-    impl->env = rocksdb::NewCompositeEnv(options.file_system);
-    db.env = impl->env.get();
-  }
+  impl->env = options.env;
+  if (impl->env) db.env = impl->env.get();
   db.create_if_missing = true;
   db.create_missing_column_families = true;
   db.max_background_jobs = 2;
   // The families are flushed together, so that rows and packs of one point in time are found after a crash.
   db.atomic_flush = true;
   db.avoid_flush_during_shutdown = true;
+  // Safety rule 16: a failed write is not tried again.
+  db.max_bgerror_resume_count = 0;
   db.info_log_level = rocksdb::WARN_LEVEL;
   db.keep_log_file_num = 2;
   db.max_log_file_size = size_t{4} << 20;
@@ -398,16 +398,23 @@ absl::Status OldGeneration::Read(GroupId group, uint32_t generation, Index first
   size_t bytes = 0;
   for (const Entry& e : *out) bytes += e.data.size();
   Index next = first;
-  for (it->SeekForPrev(LogKey(group, generation, first.value(), kMax)); it->Valid() && next <= last; it->Next()) {
+  it->SeekForPrev(LogKey(group, generation, first.value(), kMax));
+  while (it->Valid() && next <= last) {
     std::optional<IndexRange> range = PackRange(it->key(), group, generation);
     if (!range || range->first > next) break;
-    if (range->last < next) continue;  // one of which nothing is alive
-    auto pack = std::make_shared<const std::string>(it->value().ToString());
+    auto pack = range->last < next ? nullptr : std::make_shared<const std::string>(it->value().ToString());
+    it->Next();
+    // Where the next pack starts this one ends: the log was truncated there, and this one's rest overwritten.
+    Index limit = last;
+    if (it->Valid()) {
+      if (auto following = PackRange(it->key(), group, generation)) limit = std::min(limit, following->first - 1);
+    }
+    if (!pack || limit < next) continue;
     std::vector<Entry> found;
-    if (!DecodePack(pack, next, last, &found)) {
+    if (!DecodePack(pack, next, limit, &found)) {
       if (next > first) return absl::OkStatus();
-      return absl::DataLossError(
-          absl::StrCat("entry ", next.value(), " of group ", group.value(), " is damaged in ", impl_->directory));
+      return absl::DataLossError(absl::StrCat("entry ", next.value(), " of group ", group.value(), " is damaged in ",
+                                              impl_->directory));
     }
     for (Entry& e : found) {
       if (e.index != next) break;

@@ -19,7 +19,7 @@
 #include "storage/group_index.h"
 
 namespace rocksdb {
-class FileSystem;
+class Env;
 }
 
 namespace trireme::storage {
@@ -50,7 +50,7 @@ class OldGeneration {
  public:
   struct Options {
     std::string directory;  // its parent exists
-    std::shared_ptr<rocksdb::FileSystem> file_system;
+    std::shared_ptr<rocksdb::Env> env;  // nothing = RocksDB's own
     size_t write_buffer_bytes = size_t{128} << 20;
     // Called, on any thread, when RocksDB failed to write in the background.
     std::function<void(const absl::Status&)> failed;

@@ -41,7 +41,7 @@ absl::Status Store::Impl::Open() {
 
   absl::StatusOr<std::unique_ptr<OldGeneration>> old =
       OldGeneration::Open({.directory = absl::StrCat(o.directory, "/old"),
-                           .file_system = o.old_generation_file_system,
+                           .env = o.old_generation_env,
                            // A moved segment fits in, so that it reaches the disk by our flush and at once.
                            .write_buffer_bytes = static_cast<size_t>(2 * format_.segment_bytes + (size_t{8} << 20)),
                            .failed = [this](const absl::Status& status) {
@@ -83,8 +83,7 @@ absl::Status Store::Impl::Open() {
   incoming_snapshots_.clear();
   if (segments_->size() == 0) {
     Lock guard(mutex_);
-    AllocateSlot(guard);
-    if (failed_) return absl::UnavailableError(absl::StrCat("no segment could be made in ", wal_));
+    if (absl::Status s = AllocateSlot(guard); !s.ok()) return s;
   }
   TidySegments();
   return absl::OkStatus();

@@ -13,7 +13,7 @@
 #include "storage/file_system.h"
 
 namespace rocksdb {
-class FileSystem;
+class Env;
 }
 
 namespace trireme::storage {
@@ -25,7 +25,7 @@ struct StoreOptions {
   // Outlives the store; nothing = PosixFileSystem().
   FileSystem* file_system = nullptr;
   // What RocksDB runs on; nothing = its own. Tests set it together with file_system.
-  std::shared_ptr<rocksdb::FileSystem> old_generation_file_system;
+  std::shared_ptr<rocksdb::Env> old_generation_env;
 
   // Size of a file of the write-ahead log, a multiple of 4 KiB. No entry may be larger than a half of it. Fixed when
   // the directory is made; of a later one only the value in FORMAT counts.

@@ -231,7 +231,7 @@ class Store::Impl {
   bool NeedsMove() const;
   bool NeedsFlush() const;
   bool NeedsDelete() const;
-  void AllocateSlot(Lock& lock);
+  absl::Status AllocateSlot(Lock& lock);
   void MoveOldest(Lock& lock);
   absl::Status CollectLive(SlotId slot, uint64_t first_sequence, uint64_t last_sequence, uint64_t end,
                            std::map<raft::GroupId, Move>* moves);

@@ -1,0 +1,172 @@
+// The power goes at every step of a script that goes through all that the store does: append, truncate, snapshot,
+// compact, move to RocksDB, reuse of segments, creation and deletion of groups, restart. Afterwards everything that was
+// completed is there, and nothing torn is believed.
+#include <cstdlib>
+
+#include "gtest/gtest.h"
+#include "tests/storage/store_harness.h"
+
+namespace trireme::storage {
+namespace {
+
+using raft::Bytes;
+using raft::Entry;
+using raft::EntryType;
+using raft::GroupId;
+using raft::HardState;
+using raft::Index;
+using raft::IndexRange;
+using raft::LogWrite;
+using raft::ReplicaId;
+using raft::Term;
+using Survival = FaultFileSystem::Survival;
+
+StoreOptions SmallOptions() {
+  StoreOptions options;
+  options.segment_bytes = 64 << 10;
+  options.young_budget_bytes = 2 * options.segment_bytes;
+  options.headroom_segments = 2;
+  options.batch_cap_bytes = 16 << 10;
+  options.pack_bytes = 4 << 10;
+  options.reclaim_bytes = 64 << 10;
+  return options;
+}
+
+std::vector<Entry> Entries(uint64_t first, uint64_t count, uint64_t term, size_t size) {
+  std::vector<Entry> entries;
+  for (uint64_t i = first; i < first + count; ++i) {
+    std::string data(size, static_cast<char>('a' + (i * 7 + term) % 26));
+    data.replace(0, std::min<size_t>(8, size), std::to_string(i * 1000 + term).substr(0, size));
+    entries.push_back({Term(term), Index(i), EntryType::kCommand, Bytes::Copy(data)});
+  }
+  return entries;
+}
+
+void Append(StoreHarness& h, uint64_t group, std::vector<Entry> entries, std::optional<HardState> state = {}) {
+  std::vector<LogWrite> writes;
+  writes.push_back({GroupId(group), state, std::move(entries)});
+  h.Write(std::move(writes));
+  h.Await();
+}
+
+// Returns what went wrong. Stops where the store fails.
+std::string Script(StoreHarness& h) {
+  std::string wrong = h.Open();
+  if (!wrong.empty() || h.store() == nullptr) return wrong;
+  constexpr uint64_t kIdle = 1, kBacklog = 2, kFast = 3, kShort = 4;
+  h.Create(GroupId(kIdle), "the idle one");
+  h.Create(GroupId(kBacklog), "the deep one");
+  h.Create(GroupId(kFast), "the quick one");
+  h.Await();
+  Append(h, kIdle, Entries(1, 3, 1, 100), HardState{Term(1), ReplicaId(5), Index(2)});
+  h.Save(GroupId(kIdle), 2, "idle state");
+  h.Await();
+  uint64_t backlog = 1, fast = 1, term = 2;
+  for (int round = 0; round < 8 && !h.failed(); ++round) {
+    for (int i = 0; i < 6; ++i) {
+      Append(h, kBacklog, Entries(backlog, 4, term, 1500));
+      backlog += 4;
+      Append(h, kFast, Entries(fast, 3, term, 900), HardState{Term(term), ReplicaId(), Index(fast)});
+      fast += 3;
+    }
+    if (round % 2 == 1) {
+      // The tail is overwritten, also what may have moved already.
+      ++term;
+      backlog -= round == 5 ? 60 : 7;
+      Append(h, kBacklog, Entries(backlog, 2, term, 700), HardState{Term(term), ReplicaId(2), Index(0)});
+      backlog += 2;
+    }
+    h.Save(GroupId(kFast), fast - 2, "fast " + std::to_string(round) + std::string(20'000, 'x'));
+    h.Await();
+    if (h.failed()) break;
+    h.Compact(GroupId(kFast), fast - 2, {{Index(fast - 9), Index(fast - 8)}});
+    if (round == 3) {
+      h.Create(GroupId(kShort), "the short-lived one");
+      h.Await();
+      Append(h, kShort, Entries(1, 20, 3, 1000), HardState{Term(3), ReplicaId(), Index(1)});
+    }
+    if (round == 6) {
+      h.Delete(GroupId(kShort));
+      h.Await();
+      h.Save(GroupId(kBacklog), backlog - 20, "deep state");
+      h.Await();
+      if (h.failed()) break;
+      h.Compact(GroupId(kBacklog), backlog - 20, {{Index(10), Index(11)}, {Index(40), Index(40)}});
+    }
+    if (round == 4) {
+      wrong = h.Open();
+      if (!wrong.empty() || h.store() == nullptr) return wrong;
+    }
+    if (h.store() != nullptr) h.store()->WaitForBackground();
+  }
+  if (h.failed() || h.store() == nullptr) return "";
+  wrong = h.CheckAll();
+  h.Close();
+  return wrong;
+}
+
+uint64_t Stride() {
+  const char* stride = std::getenv("TRIREME_CRASH_STRIDE");
+  return stride == nullptr ? 7 : std::strtoull(stride, nullptr, 10);
+}
+
+void CrashEverywhere(Survival survival) {
+  uint64_t steps = 0;
+  {
+    StoreHarness h(SmallOptions());
+    ASSERT_EQ(Script(h), "");
+    steps = h.disk().steps();
+    ASSERT_EQ(h.Open(), "");
+    EXPECT_GT(h.store()->figures().segments, 2u);
+  }
+  ASSERT_GT(steps, 300u);
+  uint64_t only = 0;
+  if (const char* step = std::getenv("TRIREME_CRASH_STEP")) only = std::strtoull(step, nullptr, 10);
+  for (uint64_t step = only > 0 ? only : 1 + static_cast<uint64_t>(survival); step <= steps;
+       step += only > 0 ? steps : Stride()) {
+    SCOPED_TRACE("replay: TRIREME_CRASH_STEP=" + std::to_string(step) + " of " + std::to_string(steps));
+    StoreHarness h(SmallOptions());
+    h.disk().CrashAt(step);
+    ASSERT_EQ(Script(h), "");
+    h.Close();
+    h.disk().Restart(survival, step);
+    ASSERT_EQ(h.Open(), "");
+    // And it goes on from there, through another restart.
+    uint64_t id = 50;
+    h.Create(GroupId(id), "after the crash");
+    h.Await();
+    Append(h, id, Entries(1, 30, 9, 2000), HardState{Term(9), ReplicaId(1), Index(1)});
+    h.store()->WaitForBackground();
+    ASSERT_EQ(h.CheckAll(), "");
+    ASSERT_EQ(h.Open(), "");
+  }
+}
+
+TEST(CrashTest, AtEveryStepTornSectorBySector) { CrashEverywhere(Survival::kTorn); }
+TEST(CrashTest, AtEveryStepLosingAllThatWasNotSynced) { CrashEverywhere(Survival::kNothing); }
+TEST(CrashTest, AtEveryStepLosingNothing) { CrashEverywhere(Survival::kAll); }
+
+// Safety rule 16: whatever write or sync fails, nothing completes afterwards, and what completed before is there.
+TEST(CrashTest, AFailedWriteOrSyncEndsIt) {
+  uint64_t steps = 0;
+  {
+    StoreHarness h(SmallOptions());
+    ASSERT_EQ(Script(h), "");
+    steps = h.disk().steps();
+  }
+  for (uint64_t step = 1; step <= steps; step += Stride() * 2) {
+    SCOPED_TRACE("failing step " + std::to_string(step));
+    StoreHarness h(SmallOptions());
+    h.disk().FailAt(step);
+    std::string wrong = Script(h);
+    // Where opening failed, it said so.
+    if (wrong.find("input/output error") != std::string::npos) wrong = "";
+    ASSERT_EQ(wrong, "");
+    h.Close();
+    h.disk().Restart(Survival::kTorn, step);
+    ASSERT_EQ(h.Open(), "");
+  }
+}
+
+}  // namespace
+}  // namespace trireme::storage

@@ -1,0 +1,299 @@
+#include "tests/storage/fault_file_system.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+
+namespace trireme::storage {
+namespace {
+
+constexpr uint64_t kSectorBytes = 512;
+
+}  // namespace
+
+struct FaultFileSystem::Node {
+  struct Unsynced {
+    uint64_t offset;
+    std::string bytes;
+  };
+  std::string content;  // as it is read now
+  std::string durable;
+  std::vector<Unsynced> unsynced;
+};
+
+class FaultFileSystem::OpenFile final : public File {
+ public:
+  OpenFile(FaultFileSystem* fs, std::shared_ptr<Node> node, std::string path, uint64_t life)
+      : fs_(fs), node_(std::move(node)), path_(std::move(path)), life_(life) {}
+
+  absl::StatusOr<size_t> Read(uint64_t offset, char* to, size_t size) const override {
+    std::lock_guard<std::mutex> lock(fs_->mutex_);
+    if (absl::Status s = Usable(); !s.ok()) return s;
+    if (offset >= node_->content.size()) return 0;
+    size_t n = std::min<uint64_t>(size, node_->content.size() - offset);
+    std::memcpy(to, node_->content.data() + offset, n);
+    return n;
+  }
+
+  absl::Status Write(uint64_t offset, std::string_view bytes) override {
+    std::lock_guard<std::mutex> lock(fs_->mutex_);
+    bool crash = false;
+    if (absl::Status s = Usable(); !s.ok()) return s;
+    if (absl::Status s = fs_->Step(absl::StrCat("write ", path_), &crash); !s.ok()) return s;
+    if (offset + bytes.size() > node_->content.size()) node_->content.resize(offset + bytes.size());
+    if (!bytes.empty()) std::memcpy(node_->content.data() + offset, bytes.data(), bytes.size());
+    node_->unsynced.push_back({offset, std::string(bytes)});
+    return crash ? fs_->Alive(path_) : absl::OkStatus();
+  }
+
+  absl::Status Sync() override {
+    std::lock_guard<std::mutex> lock(fs_->mutex_);
+    bool crash = false;
+    if (absl::Status s = Usable(); !s.ok()) return s;
+    if (absl::Status s = fs_->Step(absl::StrCat("sync ", path_), &crash); !s.ok()) return s;
+    if (crash) return fs_->Alive(path_);
+    for (const Node::Unsynced& w : node_->unsynced) {
+      if (w.offset + w.bytes.size() > node_->durable.size()) node_->durable.resize(w.offset + w.bytes.size());
+      if (!w.bytes.empty()) std::memcpy(node_->durable.data() + w.offset, w.bytes.data(), w.bytes.size());
+    }
+    node_->unsynced.clear();
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<uint64_t> Size() const override {
+    std::lock_guard<std::mutex> lock(fs_->mutex_);
+    if (absl::Status s = Usable(); !s.ok()) return s;
+    return node_->content.size();
+  }
+
+ private:
+  absl::Status Usable() const {
+    if (life_ != fs_->life_) return absl::InternalError(absl::StrCat(path_, " was opened before the crash"));
+    return fs_->Alive(path_);
+  }
+
+  FaultFileSystem* const fs_;
+  const std::shared_ptr<Node> node_;
+  const std::string path_;
+  const uint64_t life_;
+};
+
+class FaultFileSystem::HeldLock final : public DirectoryLock {
+ public:
+  HeldLock(FaultFileSystem* fs, std::string path, uint64_t life) : fs_(fs), path_(std::move(path)), life_(life) {}
+  ~HeldLock() override {
+    std::lock_guard<std::mutex> lock(fs_->mutex_);
+    if (life_ == fs_->life_) fs_->locks_.erase(path_);
+  }
+
+ private:
+  FaultFileSystem* const fs_;
+  const std::string path_;
+  const uint64_t life_;
+};
+
+FaultFileSystem::FaultFileSystem() = default;
+FaultFileSystem::~FaultFileSystem() = default;
+
+void FaultFileSystem::CrashAt(uint64_t step) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  crash_at_ = step;
+}
+
+void FaultFileSystem::FailAt(uint64_t step) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  fail_at_ = step;
+}
+
+uint64_t FaultFileSystem::steps() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return steps_;
+}
+
+bool FaultFileSystem::crashed() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return crashed_;
+}
+
+absl::Status FaultFileSystem::Alive(const std::string& what) const {
+  return crashed_ ? absl::UnavailableError(absl::StrCat("the power is off: ", what)) : absl::OkStatus();
+}
+
+absl::Status FaultFileSystem::Step(const std::string& what, bool* crash) {
+  if (absl::Status s = Alive(what); !s.ok()) return s;
+  ++steps_;
+  if (steps_ == fail_at_) return absl::DataLossError(absl::StrCat("input/output error: ", what));
+  if (steps_ == crash_at_) *crash = crashed_ = true;
+  return absl::OkStatus();
+}
+
+std::string FaultFileSystem::DirectoryOf(const std::string& path) { return path.substr(0, path.rfind('/')); }
+
+void FaultFileSystem::Apply(const NameChange& change, std::map<std::string, std::shared_ptr<Node>>* names) {
+  if (!change.from.empty()) names->erase(change.from);
+  if (!change.to.empty()) (*names)[change.to] = change.node;
+}
+
+void FaultFileSystem::Restart(Survival survival, uint64_t seed) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  std::mt19937_64 random(seed);
+  auto coin = [&] { return survival == Survival::kAll || (survival == Survival::kTorn && random() % 2 == 0); };
+  for (auto& [directory, changes] : changes_) {
+    for (const NameChange& change : changes) {
+      if (!coin()) break;
+      Apply(change, &durable_names_);
+    }
+  }
+  changes_.clear();
+  for (auto& [path, node] : durable_names_) {
+    uint64_t size = node->durable.size();
+    uint64_t end_of_prefix = size;
+    if (survival == Survival::kAll) end_of_prefix = ~uint64_t{0};
+    if (survival == Survival::kTorn && node->content.size() > size) {
+      end_of_prefix += random() % (node->content.size() - size + 1);
+    }
+    for (const Node::Unsynced& w : node->unsynced) {
+      for (uint64_t at = w.offset; at < w.offset + w.bytes.size();) {
+        uint64_t end = std::min((at / kSectorBytes + 1) * kSectorBytes, w.offset + w.bytes.size());
+        if (at >= size ? at < end_of_prefix : coin()) {
+          if (end > node->durable.size()) node->durable.resize(end);
+          std::memcpy(node->durable.data() + at, w.bytes.data() + (at - w.offset), end - at);
+        }
+        at = end;
+      }
+    }
+    node->unsynced.clear();
+    node->content = node->durable;
+  }
+  names_ = durable_names_;
+  locks_.clear();
+  crash_at_ = fail_at_ = 0;
+  crashed_ = false;
+  ++life_;
+}
+
+std::vector<std::string> FaultFileSystem::Files(const std::string& directory) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  std::vector<std::string> paths;
+  for (const auto& [path, node] : names_) {
+    if (DirectoryOf(path) == directory) paths.push_back(path);
+  }
+  return paths;
+}
+
+std::string FaultFileSystem::Content(const std::string& path) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return names_.at(path)->content;
+}
+
+void FaultFileSystem::Overwrite(const std::string& path, uint64_t offset, std::string_view bytes) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  Node& node = *names_.at(path);
+  for (std::string* s : {&node.content, &node.durable}) {
+    if (s->size() < offset + bytes.size()) s->resize(offset + bytes.size());
+    std::memcpy(s->data() + offset, bytes.data(), bytes.size());
+  }
+}
+
+void FaultFileSystem::FlipBit(const std::string& path, uint64_t offset, int bit) {
+  char byte = Content(path).at(offset);
+  byte = static_cast<char>(byte ^ (1 << bit));
+  Overwrite(path, offset, {&byte, 1});
+}
+
+void FaultFileSystem::RemoveFile(const std::string& path) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  names_.erase(path);
+  durable_names_.erase(path);
+}
+
+absl::StatusOr<std::unique_ptr<File>> FaultFileSystem::Open(const std::string& path, Mode mode) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (absl::Status s = Alive(path); !s.ok()) return s;
+  auto it = names_.find(path);
+  if (mode == Mode::kCreate) {
+    bool crash = false;
+    if (absl::Status s = Step(absl::StrCat("create ", path), &crash); !s.ok()) return s;
+    // Truncating a file that is there is a new file under its name, which is what matters here.
+    NameChange change{.from = {}, .to = path, .node = std::make_shared<Node>()};
+    Apply(change, &names_);
+    changes_[DirectoryOf(path)].push_back(change);
+    if (crash) return Alive(path);
+    it = names_.find(path);
+  }
+  if (it == names_.end()) return absl::NotFoundError(absl::StrCat("no file ", path));
+  return std::make_unique<OpenFile>(this, it->second, path, life_);
+}
+
+absl::Status FaultFileSystem::CreateDirectory(const std::string& path) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (absl::Status s = Alive(path); !s.ok()) return s;
+  directories_.insert(path);
+  return absl::OkStatus();
+}
+
+bool FaultFileSystem::IsDirectory(const std::string& path) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return directories_.count(path) > 0;
+}
+
+absl::StatusOr<std::vector<std::string>> FaultFileSystem::List(const std::string& directory) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (absl::Status s = Alive(directory); !s.ok()) return s;
+  if (directories_.count(directory) == 0) return absl::NotFoundError(absl::StrCat("no directory ", directory));
+  std::vector<std::string> names;
+  for (const auto& [path, node] : names_) {
+    if (DirectoryOf(path) == directory) names.push_back(path.substr(directory.size() + 1));
+  }
+  for (const std::string& path : directories_) {
+    if (DirectoryOf(path) == directory) names.push_back(path.substr(directory.size() + 1));
+  }
+  return names;
+}
+
+absl::Status FaultFileSystem::Rename(const std::string& from, const std::string& to) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  bool crash = false;
+  if (absl::Status s = Step(absl::StrCat("rename ", from), &crash); !s.ok()) return s;
+  auto it = names_.find(from);
+  if (it == names_.end()) return absl::NotFoundError(absl::StrCat("no file ", from));
+  NameChange change{from, to, it->second};
+  Apply(change, &names_);
+  changes_[DirectoryOf(to)].push_back(change);
+  return crash ? Alive(to) : absl::OkStatus();
+}
+
+absl::Status FaultFileSystem::Remove(const std::string& path) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  bool crash = false;
+  if (absl::Status s = Step(absl::StrCat("remove ", path), &crash); !s.ok()) return s;
+  if (names_.count(path) == 0) return absl::NotFoundError(absl::StrCat("no file ", path));
+  NameChange change{.from = path, .to = {}, .node = nullptr};
+  Apply(change, &names_);
+  changes_[DirectoryOf(path)].push_back(change);
+  return crash ? Alive(path) : absl::OkStatus();
+}
+
+absl::Status FaultFileSystem::SyncDirectory(const std::string& directory) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  bool crash = false;
+  if (absl::Status s = Step(absl::StrCat("sync ", directory), &crash); !s.ok()) return s;
+  if (crash) return Alive(directory);
+  for (const NameChange& change : changes_[directory]) Apply(change, &durable_names_);
+  changes_[directory].clear();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<DirectoryLock>> FaultFileSystem::Lock(const std::string& directory,
+                                                                     const std::string& file) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  std::string path = absl::StrCat(directory, "/", file);
+  if (absl::Status s = Alive(path); !s.ok()) return s;
+  if (!locks_.insert(path).second) {
+    return absl::FailedPreconditionError(absl::StrCat("directory ", directory, " is in use"));
+  }
+  return std::make_unique<HeldLock>(this, path, life_);
+}
+
+}  // namespace trireme::storage

@@ -1,0 +1,89 @@
+// A disk in memory that does what disks do when the power goes: what was not synced is lost, kept, or torn sector by
+// sector; what was created or renamed is there or not. It can also fail a call, and flip bits.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "storage/file_system.h"
+
+namespace trireme::storage {
+
+// Thread-safe. Every call that changes the disk, syncs included, is a step; steps are counted from 1.
+class FaultFileSystem final : public FileSystem {
+ public:
+  enum class Survival : uint8_t {
+    kNothing,  // what was not synced is gone
+    kAll,      // all of it is there
+    // By chance: each sector of 512 bytes of what was overwritten; of what was appended to a file, and of the changes of
+    // a directory, a prefix, as file systems have it that write data before the size.
+    kTorn,
+  };
+
+  FaultFileSystem();
+  ~FaultFileSystem() override;
+
+  // The power goes with step `step`, which is carried out, but not if it is a sync. From then on every call fails.
+  void CrashAt(uint64_t step);
+  // Step `step` fails, and nothing else.
+  void FailAt(uint64_t step);
+  uint64_t steps() const;
+  bool crashed() const;
+  // Back to life: no crash or failure is planned, no file is open, no lock is held. What is on the disk depends on
+  // `survival` and `seed`.
+  void Restart(Survival survival, uint64_t seed);
+
+  // ---- damage, on the disk
+  std::vector<std::string> Files(const std::string& directory) const;
+  std::string Content(const std::string& path) const;
+  void Overwrite(const std::string& path, uint64_t offset, std::string_view bytes);
+  void FlipBit(const std::string& path, uint64_t offset, int bit);
+  void RemoveFile(const std::string& path);
+
+  // ---- FileSystem
+  absl::StatusOr<std::unique_ptr<File>> Open(const std::string& path, Mode mode) override;
+  absl::Status CreateDirectory(const std::string& path) override;
+  absl::StatusOr<std::vector<std::string>> List(const std::string& directory) override;
+  absl::Status Rename(const std::string& from, const std::string& to) override;
+  absl::Status Remove(const std::string& path) override;
+  absl::Status SyncDirectory(const std::string& directory) override;
+  absl::StatusOr<std::unique_ptr<DirectoryLock>> Lock(const std::string& directory, const std::string& file) override;
+
+  bool IsDirectory(const std::string& path) const;
+
+ private:
+  struct Node;
+  class OpenFile;
+  class HeldLock;
+  struct NameChange {
+    std::string from;  // goes; empty = nothing does
+    std::string to;    // comes; empty = nothing does
+    std::shared_ptr<Node> node;
+  };
+
+  // Whether a step may be taken. An error if it fails. `*crash` if the power goes with it.
+  absl::Status Step(const std::string& what, bool* crash);
+  absl::Status Alive(const std::string& what) const;
+  static std::string DirectoryOf(const std::string& path);
+  static void Apply(const NameChange& change, std::map<std::string, std::shared_ptr<Node>>* names);
+
+  mutable std::mutex mutex_;
+  uint64_t steps_ = 0;
+  uint64_t crash_at_ = 0;
+  uint64_t fail_at_ = 0;
+  bool crashed_ = false;
+  uint64_t life_ = 0;
+  std::set<std::string> directories_;
+  std::map<std::string, std::shared_ptr<Node>> names_;
+  std::map<std::string, std::shared_ptr<Node>> durable_names_;
+  std::map<std::string, std::vector<NameChange>> changes_;  // by directory, since its last sync
+  std::set<std::string> locks_;
+};
+
+}  // namespace trireme::storage

@@ -1,0 +1,295 @@
+#include "tests/storage/store_harness.h"
+
+#include <algorithm>
+#include <future>
+
+#include "absl/strings/str_cat.h"
+#include "tests/storage/rocksdb_adapter.h"
+
+namespace trireme::storage {
+
+using raft::Bytes;
+using raft::Entry;
+using raft::GroupId;
+using raft::HardState;
+using raft::Index;
+using raft::IndexRange;
+using raft::Term;
+using raft::TermRun;
+
+uint64_t ModelState::last() const {
+  return log.empty() ? snapshot_index : std::max(snapshot_index, log.rbegin()->first);
+}
+
+bool ModelGroup::Alive(uint64_t index) const {
+  if (index > compacted) return true;
+  return std::any_of(live.begin(), live.end(), [index](const IndexRange& r) {
+    return r.first.value() <= index && index <= r.last.value();
+  });
+}
+
+void ApplyChange(const ModelGroup::Change& change, ModelState* state) {
+  if (const auto* created = std::get_if<ModelGroup::Created>(&change)) {
+    *state = ModelState();
+    state->exists = true;
+    state->replica = created->replica;
+    state->descriptor = created->descriptor;
+  } else if (std::holds_alternative<ModelGroup::Deleted>(change)) {
+    *state = ModelState();
+  } else if (const auto* hard_state = std::get_if<HardState>(&change)) {
+    state->hard_state = *hard_state;
+  } else if (const auto* entry = std::get_if<Entry>(&change)) {
+    state->log.erase(state->log.lower_bound(entry->index.value()), state->log.end());
+    state->log[entry->index.value()] = *entry;
+  } else {
+    const auto& saved = std::get<ModelGroup::Saved>(change);
+    state->snapshot_index = saved.index;
+    state->snapshot_term = saved.term;
+    state->snapshot = saved.bytes;
+  }
+}
+
+StoreHarness::StoreHarness(StoreOptions options) : options_(std::move(options)) {
+  disk_ = std::make_unique<FaultFileSystem>();
+  (void)disk_->CreateDirectory("/disk");
+  options_.directory = "/disk/store";
+  options_.file_system = disk_.get();
+  options_.old_generation_env = MakeRocksDbEnv(disk_.get());
+  options_.read_threads = 1;
+  options_.fatal = [this](const absl::Status& status) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    failed_ = true;
+    failure_ = status.ToString();
+    wake_.notify_all();
+  };
+}
+
+StoreHarness::~StoreHarness() { Close(); }
+
+bool StoreHarness::failed() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return failed_;
+}
+
+void StoreHarness::Close() {
+  store_.reset();
+  // What has completed is durable for sure now.
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (auto& [id, group] : groups_) {
+    while (!group.outstanding.empty() && group.outstanding.front().first <= completed_) {
+      ApplyChange(group.outstanding.front().second, &group.durable);
+      group.outstanding.pop_front();
+    }
+  }
+}
+
+absl::Status StoreHarness::OpenStatus() {
+  Close();
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    failed_ = false;
+  }
+  return Store::Open(options_).status();
+}
+
+std::string StoreHarness::Open() {
+  Close();
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    failed_ = false;
+  }
+  absl::StatusOr<std::unique_ptr<Store>> store = Store::Open(options_);
+  if (!store.ok()) return disk_->crashed() ? "" : absl::StrCat("open: ", store.status().ToString());
+  store_ = *std::move(store);
+  std::vector<raft::StoredGroup> found = store_->Recover();
+  dead_may_live_ = true;
+  for (const raft::StoredGroup& stored : found) {
+    if (groups_.count(stored.group) == 0) return absl::StrCat("group ", stored.group.value(), " was never created");
+  }
+  for (auto it = groups_.begin(); it != groups_.end();) {
+    auto stored = std::find_if(found.begin(), found.end(), [&](const auto& s) { return s.group == it->first; });
+    std::string wrong = Adopt(stored == found.end() ? nullptr : &*stored, it->first, it->second);
+    if (!wrong.empty()) return absl::StrCat("group ", it->first.value(), ": ", wrong);
+    it = it->second.durable.exists ? std::next(it) : groups_.erase(it);
+  }
+  return CheckAll();
+}
+
+namespace {
+
+// What differs, or nothing.
+std::string Compare(const raft::StoredGroup* stored, const ModelState& want) {
+  if (!want.exists || stored == nullptr) {
+    return want.exists == (stored != nullptr) ? "" : want.exists ? "it is gone" : "it is there";
+  }
+  if (stored->replica != want.replica || stored->descriptor.view() != want.descriptor) return "another descriptor";
+  const HardState& hs = stored->log.hard_state;
+  if (hs != want.hard_state) {
+    return absl::StrCat("hard state ", hs.term.value(), "/", hs.voted_for.value(), "/", hs.commit.value(),
+                        " instead of ", want.hard_state.term.value(), "/", want.hard_state.voted_for.value(), "/",
+                        want.hard_state.commit.value());
+  }
+  if (stored->log.snapshot_index.value() != want.snapshot_index || stored->log.snapshot_term != want.snapshot_term ||
+      stored->snapshot.view() != want.snapshot) {
+    return absl::StrCat("snapshot at ", stored->log.snapshot_index.value(), " with ", stored->snapshot.size(),
+                        " bytes instead of at ", want.snapshot_index, " with ", want.snapshot.size());
+  }
+  if (stored->log.last_index.value() != want.last()) {
+    return absl::StrCat("last index ", stored->log.last_index.value(), " instead of ", want.last());
+  }
+  std::vector<TermRun> terms;
+  for (auto it = want.log.upper_bound(want.snapshot_index); it != want.log.end(); ++it) {
+    if (terms.empty() || terms.back().term != it->second.term) terms.push_back({it->second.index, it->second.term});
+  }
+  if (terms != stored->log.terms) return "other terms";
+  return "";
+}
+
+}  // namespace
+
+std::string StoreHarness::Adopt(const raft::StoredGroup* stored, GroupId, ModelGroup& group) {
+  std::string wrong = Compare(stored, group.durable);
+  std::string tried = wrong;
+  while (!wrong.empty() && !group.outstanding.empty()) {
+    ApplyChange(group.outstanding.front().second, &group.durable);
+    group.outstanding.pop_front();
+    wrong = Compare(stored, group.durable);
+    if (!wrong.empty()) absl::StrAppend(&tried, "; ", wrong);
+  }
+  group.outstanding.clear();
+  group.submitted = group.durable;
+  return wrong.empty() ? "" : tried;
+}
+
+void StoreHarness::Submitted(GroupId group, ModelGroup::Change change) {
+  ModelGroup& g = groups_[group];
+  ApplyChange(change, &g.submitted);
+  g.outstanding.emplace_back(submissions_, std::move(change));
+}
+
+raft::LogStore::Done StoreHarness::Completion() {
+  return [this, number = submissions_] {
+    std::lock_guard<std::mutex> lock(mutex_);
+    completed_ = std::max(completed_, number);
+    wake_.notify_all();
+  };
+}
+
+void StoreHarness::Await() {
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    wake_.wait(lock, [this] { return failed_ || completed_ == submissions_; });
+    for (auto& [id, group] : groups_) {
+      while (!group.outstanding.empty() && group.outstanding.front().first <= completed_) {
+        ApplyChange(group.outstanding.front().second, &group.durable);
+        group.outstanding.pop_front();
+      }
+    }
+  }
+  if (!failed()) std::erase_if(groups_, [](const auto& g) { return !g.second.durable.exists; });
+}
+
+void StoreHarness::Create(GroupId group, std::string descriptor) {
+  if (failed()) return;
+  ++submissions_;
+  raft::ReplicaId replica(group.value() * 100 + submissions_);
+  Submitted(group, ModelGroup::Created{replica, descriptor});
+  store_->CreateGroup(group, replica, Bytes::Copy(descriptor), Completion());
+}
+
+void StoreHarness::Delete(GroupId group) {
+  if (failed()) return;
+  ++submissions_;
+  Submitted(group, ModelGroup::Deleted());
+  store_->DeleteGroup(group, Completion());
+}
+
+void StoreHarness::Write(std::vector<raft::LogWrite> writes) {
+  if (failed()) return;
+  ++submissions_;
+  for (const raft::LogWrite& write : writes) {
+    if (write.hard_state) Submitted(write.group, *write.hard_state);
+    for (const Entry& e : write.entries) Submitted(write.group, e);
+  }
+  store_->Write(std::move(writes), Completion());
+}
+
+void StoreHarness::Save(GroupId group, uint64_t index, std::string bytes) {
+  if (failed()) return;
+  ++submissions_;
+  const ModelState& state = groups_[group].submitted;
+  auto it = state.log.find(index);
+  Term term = it == state.log.end() ? state.snapshot_term : it->second.term;
+  Submitted(group, ModelGroup::Saved{index, term, bytes});
+  store_->SaveSnapshot(group, Index(index), term, Bytes::Copy(bytes), Completion());
+}
+
+void StoreHarness::Compact(GroupId group, uint64_t upto, std::vector<IndexRange> live) {
+  if (failed()) return;
+  ModelGroup& g = groups_[group];
+  g.compacted = upto;
+  g.live = live;
+  store_->Compact(group, Index(upto), std::move(live));
+}
+
+absl::StatusOr<std::vector<Entry>> StoreHarness::Read(GroupId group, uint64_t first, uint64_t last, size_t max_bytes) {
+  std::promise<absl::StatusOr<std::vector<Entry>>> promise;
+  store_->Read(group, Index(first), Index(last), max_bytes, [&](auto entries) { promise.set_value(std::move(entries)); });
+  return promise.get_future().get();
+}
+
+std::string StoreHarness::CheckRead(GroupId id, uint64_t first, uint64_t last, size_t max_bytes) {
+  const ModelGroup& group = groups_.at(id);
+  const std::map<uint64_t, Entry>& log = group.submitted.log;
+  absl::StatusOr<std::vector<Entry>> got = Read(id, first, last, max_bytes);
+  if (disk_->crashed() && (!got.ok() || got->size() < last - first + 1)) return "";
+  auto at = [&](uint64_t index) { return absl::StrCat("read of ", first, "..", last, " of group ", id.value(), ": ", index); };
+  // As many as there must be at least.
+  uint64_t must = 0;
+  size_t bytes = 0;
+  for (uint64_t i = first; i <= last && group.Alive(i) && log.count(i) > 0; ++i, ++must) {
+    bytes += log.at(i).data.size();
+    if (must > 0 && bytes > max_bytes) break;
+  }
+  if (must == 0) {
+    if (!got.ok()) return absl::IsNotFound(got.status()) ? "" : got.status().ToString();
+    if (!dead_may_live_ || log.count(first) == 0) return absl::StrCat(at(first), " is there");
+  }
+  if (!got.ok()) return absl::StrCat(at(first), ": ", got.status().ToString());
+  if (got->size() < must) return absl::StrCat(at(first + got->size()), " is missing, ", must, " are expected");
+  bytes = 0;
+  for (size_t i = 0; i < got->size(); ++i) {
+    auto it = log.find(first + i);
+    if (it == log.end() || (*got)[i] != it->second) return absl::StrCat(at(first + i), " is wrong");
+    bytes += it->second.data.size();
+    if (!dead_may_live_ && i >= must) return absl::StrCat(at(first + i), " is too many");
+  }
+  if (first + got->size() > last + 1 || (got->size() > 1 && bytes > max_bytes)) return at(last) + " exceeds the limit";
+  return "";
+}
+
+std::string StoreHarness::CheckAll() {
+  for (auto& [id, group] : groups_) {
+    if (!group.submitted.exists) continue;
+    const std::map<uint64_t, Entry>& log = group.submitted.log;
+    for (auto it = log.begin(); it != log.end();) {
+      if (!group.Alive(it->first)) {
+        ++it;
+        continue;
+      }
+      uint64_t first = it->first;
+      uint64_t last = first;
+      for (; it != log.end() && group.Alive(it->first); ++it) last = it->first;
+      for (uint64_t i = first; i <= last;) {
+        std::string wrong = CheckRead(id, i, std::min(i + 9, last), size_t{64} << 20);
+        if (!wrong.empty()) return wrong;
+        i += 10;
+      }
+    }
+    std::string wrong = CheckRead(id, group.submitted.last() + 1, group.submitted.last() + 1, 100);
+    if (!wrong.empty()) return wrong;
+  }
+  return "";
+}
+
+}  // namespace trireme::storage

@@ -1,0 +1,109 @@
+// A store on a faulty disk beside a dumb model of what it must hold: per group, what is durable for sure, and what was
+// submitted after that, of which a crash may keep any prefix.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "storage/store.h"
+#include "tests/storage/fault_file_system.h"
+
+namespace trireme::storage {
+
+struct ModelState {
+  bool exists = false;
+  raft::ReplicaId replica;
+  std::string descriptor;
+  raft::HardState hard_state;
+  uint64_t snapshot_index = 0;
+  raft::Term snapshot_term;
+  std::string snapshot;
+  std::map<uint64_t, raft::Entry> log;  // the last one written at each index, dead ones, too
+
+  uint64_t last() const;
+};
+
+struct ModelGroup {
+  struct Created {
+    raft::ReplicaId replica;
+    std::string descriptor;
+  };
+  struct Deleted {};
+  struct Saved {
+    uint64_t index;
+    raft::Term term;
+    std::string bytes;
+  };
+  using Change = std::variant<Created, Deleted, raft::HardState, raft::Entry, Saved>;
+
+  ModelState durable;
+  std::deque<std::pair<uint64_t, Change>> outstanding;  // with the number of the submission
+  ModelState submitted;                                 // durable with all of outstanding
+  uint64_t compacted = 0;
+  std::vector<raft::IndexRange> live;  // below compacted
+
+  bool Alive(uint64_t index) const;
+};
+
+// For one thread. Methods that find the store wrong return what is wrong, or an empty string.
+class StoreHarness {
+ public:
+  explicit StoreHarness(StoreOptions options);
+  ~StoreHarness();
+
+  FaultFileSystem& disk() { return *disk_; }
+  Store* store() { return store_.get(); }
+  std::map<raft::GroupId, ModelGroup>& groups() { return groups_; }
+  bool failed();
+
+  // Opens the directory and compares all of it with the model, which from then on says what was found.
+  std::string Open();
+  // Ends the store, cleanly unless it has failed.
+  void Close();
+  // As the status of an open that is expected to fail.
+  absl::Status OpenStatus();
+
+  // ---- submissions. Nothing is submitted once the store has failed.
+  void Create(raft::GroupId group, std::string descriptor);
+  void Delete(raft::GroupId group);
+  void Write(std::vector<raft::LogWrite> writes);
+  void Save(raft::GroupId group, uint64_t index, std::string bytes);
+  void Compact(raft::GroupId group, uint64_t upto, std::vector<raft::IndexRange> live);
+  // Until all is durable, or the store has failed.
+  void Await();
+
+  // Reads and compares with the model.
+  std::string CheckRead(raft::GroupId group, uint64_t first, uint64_t last, size_t max_bytes);
+  std::string CheckAll();
+
+ private:
+  void Submitted(raft::GroupId group, ModelGroup::Change change);
+  raft::LogStore::Done Completion();
+  absl::StatusOr<std::vector<raft::Entry>> Read(raft::GroupId group, uint64_t first, uint64_t last, size_t max_bytes);
+  std::string Adopt(const raft::StoredGroup* stored, raft::GroupId id, ModelGroup& group);
+
+  StoreOptions options_;
+  std::unique_ptr<FaultFileSystem> disk_;
+  std::unique_ptr<Store> store_;
+  std::map<raft::GroupId, ModelGroup> groups_;
+  uint64_t submissions_ = 0;
+  // Whether dead entries may have come back: after a restart they may.
+  bool dead_may_live_ = false;
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  uint64_t completed_ = 0;  // all submissions up to here
+  bool failed_ = false;
+  std::string failure_;
+};
+
+void ApplyChange(const ModelGroup::Change& change, ModelState* state);
+
+}  // namespace trireme::storage
