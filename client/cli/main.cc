@@ -1,6 +1,9 @@
 // trireme: the command line of the broker.
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
+#include <string>
+#include <vector>
 
 #include "client/cli/command.h"
 
@@ -43,6 +46,12 @@ int main(int argc, char** argv) {
   AddBenchCommand(app, command);
   try {
     app.parse(argc, argv);
+  } catch (const CLI::RequiredError& error) {
+    // CLI11 says that a command is missing where an unknown one was given.
+    const std::vector<std::string> rest = app.remaining(/*recurse=*/true);
+    if (rest.empty()) return app.exit(error) == 0 ? kExitOk : kExitUsage;
+    std::fprintf(stderr, "trireme: '%s' is no command; trireme --help lists them\n", rest.front().c_str());
+    return kExitUsage;
   } catch (const CLI::ParseError& error) {
     // Help and version are "errors", too, with the code 0.
     return app.exit(error) == 0 ? kExitOk : kExitUsage;
