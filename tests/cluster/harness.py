@@ -144,6 +144,15 @@ class Cluster:
         answer = self.admin(number).DescribeQueue(admin_pb2.DescribeQueueRequest(name=name), timeout=CALL_SECONDS)
         return answer.figures
 
+    def figures_anywhere(self, name):
+        """From the first node that answers."""
+        def ask():
+            for number in range(1, self.size + 1):
+                with contextlib.suppress(grpc.RpcError):
+                    return self.figures(name, number)
+            return None
+        return wait_for(f"figures of {name}", ask)
+
     def send(self, name, bodies, number=1, seconds=CALL_SECONDS, **fields):
         batch = message_pb2.MessageBatch(messages=[message_pb2.Message(body=body) for body in bodies])
         return self.broker(number).Send(broker_pb2.SendRequest(queue=name, batch=batch, **fields), timeout=seconds)
