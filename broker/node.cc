@@ -34,8 +34,6 @@ namespace {
 
 namespace meta = trireme::meta::v1;
 
-// The same on every node unless it is set, so not derived from the machine.
-constexpr uint32_t kDefaultShards = 2;
 // A clean stop: streams have this long to hear of it, and calls under way this much more to end.
 constexpr absl::Duration kDrainTime = absl::Milliseconds(200);
 constexpr std::chrono::milliseconds kShutdownTime{300};
@@ -153,7 +151,7 @@ absl::Status NodeImpl::StartServer(const ApiFactory& api) {
   raft::ConfigurePeerServer(&builder);
   builder.SetMaxReceiveMessageSize(kMaxGrpcMessageBytes);
   builder.AddListeningPort(config_.listen, grpc::InsecureServerCredentials());
-  uint32_t shards = config_.shards == 0 ? kDefaultShards : config_.shards;
+  uint32_t shards = config_.shards;
   for (raft::ShardId id = 0; id < shards; ++id) {
     shards_.push_back(std::make_unique<NodeShard>(id, builder.AddCompletionQueue(), &channels_));
     loops_.push_back(shards_.back()->loop());

@@ -17,7 +17,7 @@ struct Config {
   std::string listen = "127.0.0.1:7650";
   std::string advertise;          // as listen, when empty
   std::vector<std::string> join;  // this node alone, when empty
-  uint32_t shards = 0;            // 0 = chosen by the number of processors
+  uint32_t shards = 2;
   std::chrono::milliseconds tick{50};
   int election_ticks = 10;
   std::string log_level = "info";
