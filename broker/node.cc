@@ -177,13 +177,14 @@ absl::Status NodeImpl::StartServer(const ApiFactory& api) {
     return absl::UnavailableError(
         absl::StrCat("cannot listen on ", config_.listen, ": the address is in use, or not one of this machine's"));
   }
+  // From here on it is the home shard's.
+  const meta::Identity identity = directory_->identity();
   for (raft::CompletionQueueShard* loop : loops_) loop->Start();
   loops_running_ = true;
   for (raft::CompletionQueueShard* loop : loops_) service_.Listen(loop);
   api_->Start();
   cluster_->Start();
   serving_ = true;
-  const meta::Identity& identity = directory_->identity();
   Log(LogLevel::kInfo, "listening", "version", TRIREME_VERSION, "listen", config_.listen, "advertise",
       config_.advertise, "data", config_.data, "directory", ToHex(identity.directory_id()), "incarnation",
       identity.starts(), "shards", shards, "stored_groups", groups);

@@ -209,8 +209,7 @@ void Cluster::NodesChanged() {
   }
   if (filled_in) {
     if (absl::Status saved = directory_->Save(identity); !saved.ok()) {
-      return hosting_->Fatal(
-          absl::InternalError(absl::StrCat("the identity cannot be written: ", saved.message())));
+      return hosting_->Fatal(absl::InternalError(absl::StrCat("the identity cannot be written: ", saved.message())));
     }
   }
   hosting_->NodesChanged(state().cluster_id(), state().nodes());

@@ -88,6 +88,10 @@ class Cluster : public MetadataMachine::Observer {
   // metadata leader until the deadline, or this node waits for its cluster.
   void Lookup(std::string name, Asked asked, Answer<QueuePtr> done);
 
+  // Answers once the asking shard's view is at least as new as the metadata group was when this was called, with the
+  // index. For answers that list or describe. Errors as Lookup's.
+  void Refresh(Asked asked, Answer<raft::Index> done);
+
   // From any node; waits out elections until the deadline. Errors as trireme.v1.Admin names them, and UNAVAILABLE or
   // DEADLINE_EXCEEDED for "outcome unknown" (repeat it).
   void CreateQueue(trireme::v1::CreateQueueRequest request, Asked asked, Answer<CreatedQueue> done);

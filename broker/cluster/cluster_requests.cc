@@ -189,6 +189,13 @@ void Cluster::Lookup(std::string name, Asked asked, Answer<QueuePtr> done) {
   });
 }
 
+void Cluster::Refresh(Asked asked, Answer<raft::Index> done) {
+  home_->Post([this, asked, done = std::move(done)]() mutable {
+    Retry<raft::Index>(
+        asked, [this](Answer<raft::Index> answer) { LinearBarrier(std::move(answer)); }, std::move(done));
+  });
+}
+
 void Cluster::CreateLeading(const v1::CreateQueueRequest& request, Answer<CreatedQueue> done) {
   if (absl::Status bad = ValidateQueueName(request.name()); !bad.ok()) return done(bad);
   if (!leading_) return done(NotLeading());

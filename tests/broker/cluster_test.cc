@@ -415,6 +415,26 @@ TEST_F(ClusterTest, ANodeThatMayBeBehindDoesNotSayNotFound) {
   EXPECT_EQ((*found)->name, "new");
 }
 
+TEST_F(ClusterTest, ARefreshedViewIsAsNewAsTheGroupWas) {
+  StartThree();
+  std::string leader = MetadataLeader(), follower = Follower();
+  for (int i = 0; i < 20; ++i) {
+    std::string name = "q" + std::to_string(i);
+    ASSERT_TRUE(Create(leader, name).ok());
+    auto index = Ask<raft::Index>(
+        follower, [](Cluster& c, Asked asked, Answer<raft::Index> answer) { c.Refresh(asked, std::move(answer)); });
+    ASSERT_TRUE(index.ok()) << index.status();
+    const MetadataView& view = node(follower).cluster->view(0);
+    EXPECT_GE(view.index(), *index);
+    EXPECT_NE(view.FindQueue(name), nullptr);
+  }
+  Cut(follower);
+  auto stale = Ask<raft::Index>(
+      follower, [](Cluster& c, Asked asked, Answer<raft::Index> answer) { c.Refresh(asked, std::move(answer)); },
+      seconds(3));
+  EXPECT_FALSE(stale.ok());
+}
+
 // The same for a leader that does not know yet that it was deposed.
 TEST_F(ClusterTest, ADeposedLeaderDoesNotSayNotFoundEither) {
   StartThree();
