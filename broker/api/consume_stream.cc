@@ -79,7 +79,7 @@ class ConsumeStream::Handler final : public raft::StreamHandler {
   void OnWritten() override {
     if (!stream_->deliveries_.empty()) stream_->FlushDeliveries();
   }
-  void OnClosed(const grpc::Status&) override { stream_->OnClosed(); }
+  void OnClosed(const grpc::Status& status) override { stream_->OnClosed(status.ok()); }
 
  private:
   std::shared_ptr<ConsumeStream> stream_;
@@ -181,22 +181,23 @@ void ConsumeStream::Leave(bool graceful) {
   state_ = State::kOver;
 }
 
-void ConsumeStream::OnClosed() {
+void ConsumeStream::OnClosed(bool in_order) {
   api_->RemoveStream(this);
-  if (state_ != State::kOver) Leave(false);
-  if (upstream_ != nullptr) upstream_->Cancel();
+  const bool farewell = half_closed_ && in_order;
+  if (state_ != State::kOver) Leave(farewell);
+  if (upstream_ != nullptr && !farewell) upstream_->Cancel();
   sink_.reset();
   upstream_.reset();
   deliveries_.clear();
   stream_.reset();
 }
 
-// Half-closing is how a consumer says that its session is over.
+// Half-closing is how a consumer says that its session is over. A call that is cancelled and a connection that breaks
+// end the reading, too, and must not end the session (Safety rule 5): which of them it was shows when the call is over.
 void ConsumeStream::OnReadEnd() {
   if (stream_ == nullptr || state_ == State::kOver) return;
-  const bool there = state_ == State::kThere;
-  Leave(true);
-  if (!there) stream_->Finish(grpc::Status::OK);
+  half_closed_ = true;
+  stream_->Finish(grpc::Status::OK);
 }
 
 void ConsumeStream::Drain() {

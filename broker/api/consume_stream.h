@@ -36,7 +36,8 @@ class ConsumeStream final : public std::enable_shared_from_this<ConsumeStream>, 
   void OnFlow(const trireme::v1::Flow& flow);
   void OnSettle(const trireme::v1::SettleRuns& settle);
   void OnReadEnd();
-  void OnClosed();
+  // `in_order`: by our status, not by a cancellation or a broken connection.
+  void OnClosed(bool in_order);
   void Drain() override;
 
   void FindLeader();
@@ -76,6 +77,7 @@ class ConsumeStream final : public std::enable_shared_from_this<ConsumeStream>, 
   std::shared_ptr<Sink> sink_;
   std::shared_ptr<raft::RawClientStream> upstream_;
   bool upstream_opened_ = false;
+  bool half_closed_ = false;  // or cancelled, or broken: not known before OnClosed
   // Runs that wait for the client to read.
   std::deque<DeliveredRun> deliveries_;
   bool flush_due_ = false;
