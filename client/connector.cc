@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 namespace trireme::client {
 namespace {
 
@@ -44,6 +46,16 @@ std::string Connector::server() const {
 uint64_t Connector::reconnects() const {
   absl::MutexLock lock(&mutex_);
   return opened_ == 0 ? 0 : opened_ - 1;
+}
+
+std::string Connector::last_error() const {
+  absl::MutexLock lock(&mutex_);
+  return last_error_;
+}
+
+void Connector::Note(const std::string& server, const absl::Status& status) {
+  absl::MutexLock lock(&mutex_);
+  last_error_ = absl::StrCat(server, ": ", std::string(status.message()));
 }
 
 void Connector::Again(bool pause) {
@@ -108,6 +120,7 @@ void Connector::OpenAt(const std::string& address) {
   core_.loop().After(kOpening, [this, address, attempt = std::weak_ptr<int>(attempt_)] {
     if (attempt.expired() || accepted_) return;
     core_.servers().Failed(address, core_.loop().Now());
+    Note(address, absl::UnavailableError("does not answer"));
     Again(true);
   });
 }
@@ -173,6 +186,7 @@ void Connector::OnFrame(grpc::ByteBuffer& frame) {
 
 void Connector::OnClosed(const grpc::Status& status) {
   const absl::Status reason = ToStatus(status);
+  Note(last_server_, reason);
   if (Final(reason.code())) {
     stream_ = nullptr;
     owner_.OnLost();

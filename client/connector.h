@@ -63,6 +63,8 @@ class Connector : private Stream::Listener {
   // From any thread.
   std::string server() const;
   uint64_t reconnects() const;
+  // Why it is not connected, as far as known; empty when nothing went wrong.
+  std::string last_error() const;
 
   static constexpr std::chrono::milliseconds kSilence{600};
   static constexpr std::chrono::milliseconds kLongSilence{3'000};
@@ -80,6 +82,7 @@ class Connector : private Stream::Listener {
   void Again(bool pause);
   void Find();
   void OpenAt(const std::string& address);
+  void Note(const std::string& server, const absl::Status& status);
   void GiveUp(const absl::Status& status);
   // Whether a call or stream that ended so would end so anywhere, at any time.
   bool Final(absl::StatusCode code) const;
@@ -117,6 +120,7 @@ class Connector : private Stream::Listener {
   mutable absl::Mutex mutex_;
   std::string server_ ABSL_GUARDED_BY(mutex_);
   uint64_t opened_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::string last_error_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace trireme::client

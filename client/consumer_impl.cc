@@ -62,13 +62,18 @@ std::shared_ptr<Core> ConsumerImpl::Close() {
   return core_;
 }
 
+std::string ConsumerImpl::NotOpened(std::chrono::milliseconds timeout) const {
+  const std::string reason = connector_.last_error();
+  return absl::StrCat("queue ", options_.queue, " was not opened within ", timeout.count(), " ms",
+                      reason.empty() ? "" : "; the last error: ", reason);
+}
+
 absl::Status ConsumerImpl::WaitOpen(std::chrono::milliseconds timeout) {
   const absl::Time deadline = absl::Now() + absl::FromChrono(timeout);
   absl::MutexLock lock(&mutex_);
   while (!opened_ && closed_.ok()) {
     if (changed_.WaitWithDeadline(&mutex_, deadline) && !opened_ && closed_.ok()) {
-      return absl::DeadlineExceededError(
-          absl::StrCat("queue ", options_.queue, " was not opened within ", timeout.count(), " ms"));
+      return absl::DeadlineExceededError(NotOpened(timeout));
     }
   }
   return closed_;
@@ -371,13 +376,14 @@ void ConsumerImpl::OnReceipt(const v1::Receipt& receipt) {
   std::vector<LeaseRun> lost;
   for (const v1::HeldRun& run : receipt.lease_lost()) {
     const LeaseRun lease = FromProto(run);
-    // The first try of a settle that was sent again has settled it.
-    bool settled_before = false;
-    for (const SettleFrame& frame : unreceipted_) {
-      if (!frame.again) continue;
+    // What is settled again, or is about to be, was settled by the first try.
+    const auto settles = [&](const SettleFrame& frame) {
+      if (!frame.again) return false;
       const std::vector<LeaseRun> runs = RunsOf(frame.runs);
-      settled_before |= std::any_of(runs.begin(), runs.end(), [&](const LeaseRun& r) { return Overlaps(r, lease); });
-    }
+      return std::any_of(runs.begin(), runs.end(), [&](const LeaseRun& settled) { return Overlaps(settled, lease); });
+    };
+    const bool settled_before = std::any_of(unreceipted_.begin(), unreceipted_.end(), settles) ||
+                                std::any_of(to_send_.begin(), to_send_.end(), settles);
     if (!settled_before) lost.push_back(lease);
   }
   LoseRuns(lost);

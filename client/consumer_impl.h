@@ -51,6 +51,8 @@ class ConsumerImpl : public std::enable_shared_from_this<ConsumerImpl>, private 
     bool again = false;
   };
 
+  std::string NotOpened(std::chrono::milliseconds timeout) const;
+
   // Connector::Owner, on the loop's thread.
   void OnStarted() override;
   void OnWritable() override { Pump(); }

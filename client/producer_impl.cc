@@ -119,13 +119,18 @@ absl::StatusOr<uint64_t> ProducerImpl::PublishBody(std::string_view body, bool w
   return Take(BodyMessageBytes(body.size()), nullptr, wait, [&](std::string& batch) { AppendBodyRecord(body, batch); });
 }
 
+std::string ProducerImpl::NotOpened(std::chrono::milliseconds timeout) const {
+  const std::string reason = connector_.last_error();
+  return absl::StrCat("queue ", options_.queue, " was not opened within ", timeout.count(), " ms",
+                      reason.empty() ? "" : "; the last error: ", reason);
+}
+
 absl::StatusOr<uint64_t> ProducerImpl::WaitOpen(std::chrono::milliseconds timeout) {
   const absl::Time deadline = absl::Now() + absl::FromChrono(timeout);
   absl::MutexLock lock(&mutex_);
   while (!opened_ && closed_.ok()) {
     if (changed_.WaitWithDeadline(&mutex_, deadline) && !opened_ && closed_.ok()) {
-      return absl::DeadlineExceededError(
-          absl::StrCat("queue ", options_.queue, " was not opened within ", timeout.count(), " ms"));
+      return absl::DeadlineExceededError(NotOpened(timeout));
     }
   }
   if (!closed_.ok()) return closed_;

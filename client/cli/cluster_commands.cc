@@ -62,8 +62,9 @@ int Init(Command& command, const std::string& hex) {
   absl::StatusOr<v1::InitResponse> response = client->InitCluster(*id);
   if (!response.ok()) {
     const int code = command.Fail(response.status());
-    std::fprintf(stderr, "To try again with the same cluster: trireme cluster init --cluster-id %s\n",
-                 Hex(*id).c_str());
+    if (code == kExitNoAnswer)
+      std::fprintf(stderr, "To try again with the same cluster: trireme cluster init --cluster-id %s\n",
+                   Hex(*id).c_str());
     return code;
   }
   if (command.json()) {
