@@ -11,12 +11,6 @@
 #include "broker/ops/config.h"
 #include "broker/ops/log.h"
 
-// Freed pages are kept: the first touch of a fresh one costs many times what copying into it does.
-extern "C" {
-extern const char* malloc_conf;
-const char* malloc_conf = "dirty_decay_ms:-1,muzzy_decay_ms:-1";
-}
-
 namespace {
 
 // As sysexits.h has them: what a supervisor may tell apart.
