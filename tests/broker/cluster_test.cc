@@ -435,7 +435,7 @@ TEST_F(ClusterTest, ARefreshedViewIsAsNewAsTheGroupWas) {
   EXPECT_FALSE(stale.ok());
 }
 
-// The same for a leader that does not know yet that it was deposed.
+// Safety rule 21 again: a leader that does not know yet that it was deposed.
 TEST_F(ClusterTest, ADeposedLeaderDoesNotSayNotFoundEither) {
   StartThree();
   std::string old = MetadataLeader();
