@@ -463,6 +463,17 @@ TEST_F(FormationTest, AskedByAnotherNameIsRefused) {
   EXPECT_EQ(identity("a:1").cluster_id(), "");
 }
 
+// Safety rule 16: a promise that could not be written is not given, and the node ends.
+TEST_F(FormationTest, AnIdentityThatCannotBeWrittenEndsTheNode) {
+  StartThree();
+  Wipe("b:1");  // the directory is gone under the running node
+  auto answer = Init("a:1", Id('x'));
+  EXPECT_EQ(answer.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(nodes_["b:1"]->refused.code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(identity("b:1").cluster_id(), "");
+  EXPECT_FALSE(nodes_["a:1"]->formation->member());
+}
+
 TEST_F(FormationTest, MalformedMembersAreRefused) {
   Start("b:1");
   peer::PledgeRequest request;
