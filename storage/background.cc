@@ -385,16 +385,22 @@ void Store::Impl::RunOldOps(Lock& lock, bool flush) {
 }
 
 void Store::Impl::RunReclaimer() {
+  constexpr int kTries = 100;
   Lock lock(mutex_);
-  for (;;) {
+  for (int tries = 1;; ++tries) {
     reclaim_wake_.wait(lock, [this] { return failed_ || background_stopping_ || reclaim_due_; });
     if (failed_ || background_stopping_) return;
     lock.unlock();
     absl::Status status = old_->Reclaim();
     lock.lock();
-    reclaim_due_ = false;
     if (absl::IsCancelled(status)) return;
-    if (!status.ok()) return Fail(status);
+    if (absl::IsUnavailable(status) && tries < kTries) {
+      reclaim_wake_.wait_for(lock, std::chrono::milliseconds(50), [this] { return failed_ || background_stopping_; });
+      continue;
+    }
+    tries = 0;
+    reclaim_due_ = false;
+    if (!status.ok() && !absl::IsUnavailable(status)) return Fail(status);
     uint64_t stored = old_->StoredBytes();
     unreclaimable_ = stored - std::min(stored, old_bytes_);
     idle_wake_.notify_all();

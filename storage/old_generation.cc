@@ -29,6 +29,7 @@ constexpr size_t kPackEntryHeadBytes = 32;
 constexpr uint64_t kBlobBytes = 4096;  // larger values lie outside of the tree
 // Fewer indexes than this are deleted pack by pack, more by a range tombstone (Safety rule 18).
 constexpr uint64_t kShortRange = 64;
+constexpr uint64_t kOverheadBytes = 128;  // of a key in memory, at most
 constexpr char kFlushedKey[] = "flushed";
 
 absl::Status Convert(const rocksdb::Status& s, const std::string& what) {
@@ -199,6 +200,8 @@ struct OldGeneration::Impl {
   // In the order of the database's opening: default, log, raft, state.
   std::vector<rocksdb::ColumnFamilyHandle*> families;
   rocksdb::WriteBatch batch;
+  uint64_t write_buffer_bytes = 0;
+  uint64_t unflushed_bytes = 0;
 
   rocksdb::ColumnFamilyHandle* log() const { return families[1]; }
   rocksdb::ColumnFamilyHandle* raft() const { return families[2]; }
@@ -216,9 +219,21 @@ struct OldGeneration::Impl {
     if (batch.Count() == 0) return absl::OkStatus();
     rocksdb::WriteOptions options;
     options.disableWAL = true;
+    unflushed_bytes += batch.GetDataSize() + kOverheadBytes * batch.Count();
     rocksdb::Status s = db->Write(options, &batch);
     batch.Clear();
+    if (s.ok() && unflushed_bytes > write_buffer_bytes / 2) return FlushAll();
     return Convert(s, "write to RocksDB");
+  }
+  // The only flush there ever is, on the only thread that writes. RocksDB 7.8 does not bear two flushes at a time when
+  // they have different reasons (an assertion, on in Debian's build, ends the process), so its own, for a full buffer
+  // or a manual compaction, must not come about.
+  absl::Status FlushAll() {
+    unflushed_bytes = 0;
+    rocksdb::FlushOptions options;
+    options.wait = true;
+    options.allow_write_stall = true;
+    return Convert(db->Flush(options, {log(), raft(), state()}), "flush RocksDB");
   }
   absl::Status Added(const rocksdb::Status& s) {
     if (!s.ok()) return Convert(s, "write to RocksDB");
@@ -279,6 +294,7 @@ absl::StatusOr<std::unique_ptr<OldGeneration>> OldGeneration::Open(Options optio
                                         &impl->families, &opened);
   if (!s.ok()) return Convert(s, absl::StrCat("open RocksDB in ", options.directory));
   impl->db.reset(opened);
+  impl->write_buffer_bytes = options.write_buffer_bytes;
   return std::unique_ptr<OldGeneration>(new OldGeneration(std::move(impl)));
 }
 
@@ -385,10 +401,7 @@ absl::Status OldGeneration::Flush(uint64_t sequence) {
   PutBig(&value, sequence, 8);
   if (absl::Status s = impl_->Added(impl_->batch.Put(impl_->raft(), kFlushedKey, value)); !s.ok()) return s;
   if (absl::Status s = impl_->WriteOut(); !s.ok()) return s;
-  rocksdb::FlushOptions options;
-  options.wait = true;
-  options.allow_write_stall = true;
-  return Convert(impl_->db->Flush(options, {impl_->log(), impl_->raft(), impl_->state()}), "flush RocksDB");
+  return impl_->FlushAll();
 }
 
 absl::Status OldGeneration::Read(GroupId group, uint32_t generation, Index first, Index last, size_t max_bytes,
@@ -413,8 +426,8 @@ absl::Status OldGeneration::Read(GroupId group, uint32_t generation, Index first
     std::vector<Entry> found;
     if (!DecodePack(pack, next, limit, &found)) {
       if (next > first) return absl::OkStatus();
-      return absl::DataLossError(absl::StrCat("entry ", next.value(), " of group ", group.value(), " is damaged in ",
-                                              impl_->directory));
+      return absl::DataLossError(
+          absl::StrCat("entry ", next.value(), " of group ", group.value(), " is damaged in ", impl_->directory));
     }
     for (Entry& e : found) {
       if (e.index != next) break;
@@ -458,18 +471,38 @@ uint64_t OldGeneration::StoredBytes() const {
 }
 
 absl::Status OldGeneration::Reclaim() {
-  rocksdb::CompactRangeOptions options;
-  options.exclusive_manual_compaction = false;
-  options.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForceOptimized;
-  options.blob_garbage_collection_policy = rocksdb::BlobGarbageCollectionPolicy::kForce;
-  options.blob_garbage_collection_age_cutoff = 1.0;
-  rocksdb::Status s = impl_->db->CompactRange(options, impl_->log(), nullptr, nullptr);
+  rocksdb::ColumnFamilyMetaData meta;
+  impl_->db->GetColumnFamilyMetaData(impl_->log(), &meta);
+  std::vector<std::string> files;
+  for (const rocksdb::LevelMetaData& level : meta.levels) {
+    for (const rocksdb::SstFileMetaData& file : level.files) {
+      if (file.being_compacted) return absl::UnavailableError("files are being compacted");
+      files.push_back(file.relative_filename);
+    }
+  }
+  if (files.empty()) return absl::OkStatus();
+  // Not CompactRange, which flushes.
+  auto collect = [this](const char* on) {
+    return impl_->db->SetOptions(
+        impl_->log(), {{"enable_blob_garbage_collection", on}, {"blob_garbage_collection_age_cutoff", "1.0"}});
+  };
+  rocksdb::Status s = collect("true");
+  if (s.ok()) {
+    rocksdb::CompactionOptions options;
+    options.compression = rocksdb::kNoCompression;
+    options.output_file_size_limit = uint64_t{64} << 20;
+    s = impl_->db->CompactFiles(options, impl_->log(), files, static_cast<int>(meta.levels.size()) - 1);
+    rocksdb::Status off = collect("false");
+    if (s.ok()) s = off;
+  }
   if (s.IsIncomplete() || s.IsShutdownInProgress()) return absl::CancelledError(s.ToString());
+  // Some of the files went into a compaction of RocksDB's own meanwhile.
+  if (s.IsAborted() || s.IsInvalidArgument()) return absl::UnavailableError(s.ToString());
   return Convert(s, "reclaim space in RocksDB");
 }
 
 void OldGeneration::CancelReclaim() {
-  impl_->db->DisableManualCompaction();
+  rocksdb::CancelAllBackgroundWork(impl_->db.get(), false);
 }
 
 }  // namespace trireme::storage

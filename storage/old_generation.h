@@ -49,7 +49,7 @@ struct OldSnapshot {
 class OldGeneration {
  public:
   struct Options {
-    std::string directory;  // its parent exists
+    std::string directory;              // its parent exists
     std::shared_ptr<rocksdb::Env> env;  // nothing = RocksDB's own
     size_t write_buffer_bytes = size_t{128} << 20;
     // Called, on any thread, when RocksDB failed to write in the background.
@@ -87,9 +87,10 @@ class OldGeneration {
   // ---- space
   // Of all files of the log family.
   uint64_t StoredBytes() const;
-  // Rewrites the log family's files without what is dead. Takes long; may run beside everything else. Cancelled if
-  // CancelReclaim was called.
+  // Rewrites the log family's files without what is dead. Takes long; may run beside everything else. Unavailable when
+  // it is to be tried again later, Cancelled after CancelReclaim.
   absl::Status Reclaim();
+  // The last call but for the destructor.
   void CancelReclaim();
 
  private:

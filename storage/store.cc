@@ -125,8 +125,8 @@ Store::Impl::~Impl() {
   }
   background_wake_.notify_all();
   reclaim_wake_.notify_all();
-  if (old_) old_->CancelReclaim();
   if (background_.joinable()) background_.join();
+  if (old_) old_->CancelReclaim();
   if (reclaimer_.joinable()) reclaimer_.join();
   pool_.reset();
 }
@@ -221,7 +221,7 @@ void Store::Impl::Write(std::vector<raft::LogWrite> writes, Done done) {
       const Entry& e = write.entries[i];
       TRIREME_CHECK(e.index == first + i)
           << "entries of group " << write.group << " are not consecutive at " << e.index;
-      TRIREME_CHECK(e.data.size() <= format_.segment_bytes / 2 - 2 * kBlockBytes)
+      TRIREME_CHECK(e.data.size() <= format_.segment_bytes / 2)
           << "entry " << e.index << " of group " << write.group << " has " << e.data.size() << " bytes";
       figures_.bytes_appended += e.data.size();
       pending.push_back({e, submissions_ + 1});

@@ -142,9 +142,15 @@ void CrashEverywhere(Survival survival) {
   }
 }
 
-TEST(CrashTest, AtEveryStepTornSectorBySector) { CrashEverywhere(Survival::kTorn); }
-TEST(CrashTest, AtEveryStepLosingAllThatWasNotSynced) { CrashEverywhere(Survival::kNothing); }
-TEST(CrashTest, AtEveryStepLosingNothing) { CrashEverywhere(Survival::kAll); }
+TEST(CrashTest, AtEveryStepTornSectorBySector) {
+  CrashEverywhere(Survival::kTorn);
+}
+TEST(CrashTest, AtEveryStepLosingAllThatWasNotSynced) {
+  CrashEverywhere(Survival::kNothing);
+}
+TEST(CrashTest, AtEveryStepLosingNothing) {
+  CrashEverywhere(Survival::kAll);
+}
 
 // Safety rule 16: whatever write or sync fails, nothing completes afterwards, and what completed before is there.
 TEST(CrashTest, AFailedWriteOrSyncEndsIt) {

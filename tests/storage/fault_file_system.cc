@@ -38,21 +38,21 @@ class FaultFileSystem::OpenFile final : public File {
 
   absl::Status Write(uint64_t offset, std::string_view bytes) override {
     std::lock_guard<std::mutex> lock(fs_->mutex_);
-    bool crash = false;
     if (absl::Status s = Usable(); !s.ok()) return s;
-    if (absl::Status s = fs_->Step(absl::StrCat("write ", path_), &crash); !s.ok()) return s;
+    absl::StatusOr<Outcome> outcome = fs_->Step("write", path_);
+    if (!outcome.ok()) return outcome.status();
     if (offset + bytes.size() > node_->content.size()) node_->content.resize(offset + bytes.size());
     if (!bytes.empty()) std::memcpy(node_->content.data() + offset, bytes.data(), bytes.size());
-    node_->unsynced.push_back({offset, std::string(bytes)});
-    return crash ? fs_->Alive(path_) : absl::OkStatus();
+    if (*outcome != Outcome::kTraceless) node_->unsynced.push_back({offset, std::string(bytes)});
+    return fs_->After(*outcome, path_);
   }
 
   absl::Status Sync() override {
     std::lock_guard<std::mutex> lock(fs_->mutex_);
-    bool crash = false;
     if (absl::Status s = Usable(); !s.ok()) return s;
-    if (absl::Status s = fs_->Step(absl::StrCat("sync ", path_), &crash); !s.ok()) return s;
-    if (crash) return fs_->Alive(path_);
+    absl::StatusOr<Outcome> outcome = fs_->Step("sync", path_);
+    if (!outcome.ok()) return outcome.status();
+    if (*outcome != Outcome::kDone) return fs_->After(*outcome, path_);
     for (const Node::Unsynced& w : node_->unsynced) {
       if (w.offset + w.bytes.size() > node_->durable.size()) node_->durable.resize(w.offset + w.bytes.size());
       if (!w.bytes.empty()) std::memcpy(node_->durable.data() + w.offset, w.bytes.data(), w.bytes.size());
@@ -116,19 +116,37 @@ bool FaultFileSystem::crashed() const {
   return crashed_;
 }
 
-absl::Status FaultFileSystem::Alive(const std::string& what) const {
-  return crashed_ ? absl::UnavailableError(absl::StrCat("the power is off: ", what)) : absl::OkStatus();
+void FaultFileSystem::GoOnAfterCrash(const std::string& directory) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  goes_on_ = directory;
 }
 
-absl::Status FaultFileSystem::Step(const std::string& what, bool* crash) {
-  if (absl::Status s = Alive(what); !s.ok()) return s;
+bool FaultFileSystem::GoesOn(const std::string& path) const {
+  return !goes_on_.empty() && path.compare(0, goes_on_.size(), goes_on_) == 0;
+}
+
+absl::Status FaultFileSystem::Alive(const std::string& path) const {
+  if (!crashed_ || GoesOn(path)) return absl::OkStatus();
+  return absl::UnavailableError(absl::StrCat("the power is off: ", path));
+}
+
+absl::StatusOr<FaultFileSystem::Outcome> FaultFileSystem::Step(const std::string& what, const std::string& path) {
+  if (absl::Status s = Alive(path); !s.ok()) return s;
+  if (crashed_) return Outcome::kTraceless;
   ++steps_;
-  if (steps_ == fail_at_) return absl::DataLossError(absl::StrCat("input/output error: ", what));
-  if (steps_ == crash_at_) *crash = crashed_ = true;
-  return absl::OkStatus();
+  if (steps_ == fail_at_) return absl::DataLossError(absl::StrCat("input/output error: ", what, " ", path));
+  if (steps_ != crash_at_) return Outcome::kDone;
+  crashed_ = true;
+  return Outcome::kLast;
 }
 
-std::string FaultFileSystem::DirectoryOf(const std::string& path) { return path.substr(0, path.rfind('/')); }
+absl::Status FaultFileSystem::After(Outcome outcome, const std::string& path) const {
+  return outcome == Outcome::kLast ? Alive(path) : absl::OkStatus();
+}
+
+std::string FaultFileSystem::DirectoryOf(const std::string& path) {
+  return path.substr(0, path.rfind('/'));
+}
 
 void FaultFileSystem::Apply(const NameChange& change, std::map<std::string, std::shared_ptr<Node>>* names) {
   if (!change.from.empty()) names->erase(change.from);
@@ -213,13 +231,13 @@ absl::StatusOr<std::unique_ptr<File>> FaultFileSystem::Open(const std::string& p
   if (absl::Status s = Alive(path); !s.ok()) return s;
   auto it = names_.find(path);
   if (mode == Mode::kCreate) {
-    bool crash = false;
-    if (absl::Status s = Step(absl::StrCat("create ", path), &crash); !s.ok()) return s;
+    absl::StatusOr<Outcome> outcome = Step("create", path);
+    if (!outcome.ok()) return outcome.status();
     // Truncating a file that is there is a new file under its name, which is what matters here.
     NameChange change{.from = {}, .to = path, .node = std::make_shared<Node>()};
     Apply(change, &names_);
-    changes_[DirectoryOf(path)].push_back(change);
-    if (crash) return Alive(path);
+    if (*outcome != Outcome::kTraceless) changes_[DirectoryOf(path)].push_back(change);
+    if (absl::Status s = After(*outcome, path); !s.ok()) return s;
     it = names_.find(path);
   }
   if (it == names_.end()) return absl::NotFoundError(absl::StrCat("no file ", path));
@@ -254,32 +272,32 @@ absl::StatusOr<std::vector<std::string>> FaultFileSystem::List(const std::string
 
 absl::Status FaultFileSystem::Rename(const std::string& from, const std::string& to) {
   std::lock_guard<std::mutex> lock(mutex_);
-  bool crash = false;
-  if (absl::Status s = Step(absl::StrCat("rename ", from), &crash); !s.ok()) return s;
+  absl::StatusOr<Outcome> outcome = Step("rename", from);
+  if (!outcome.ok()) return outcome.status();
   auto it = names_.find(from);
   if (it == names_.end()) return absl::NotFoundError(absl::StrCat("no file ", from));
   NameChange change{from, to, it->second};
   Apply(change, &names_);
-  changes_[DirectoryOf(to)].push_back(change);
-  return crash ? Alive(to) : absl::OkStatus();
+  if (*outcome != Outcome::kTraceless) changes_[DirectoryOf(to)].push_back(change);
+  return After(*outcome, to);
 }
 
 absl::Status FaultFileSystem::Remove(const std::string& path) {
   std::lock_guard<std::mutex> lock(mutex_);
-  bool crash = false;
-  if (absl::Status s = Step(absl::StrCat("remove ", path), &crash); !s.ok()) return s;
+  absl::StatusOr<Outcome> outcome = Step("remove", path);
+  if (!outcome.ok()) return outcome.status();
   if (names_.count(path) == 0) return absl::NotFoundError(absl::StrCat("no file ", path));
   NameChange change{.from = path, .to = {}, .node = nullptr};
   Apply(change, &names_);
-  changes_[DirectoryOf(path)].push_back(change);
-  return crash ? Alive(path) : absl::OkStatus();
+  if (*outcome != Outcome::kTraceless) changes_[DirectoryOf(path)].push_back(change);
+  return After(*outcome, path);
 }
 
 absl::Status FaultFileSystem::SyncDirectory(const std::string& directory) {
   std::lock_guard<std::mutex> lock(mutex_);
-  bool crash = false;
-  if (absl::Status s = Step(absl::StrCat("sync ", directory), &crash); !s.ok()) return s;
-  if (crash) return Alive(directory);
+  absl::StatusOr<Outcome> outcome = Step("sync", directory);
+  if (!outcome.ok()) return outcome.status();
+  if (*outcome != Outcome::kDone) return After(*outcome, directory);
   for (const NameChange& change : changes_[directory]) Apply(change, &durable_names_);
   changes_[directory].clear();
   return absl::OkStatus();

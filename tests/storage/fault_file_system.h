@@ -21,8 +21,8 @@ class FaultFileSystem final : public FileSystem {
   enum class Survival : uint8_t {
     kNothing,  // what was not synced is gone
     kAll,      // all of it is there
-    // By chance: each sector of 512 bytes of what was overwritten; of what was appended to a file, and of the changes of
-    // a directory, a prefix, as file systems have it that write data before the size.
+    // By chance: each sector of 512 bytes of what was overwritten; of what was appended to a file, and of the changes
+    // of a directory, a prefix, as file systems have it that write data before the size.
     kTorn,
   };
 
@@ -31,6 +31,10 @@ class FaultFileSystem final : public FileSystem {
 
   // The power goes with step `step`, which is carried out, but not if it is a sync. From then on every call fails.
   void CrashAt(uint64_t step);
+  // Except below `directory`: there calls go on to succeed, but leave no trace on the disk. For RocksDB, which ends the
+  // process on some failures by an assertion of its own; that it goes on for a while after the power is off changes
+  // nothing that can be seen later.
+  void GoOnAfterCrash(const std::string& directory);
   // Step `step` fails, and nothing else.
   void FailAt(uint64_t step);
   uint64_t steps() const;
@@ -67,9 +71,13 @@ class FaultFileSystem final : public FileSystem {
     std::shared_ptr<Node> node;
   };
 
-  // Whether a step may be taken. An error if it fails. `*crash` if the power goes with it.
-  absl::Status Step(const std::string& what, bool* crash);
-  absl::Status Alive(const std::string& what) const;
+  // Counts a step on `path`. An error if it fails. What it leaves on the disk is up to the outcome.
+  enum class Outcome : uint8_t { kDone, kLast, kTraceless };
+  absl::StatusOr<Outcome> Step(const std::string& what, const std::string& path);
+  // Of the step's call, once the disk has changed.
+  absl::Status After(Outcome outcome, const std::string& path) const;
+  absl::Status Alive(const std::string& path) const;
+  bool GoesOn(const std::string& path) const;
   static std::string DirectoryOf(const std::string& path);
   static void Apply(const NameChange& change, std::map<std::string, std::shared_ptr<Node>>* names);
 
@@ -78,6 +86,7 @@ class FaultFileSystem final : public FileSystem {
   uint64_t crash_at_ = 0;
   uint64_t fail_at_ = 0;
   bool crashed_ = false;
+  std::string goes_on_;
   uint64_t life_ = 0;
   std::set<std::string> directories_;
   std::map<std::string, std::shared_ptr<Node>> names_;

@@ -125,7 +125,8 @@ class History {
     ModelGroup& group = groups[id];
     if (what < 58) {
       uint64_t floor = group.submitted.snapshot_index;
-      harness_.Save(id, floor + Below(group.submitted.last() - floor + 1), Data(Chance(1, 5) ? Below(30'000) : Below(500)));
+      harness_.Save(id, floor + Below(group.submitted.last() - floor + 1),
+                    Data(Chance(1, 5) ? Below(30'000) : Below(500)));
       return "";
     }
     if (what < 70) {
@@ -140,7 +141,9 @@ class History {
     }
     if (what < 85) {
       uint64_t first = 1 + Below(group.submitted.last() + 1);
-      return harness_.failed() ? "" : harness_.CheckRead(id, first, first + Below(60), Chance(1, 2) ? Below(20'000) : 1 << 20);
+      return harness_.failed()
+                 ? ""
+                 : harness_.CheckRead(id, first, first + Below(60), Chance(1, 2) ? Below(20'000) : 1 << 20);
     }
     if (what < 95) {
       harness_.Await();
@@ -182,8 +185,7 @@ TEST(PropertyTest, RandomHistories) {
   if (const char* seed = std::getenv("TRIREME_SEED")) first = std::strtoull(seed, nullptr, 10), count = 1;
   if (const char* seeds = std::getenv("TRIREME_SEEDS")) count = std::strtoull(seeds, nullptr, 10);
   for (uint64_t seed = first; seed < first + count; ++seed) {
-    ASSERT_EQ(History(seed).Run(), "") << "replay: TRIREME_SEED=" << seed
-                                      << " build/dev/tests/storage_property_test";
+    ASSERT_EQ(History(seed).Run(), "") << "replay: TRIREME_SEED=" << seed << " build/dev/tests/storage_property_test";
   }
 }
 

@@ -23,9 +23,8 @@ uint64_t ModelState::last() const {
 
 bool ModelGroup::Alive(uint64_t index) const {
   if (index > compacted) return true;
-  return std::any_of(live.begin(), live.end(), [index](const IndexRange& r) {
-    return r.first.value() <= index && index <= r.last.value();
-  });
+  return std::any_of(live.begin(), live.end(),
+                     [index](const IndexRange& r) { return r.first.value() <= index && index <= r.last.value(); });
 }
 
 void ApplyChange(const ModelGroup::Change& change, ModelState* state) {
@@ -52,6 +51,7 @@ void ApplyChange(const ModelGroup::Change& change, ModelState* state) {
 StoreHarness::StoreHarness(StoreOptions options) : options_(std::move(options)) {
   disk_ = std::make_unique<FaultFileSystem>();
   (void)disk_->CreateDirectory("/disk");
+  disk_->GoOnAfterCrash("/disk/store/old");
   options_.directory = "/disk/store";
   options_.file_system = disk_.get();
   options_.old_generation_env = MakeRocksDbEnv(disk_.get());
@@ -64,7 +64,9 @@ StoreHarness::StoreHarness(StoreOptions options) : options_(std::move(options)) 
   };
 }
 
-StoreHarness::~StoreHarness() { Close(); }
+StoreHarness::~StoreHarness() {
+  Close();
+}
 
 bool StoreHarness::failed() {
   std::lock_guard<std::mutex> lock(mutex_);
@@ -111,6 +113,10 @@ std::string StoreHarness::Open() {
     std::string wrong = Adopt(stored == found.end() ? nullptr : &*stored, it->first, it->second);
     if (!wrong.empty()) return absl::StrCat("group ", it->first.value(), ": ", wrong);
     it = it->second.durable.exists ? std::next(it) : groups_.erase(it);
+  }
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    completed_ = submissions_;  // what was lost completes no more
   }
   return CheckAll();
 }
@@ -234,7 +240,8 @@ void StoreHarness::Compact(GroupId group, uint64_t upto, std::vector<IndexRange>
 
 absl::StatusOr<std::vector<Entry>> StoreHarness::Read(GroupId group, uint64_t first, uint64_t last, size_t max_bytes) {
   std::promise<absl::StatusOr<std::vector<Entry>>> promise;
-  store_->Read(group, Index(first), Index(last), max_bytes, [&](auto entries) { promise.set_value(std::move(entries)); });
+  store_->Read(group, Index(first), Index(last), max_bytes,
+               [&](auto entries) { promise.set_value(std::move(entries)); });
   return promise.get_future().get();
 }
 
@@ -243,7 +250,9 @@ std::string StoreHarness::CheckRead(GroupId id, uint64_t first, uint64_t last, s
   const std::map<uint64_t, Entry>& log = group.submitted.log;
   absl::StatusOr<std::vector<Entry>> got = Read(id, first, last, max_bytes);
   if (disk_->crashed() && (!got.ok() || got->size() < last - first + 1)) return "";
-  auto at = [&](uint64_t index) { return absl::StrCat("read of ", first, "..", last, " of group ", id.value(), ": ", index); };
+  auto at = [&](uint64_t index) {
+    return absl::StrCat("read of ", first, "..", last, " of group ", id.value(), ": ", index);
+  };
   // As many as there must be at least.
   uint64_t must = 0;
   size_t bytes = 0;
