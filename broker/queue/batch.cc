@@ -1,5 +1,7 @@
 #include "broker/queue/batch.h"
 
+#include <cstring>
+
 #include "absl/strings/str_cat.h"
 #include "broker/queue/position.h"
 #include "raft/core/checksum.h"
@@ -18,6 +20,10 @@ constexpr uint32_t kVarint = 0, kFixed64 = 1, kCounted = 2, kFixed32 = 5;
 bool IsUtf8(std::string_view s) {
   const auto* p = reinterpret_cast<const unsigned char*>(s.data());
   const unsigned char* end = p + s.size();
+  for (uint64_t word; end - p >= 8; p += 8) {
+    std::memcpy(&word, p, 8);
+    if ((word & 0x8080808080808080) != 0) break;
+  }
   auto continued = [&](int n) {
     if (end - p < n) return false;
     for (int i = 1; i < n; ++i) {
@@ -46,15 +52,34 @@ bool IsUtf8(std::string_view s) {
   return true;
 }
 
+// Parsers take tags and lengths of at most 5 bytes, however small the number is.
+constexpr size_t kMaxTagBytes = 5;
+
+// A varint of at most kMaxTagBytes.
+bool ShortVarint(raft::Reader& in, uint64_t* value) {
+  const size_t before = in.rest().size();
+  *value = in.Varint();
+  return in.ok() && before - in.rest().size() <= kMaxTagBytes;
+}
+
+// A length of at most kMaxTagBytes, and the bytes.
+bool Counted(raft::Reader& in, std::string_view* contents) {
+  uint64_t size;
+  if (!ShortVarint(in, &size) || size > in.rest().size()) return false;
+  *contents = in.Raw(size);
+  return true;
+}
+
 // Calls visit(field number, contents) for each length-delimited field; false if the bytes are no message or visit says
 // so.
 template <typename Visit>
 bool WalkFields(std::string_view bytes, Visit visit) {
   raft::Reader in(bytes);
   while (!in.empty()) {
-    const uint64_t tag = in.Varint();
+    uint64_t tag;
+    if (!ShortVarint(in, &tag)) return false;
     const uint64_t number = tag >> 3;
-    if (!in.ok() || number == 0 || number > 0x1fffffff) return false;
+    if (number == 0 || number > 0x1fffffff) return false;
     switch (tag & 7) {
       case kVarint:
         in.Varint();
@@ -66,8 +91,8 @@ bool WalkFields(std::string_view bytes, Visit visit) {
         in.Fixed32();
         break;
       case kCounted: {
-        std::string_view contents = in.Counted();
-        if (!in.ok() || !visit(static_cast<uint32_t>(number), contents)) return false;
+        std::string_view contents;
+        if (!Counted(in, &contents) || !visit(static_cast<uint32_t>(number), contents)) return false;
         break;
       }
       default:  // groups are not written by anyone, and not every parser takes them
@@ -124,9 +149,9 @@ absl::Status CheckMessage(std::string_view message, size_t slot) {
 bool BatchWalker::Next() {
   if (rest_.empty()) return false;
   raft::Reader in(rest_);
-  if (in.Varint() != (kMessages << 3 | kCounted)) return false;
-  std::string_view message = in.Counted();
-  if (!in.ok()) return false;
+  if (in.Byte() != (kMessages << 3 | kCounted)) return false;
+  std::string_view message;
+  if (!Counted(in, &message)) return false;
   message_ = message;
   record_ = rest_.substr(0, rest_.size() - in.rest().size());
   rest_ = in.rest();

@@ -1,6 +1,7 @@
 #include "broker/queue/dispatcher.h"
 
 #include <algorithm>
+#include <string_view>
 #include <utility>
 
 namespace trireme::queue {
@@ -42,20 +43,77 @@ void Dispatcher::Rebuild() {
   next_ = decided_next_ = subscription().next;
   // Shapes are found out again: where the cursor stands they may have been dropped.
   shapes_.clear();
-  shapes_first_ = std::max<uint64_t>(next_.index(), 1);
+  known_messages_ = 0;
+  shapes_first_ = 1;
   SkipSettled();
   returned_.clear();
-  for (const auto& [first, run] : subscription().returned) returned_.emplace(first, run.count);
+  returned_messages_ = 0;
+  for (const auto& [first, run] : subscription().returned) PutBack(first, run.count);
   rebuild_ = false;
 }
 
-// When nothing waits, no entry up to the applied one carries a message that is still wanted. It may be gone from the
-// log, so it is not asked for.
+// Entries up to the state's floor hold nothing that waits and may be gone from the log, so they are not asked for.
 void Dispatcher::SkipSettled() {
-  if (subscription().waiting > 0 || shapes_first_ > machine_->applied()) return;
-  const uint64_t skipped = std::min<uint64_t>(machine_->applied() + 1 - shapes_first_, shapes_.size());
-  shapes_.erase(shapes_.begin(), shapes_.begin() + static_cast<ptrdiff_t>(skipped));
-  shapes_first_ = shapes_.empty() ? machine_->applied() + 1 : shapes_first_ + skipped;
+  const uint64_t floor = subscription().Floor(machine_->applied());
+  while (!shapes_.empty() && shapes_first_ <= floor) PopShape();
+  shapes_first_ = std::max(shapes_first_, floor + 1);
+}
+
+void Dispatcher::PushShape(EntryShape shape) {
+  // A batch that apply refused has no messages, whatever the log says.
+  const uint64_t index = shapes_first_ + shapes_.size();
+  if (machine_->IsRefused(index)) shape = {};
+  shapes_.push_back(shape);
+  const uint32_t taken = next_.index() == index ? next_.slot() : 0;
+  known_messages_ += shape.messages - std::min(taken, shape.messages);
+}
+
+// Leaves the first known entry behind, and what was not taken of it.
+void Dispatcher::PopShape() {
+  const uint32_t messages = shapes_.front().messages;
+  const uint32_t taken = next_.index() < shapes_first_   ? 0
+                         : next_.index() > shapes_first_ ? messages
+                                                         : std::min(next_.slot(), messages);
+  known_messages_ -= messages - taken;
+  shapes_.pop_front();
+  ++shapes_first_;
+  if (next_.index() < shapes_first_) next_ = Position(shapes_first_, 0);
+}
+
+void Dispatcher::PutBack(Position first, uint32_t count) {
+  returned_.emplace(first, count);
+  returned_messages_ += count;
+}
+
+// What each of `count` messages from `first` on counts for. An entry with more than one message has at most 256 KiB.
+uint64_t Dispatcher::BytesEach(Position first, uint32_t count) const {
+  auto known = bytes_each_.find(first.index());
+  if (known != bytes_each_.end()) return known->second;
+  constexpr uint64_t kBatchBytes = uint64_t{256} << 10;
+  return count == 1 ? limits_.unknown_message_bytes : std::min(limits_.unknown_message_bytes, kBatchBytes / count + 1);
+}
+
+// Sizes of entries that have nothing out of line any more, once many have gathered.
+void Dispatcher::ForgetSizes() {
+  const Subscription& s = subscription();
+  if (bytes_each_.size() < 2 * (s.exceptions() + decided_runs_) + 1024) return;
+  auto has = [](const auto& runs, uint64_t index) {
+    auto it = runs.lower_bound(Position(index, 0));
+    return it != runs.end() && it->first.index() == index;
+  };
+  absl::erase_if(bytes_each_, [&](const auto& entry) {
+    return entry.first < s.next.index() && !has(s.in_flight, entry.first) && !has(s.returned, entry.first);
+  });
+}
+
+// Deadlines of leases that ended otherwise, likewise.
+void Dispatcher::ForgetDeadlines() {
+  const Subscription& s = subscription();
+  if (deadlines_.size() < 2 * s.in_flight.size() + 1024) return;
+  deadlines_.clear();
+  for (const auto& [first, run] : s.in_flight) {
+    if (run.holder == 0) deadlines_.emplace(run.deadline_ms, first);
+  }
 }
 
 // ---------------------------------------------------------------- what the log holds
@@ -63,10 +121,11 @@ void Dispatcher::SkipSettled() {
 void Dispatcher::Appended(uint64_t index, EntryShape shape) {
   last_index_ = index;
   SkipSettled();
-  if (index == shapes_first_ + shapes_.size() && shapes_.size() < limits_.read_ahead) shapes_.push_back(shape);
+  if (index == shapes_first_ + shapes_.size() && shapes_.size() < limits_.read_ahead) PushShape(shape);
 }
 
-std::optional<Dispatcher::Range> Dispatcher::Wanted() const {
+std::optional<Dispatcher::Range> Dispatcher::Wanted() {
+  SkipSettled();
   const uint64_t first = shapes_first_ + shapes_.size();
   if (first > last_index_ || shapes_.size() > limits_.read_ahead / 2) return std::nullopt;
   return Range{first, std::min(last_index_, shapes_first_ + limits_.read_ahead - 1)};
@@ -76,7 +135,7 @@ void Dispatcher::Shapes(uint64_t first, const std::vector<EntryShape>& shapes) {
   for (const EntryShape& shape : shapes) {
     if (first++ != shapes_first_ + shapes_.size()) continue;
     if (shapes_.size() == limits_.read_ahead) return;
-    shapes_.push_back(shape);
+    PushShape(shape);
   }
 }
 
@@ -138,52 +197,66 @@ bool Dispatcher::capped() const {
 }
 
 bool Dispatcher::HasMessages() {
-  if (!returned_.empty()) return true;
   // Leaves entries behind that are used up or publish nothing.
   while (!shapes_.empty()) {
-    const EntryShape& shape = shapes_.front();
     if (next_.index() < shapes_first_) next_ = Position(shapes_first_, 0);
-    if (next_.index() == shapes_first_ && next_.slot() < shape.messages) return true;
-    shapes_.pop_front();
-    ++shapes_first_;
-    if (next_.index() < shapes_first_) next_ = Position(shapes_first_, 0);
+    if (next_.index() == shapes_first_ && next_.slot() < shapes_.front().messages) return true;
+    PopShape();
   }
   return false;
 }
 
-Credit Dispatcher::Take(uint64_t messages, uint64_t bytes, fact::CheckedOut& out) {
+bool Dispatcher::MayTakeWaiting() {
+  return !rebuild_ && decision_runs_ < limits_.decision_runs &&
+         subscription().exceptions() + decided_runs_ < limits_.max_exceptions && HasMessages();
+}
+
+bool Dispatcher::MayTake() {
+  return MayTakeReturned() || MayTakeWaiting();
+}
+
+Credit Dispatcher::Take(const Share& share, fact::CheckedOut& out) {
   Credit took;
-  auto full = [&] { return took.messages >= messages || (took.messages > 0 && took.bytes >= bytes); };
-  while (!full() && !returned_.empty()) {
-    auto it = returned_.begin();
-    const auto n = static_cast<uint32_t>(std::min<uint64_t>(it->second, messages - took.messages));
-    out.returned.push_back({it->first, n});
+  // How many of `count` messages of `each` bytes fit.
+  auto fit = [&](uint32_t count, uint64_t each) {
+    uint64_t n = std::min<uint64_t>(count, share.messages - took.messages);
+    if (n > 1) n = std::min(n, std::max<uint64_t>(1, (share.turn_bytes - took.bytes) / each));
+    n = std::min(n, (share.bytes - std::min(share.bytes, took.bytes)) / each);
+    return n == 0 && took.messages == 0 && share.one_fits ? 1u : static_cast<uint32_t>(n);
+  };
+  auto full = [&] { return took.messages >= share.messages || took.bytes >= share.turn_bytes; };
+  auto put = [&](std::vector<Slots>& runs, Position first, uint32_t n, uint64_t each) {
+    runs.push_back({first, n});
     took.messages += n;
-    const Position rest = it->first + n;
-    const uint32_t left = it->second - n;
-    returned_.erase(it);
-    if (left > 0) returned_.emplace(rest, left);
+    took.bytes += n * each;
+    ++decided_runs_;
+    ++decision_runs_;
+  };
+  while (!full() && MayTakeReturned()) {
+    const auto [first, count] = *returned_.begin();
+    const uint64_t each = BytesEach(first, count);
+    const uint32_t n = fit(count, each);
+    if (n == 0) return took;
+    put(out.returned, first, n, each);
+    returned_messages_ -= n;
+    returned_.erase(returned_.begin());
+    if (n < count) returned_.emplace(first + n, count - n);
   }
-  while (!full() && HasMessages()) {
+  while (!full() && MayTakeWaiting()) {
     const EntryShape& shape = shapes_.front();
     const uint32_t left = shape.messages - next_.slot();
-    const uint64_t each = std::max<uint64_t>(1, shape.bytes / shape.messages);
-    uint64_t n = std::min<uint64_t>(left, messages - took.messages);
-    if (took.bytes + n * each > bytes)
-      n = std::max<uint64_t>(took.messages == 0 ? 1 : 0, (bytes - std::min(bytes, took.bytes)) / each);
-    if (n == 0) break;
-    n = std::min<uint64_t>(n, left);
-    out.waiting.push_back({next_, static_cast<uint32_t>(n)});
-    took.messages += static_cast<uint32_t>(n);
-    took.bytes += n * each;
+    const uint64_t each = shape.bytes / shape.messages + 1;
+    const uint32_t n = fit(left, each);
+    if (n == 0) return took;
+    put(out.waiting, next_, n, each);
+    bytes_each_[next_.index()] = each;
+    known_messages_ -= n;
+    next_ = next_ + n;
     if (n == left) {
       shapes_.pop_front();
       next_ = Position(++shapes_first_, 0);
-    } else {
-      next_ = next_ + static_cast<uint32_t>(n);
     }
   }
-  decided_runs_ += out.waiting.size() + out.returned.size();
   return took;
 }
 
@@ -212,20 +285,27 @@ void Dispatcher::ExpireLeases(int64_t queue_time_ms, Plan& plan) {
 void Dispatcher::ForgetProducers(int64_t queue_time_ms, Plan& plan) {
   if (queue_time_ms - producers_checked_ms_ < kProducerCheckMs) return;
   producers_checked_ms_ = queue_time_ms;
-  size_t forgotten = 0;
-  for (const auto& [name, producer] : machine_->producers()) {
-    if (forgotten == kMaxForgotten) break;
-    const bool crowded = machine_->producers().size() - forgotten > limits_.max_producers;
-    if (queue_time_ms - producer.active_ms < (crowded ? kProducerCheckMs : limits_.producer_idle_ms)) continue;
-    plan.facts.emplace_back(fact::ProducerForgotten{name, producer.epoch, producer.window.highest()});
-    ++forgotten;
+  const auto& producers = machine_->producers();
+  const size_t excess = producers.size() - std::min(producers.size(), limits_.max_producers);
+  // (when it was last active, name), the longest idle first.
+  std::vector<std::pair<int64_t, std::string_view>> idle;
+  for (const auto& [name, producer] : producers) {
+    const int64_t idle_ms = queue_time_ms - producer.active_ms;
+    if (idle_ms >= (excess > 0 ? kProducerCheckMs : limits_.producer_idle_ms))
+      idle.emplace_back(producer.active_ms, name);
+  }
+  std::sort(idle.begin(), idle.end());
+  for (size_t i = 0; i < std::min(idle.size(), kMaxForgotten); ++i) {
+    if (i >= excess && queue_time_ms - idle[i].first < limits_.producer_idle_ms) break;
+    const Producer& producer = producers.find(idle[i].second)->second;
+    plan.facts.emplace_back(
+        fact::ProducerForgotten{std::string(idle[i].second), producer.epoch, producer.window.highest()});
   }
 }
 
 void Dispatcher::ServeReceivers(MonotonicMs now, int64_t queue_time_ms, Plan& plan) {
   for (auto it = receivers_.begin(); it != receivers_.end();) {
-    const bool room = subscription().exceptions() + decided_runs_ < limits_.max_exceptions;
-    if (room && !rebuild_ && HasMessages()) {
+    if (MayTake()) {
       fact::CheckedOut out{.subscription = kSubscription,
                            .session = {},
                            .session_epoch = 0,
@@ -234,7 +314,7 @@ void Dispatcher::ServeReceivers(MonotonicMs now, int64_t queue_time_ms, Plan& pl
                            .to_next = {},
                            .waiting = {},
                            .returned = {}};
-      Take(it->max_messages, limits_.turn_bytes * 8, out);
+      Take({it->max_messages, limits_.receive_bytes, /*one_fits=*/true, limits_.receive_bytes}, out);
       out.to_next = decided_next_ = next_;
       plan.facts.emplace_back(std::move(out));
       decided_.push_back({{}, it->id});
@@ -249,9 +329,15 @@ void Dispatcher::ServeReceivers(MonotonicMs now, int64_t queue_time_ms, Plan& pl
 }
 
 void Dispatcher::ServeConsumers(Plan& plan) {
-  // Round robin, a turn's worth each, until nobody wants any or nothing is left.
-  for (size_t idle = 0; idle < consumers_.size() && !rebuild_;) {
-    if (subscription().exceptions() + decided_runs_ >= limits_.max_exceptions || !HasMessages()) return;
+  // Round robin, until nobody wants any or nothing is left. What is there is shared evenly, so that a few messages do
+  // not all wait for one consumer while others idle.
+  size_t wanting = 0;
+  for (const auto& [id, consumer] : consumers_) wanting += consumer.Wants() ? 1 : 0;
+  if (wanting == 0 || rebuild_) return;
+  const uint64_t available = returned_messages_ + known_messages_;
+  const uint64_t share = std::clamp<uint64_t>((available + wanting - 1) / wanting, 1, limits_.turn_messages);
+  for (size_t idle = 0; idle < consumers_.size();) {
+    if (!MayTake()) return;
     auto it = consumers_.upper_bound(turn_);
     if (it == consumers_.end()) it = consumers_.begin();
     turn_ = it->first;
@@ -260,7 +346,6 @@ void Dispatcher::ServeConsumers(Plan& plan) {
       ++idle;
       continue;
     }
-    idle = 0;
     fact::CheckedOut out{.subscription = kSubscription,
                          .session = it->first,
                          .session_epoch = consumer.epoch,
@@ -271,8 +356,14 @@ void Dispatcher::ServeConsumers(Plan& plan) {
                          .returned = {}};
     const uint64_t bytes_left =
         consumer.credit.bytes > consumer.outstanding_bytes ? consumer.credit.bytes - consumer.outstanding_bytes : 0;
-    Credit took = Take(std::min<uint64_t>(limits_.turn_messages, consumer.credit.messages - consumer.outstanding),
-                       std::min(limits_.turn_bytes, std::max<uint64_t>(bytes_left, 1)), out);
+    const uint64_t messages_left = consumer.credit.messages - consumer.outstanding;
+    const Credit took =
+        Take({std::min(share, messages_left), bytes_left, consumer.outstanding == 0, limits_.turn_bytes}, out);
+    if (took.messages == 0) {
+      ++idle;  // what comes next does not fit its bytes
+      continue;
+    }
+    idle = 0;
     consumer.outstanding += took.messages;
     consumer.outstanding_bytes += took.bytes;
     out.to_next = decided_next_ = next_;
@@ -284,6 +375,9 @@ void Dispatcher::ServeConsumers(Plan& plan) {
 Dispatcher::Plan Dispatcher::Decide(MonotonicMs now, int64_t queue_time_ms) {
   Plan plan;
   if (rebuild_ && decided_.empty()) Rebuild();
+  decision_runs_ = 0;
+  ForgetSizes();
+  ForgetDeadlines();
   ExpireSessions(now, plan);
   ExpireLeases(queue_time_ms, plan);
   ForgetProducers(queue_time_ms, plan);
@@ -295,10 +389,8 @@ Dispatcher::Plan Dispatcher::Decide(MonotonicMs now, int64_t queue_time_ms) {
 void Dispatcher::Purged(uint64_t index) {
   // What waited before this entry is gone, as decided here before it is applied.
   returned_.clear();
-  while (!shapes_.empty() && shapes_first_ < index) {
-    shapes_.pop_front();
-    ++shapes_first_;
-  }
+  returned_messages_ = 0;
+  while (!shapes_.empty() && shapes_first_ < index) PopShape();
   if (shapes_.empty()) shapes_first_ = std::max(shapes_first_, index);
   next_ = decided_next_ = std::max(next_, Position(index, 0));
 }
@@ -336,6 +428,7 @@ void Dispatcher::Applied(uint64_t index, const std::vector<Fact>& facts, const E
       if (tokens != nullptr) NoteDeadlines(*tokens);
     } else if (std::holds_alternative<effect::Purged>(effects.facts[i])) {
       returned_.clear();
+      returned_messages_ = 0;
     } else if (const auto* detached = std::get_if<effect::Detached>(&effects.facts[i])) {
       const auto& decision = std::get<fact::Detached>(facts[i]);
       auto it = consumers_.find(decision.session);
@@ -355,7 +448,7 @@ void Dispatcher::Applied(uint64_t index, const std::vector<Fact>& facts, const E
       by_number_[attached->number] = std::get<fact::Attached>(facts[i]).session;
     }
   }
-  for (const auto& back : effects.returned) returned_.emplace(back.slots.first, back.slots.count);
+  for (const auto& back : effects.returned) PutBack(back.slots.first, back.slots.count);
   SkipSettled();
 }
 

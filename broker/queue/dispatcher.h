@@ -43,9 +43,15 @@ class Dispatcher {
     size_t max_exceptions = 100'000;
     // Entries that are known ahead of the cursor.
     size_t read_ahead = 4'096;
-    // What one consumer is given before the next one's turn.
+    // What one consumer is given before the next one's turn, at most; less where several want what is there.
     uint32_t turn_messages = 512;
     uint64_t turn_bytes = uint64_t{256} << 10;
+    // What a single receive is given, if it is more than one message: its answer must fit a stock client's 4 MiB.
+    uint64_t receive_bytes = uint64_t{2} << 20;
+    // Runs in the facts of one Decide, so that its entry stays well below 256 KiB; the rest is for the next one.
+    size_t decision_runs = 8'192;
+    // What a message counts for whose size is not known: returned ones of before this leader's term.
+    uint64_t unknown_message_bytes = 3'670'016;
     // Producers idle for longer (queue time) are forgotten, the more so above the cap.
     int64_t producer_idle_ms = int64_t{7} * 24 * 3600 * 1000;
     size_t max_producers = 10'000;
@@ -64,7 +70,7 @@ class Dispatcher {
     uint64_t first = 0;
     uint64_t last = 0;
   };
-  std::optional<Range> Wanted() const;
+  std::optional<Range> Wanted();
   // The shapes of consecutive entries from `first` on.
   void Shapes(uint64_t first, const std::vector<EntryShape>& shapes);
 
@@ -143,9 +149,26 @@ class Dispatcher {
 
   void Rebuild();
   void SkipSettled();
-  // Takes up to `messages` and about `bytes` into `out`; what it took.
-  Credit Take(uint64_t messages, uint64_t bytes, fact::CheckedOut& out);
+  struct Share {
+    uint64_t messages = 0;
+    uint64_t bytes = 0;       // never more, but for
+    bool one_fits = false;    // one message, whatever its size
+    uint64_t turn_bytes = 0;  // no more once this is reached
+  };
+  // Takes up to `share` into `out`; what it took.
+  Credit Take(const Share& share, fact::CheckedOut& out);
   bool HasMessages();
+  // Whether something may be taken now. What was returned always may: it is an exception already, and at the cap only
+  // giving it out again makes room.
+  bool MayTake();
+  bool MayTakeReturned() const { return !rebuild_ && decision_runs_ < limits_.decision_runs && !returned_.empty(); }
+  bool MayTakeWaiting();
+  uint64_t BytesEach(Position first, uint32_t count) const;
+  void PushShape(EntryShape shape);
+  void PopShape();
+  void PutBack(Position first, uint32_t count);
+  void ForgetSizes();
+  void ForgetDeadlines();
   void ExpireSessions(MonotonicMs now, Plan& plan);
   void ExpireLeases(int64_t queue_time_ms, Plan& plan);
   void ForgetProducers(int64_t queue_time_ms, Plan& plan);
@@ -167,16 +190,21 @@ class Dispatcher {
   // The entries known from next_'s on.
   uint64_t shapes_first_ = 0;
   std::deque<EntryShape> shapes_;
+  uint64_t known_messages_ = 0;  // in shapes_, at or behind next_
   // Returned runs that were not given out again yet.
   absl::btree_map<Position, uint32_t> returned_;
+  uint64_t returned_messages_ = 0;
+  // Bytes per message of entries that this leader has given messages of, for when they come back.
+  absl::flat_hash_map<uint64_t, uint64_t> bytes_each_;
 
   absl::btree_map<SessionId, Consumer> consumers_;
   absl::flat_hash_map<uint64_t, SessionId> by_number_;
   SessionId turn_;  // who was served last
   std::list<Receiver> receivers_;
   std::deque<Decided> decided_;
-  size_t decided_runs_ = 0;
-  bool rebuild_ = false;  // a decision was refused: start anew from the state once none is under way
+  size_t decided_runs_ = 0;   // not applied
+  size_t decision_runs_ = 0;  // in the current Decide
+  bool rebuild_ = false;      // a decision was refused: start anew from the state once none is under way
 
   // Leases with a deadline: (deadline in queue time, first position). Those that ended otherwise are found out when
   // due.

@@ -50,7 +50,7 @@ struct PublishedView {
 absl::StatusOr<PublishedView> DecodePublished(const raft::Bytes& entry);
 
 // Whether the entry is whole: its header, and each message of its batch (Safety rule 17). DATA_LOSS says what is
-// damaged.
+// damaged. An entry of a later layout passes when its header is whole: it is for apply to stop at.
 absl::Status CheckEntry(const raft::Bytes& entry);
 
 // The messages `slots` of a published entry, each checked (Safety rule 17). DATA_LOSS if one is damaged or not there.

@@ -55,7 +55,9 @@ struct Published {
 // A producer is known from here on, or takes a higher epoch and so fences the streams of a lower one.
 struct ProducerOpened {
   std::string producer;
-  uint64_t epoch = 0;  // higher than the one in the state, or ignored
+  // Higher than the one in the state, or ignored. A producer that is not known gets at least one above that of any
+  // producer that was ever forgotten.
+  uint64_t epoch = 0;
 
   friend bool operator==(const ProducerOpened&, const ProducerOpened&) = default;
 };

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "broker/queue/entry.h"
+#include "raft/core/check.h"
 #include "raft/core/checksum.h"
 #include "raft/core/coding.h"
 
@@ -35,44 +36,59 @@ struct Machine::Applier {
   uint64_t index;
   Effects& effects;
 
-  // Gives `slots`, held until now with `deliveries`, back to those who wait.
+  // Gives `slots`, held until now with `deliveries`, back to those who wait. Neighbours of one count become one run, so
+  // that what was taken apart by settling does not stay apart. (Runs of two entries never touch: there is no slot
+  // 65,535.)
   void GiveBack(Subscription& s, Position first, uint32_t count, uint32_t deliveries) {
-    s.returned.emplace(first, Returned{count, deliveries});
     s.returned_messages += count;
     effects.returned.push_back({{first, count}, deliveries});
+    auto after = s.returned.lower_bound(first);
+    if (after != s.returned.end() && first + count == after->first && after->second.deliveries == deliveries) {
+      count += after->second.count;
+      after = s.returned.erase(after);
+    }
+    if (after != s.returned.begin()) {
+      auto before = std::prev(after);
+      if (before->first + before->second.count == first && before->second.deliveries == deliveries) {
+        before->second.count += count;
+        return;
+      }
+    }
+    s.returned.emplace_hint(after, first, Returned{count, deliveries});
   }
 
-  // Takes what is current of `tokens` out of flight, for as long as `want` agrees; the rest is lost. take(first, run)
-  // says where it goes.
+  // Takes what is current of token `i` out of flight, as far as `want` agrees; the rest is lost. take(first, run) says
+  // where it goes.
   template <typename Want, typename Take>
-  effect::Settled Release(Subscription& s, const std::vector<Token>& tokens, Want want, Take take) {
-    effect::Settled out;
-    for (uint32_t i = 0; i < tokens.size(); ++i) {
-      const Token& token = tokens[i];
-      if (!WithinEntry(token.slots)) {
-        out.lost.push_back({i, token.slots});
-        continue;
-      }
-      Position missing = token.slots.first;  // what is not accounted for yet begins here
-      auto lose_until = [&](Position end) {
-        if (missing < end) out.lost.push_back({i, {missing, static_cast<uint32_t>(end.packed() - missing.packed())}});
-      };
-      CutOut(s.in_flight, token.slots, [&](Position first, const InFlight& run) {
-        if (run.checkout_index != token.checkout_index || !want(run)) return false;
-        lose_until(first);
-        missing = first + run.count;
-        s.in_flight_messages -= run.count;
-        if (run.holder != 0) s.held[run.holder] -= run.count;
-        if (!out.freed.empty() && out.freed.back().holder == run.holder) {
-          out.freed.back().count += run.count;
-        } else {
-          out.freed.push_back({run.holder, run.count});
-        }
-        take(first, run);
-        return true;
-      });
-      lose_until(token.slots.first + token.slots.count);
+  static void Release(Subscription& s, uint32_t i, const Token& token, Want want, Take take, effect::Settled& out) {
+    if (!WithinEntry(token.slots)) {
+      out.lost.push_back({i, token.slots});
+      return;
     }
+    Position missing = token.slots.first;  // what is not accounted for yet begins here
+    auto lose_until = [&](Position end) {
+      if (missing < end) out.lost.push_back({i, {missing, static_cast<uint32_t>(end.packed() - missing.packed())}});
+    };
+    CutOut(s.in_flight, token.slots, [&](Position first, const InFlight& run) {
+      if (run.checkout_index != token.checkout_index || !want(run)) return false;
+      lose_until(first);
+      missing = first + run.count;
+      s.in_flight_messages -= run.count;
+      if (run.holder != 0) s.held[run.holder] -= run.count;
+      if (!out.freed.empty() && out.freed.back().holder == run.holder) {
+        out.freed.back().count += run.count;
+      } else {
+        out.freed.push_back({run.holder, run.count});
+      }
+      take(first, run);
+      return true;
+    });
+    lose_until(token.slots.first + token.slots.count);
+  }
+  template <typename Want, typename Take>
+  static effect::Settled Release(Subscription& s, const std::vector<Token>& tokens, Want want, Take take) {
+    effect::Settled out;
+    for (uint32_t i = 0; i < tokens.size(); ++i) Release(s, i, tokens[i], want, take, out);
     return out;
   }
 
@@ -87,19 +103,27 @@ struct Machine::Applier {
   }
 
   Effect operator()(const fact::ProducerOpened& f) {
-    Producer& producer = m.producers_[f.producer];
-    const bool accepted = f.epoch > producer.epoch;
-    if (accepted) {
-      producer.epoch = f.epoch;
-      producer.active_ms = m.time_ms_;
+    auto it = m.producers_.find(f.producer);
+    const uint64_t in_force = it == m.producers_.end() ? 0 : it->second.epoch;
+    if (f.producer.empty() || f.epoch <= in_force) {
+      return effect::ProducerOpened{false, in_force, it == m.producers_.end() ? 0 : it->second.window.highest()};
     }
-    return effect::ProducerOpened{accepted, producer.epoch, producer.window.highest()};
+    uint64_t epoch = f.epoch;
+    if (it == m.producers_.end()) {
+      epoch = std::max(epoch, m.forgotten_epoch_ + 1);
+      it = m.producers_.try_emplace(f.producer).first;
+    }
+    it->second.epoch = epoch;
+    it->second.active_ms = m.time_ms_;
+    return effect::ProducerOpened{true, epoch, it->second.window.highest()};
   }
 
   Effect operator()(const fact::ProducerForgotten& f) {
     auto it = m.producers_.find(f.producer);
-    if (it != m.producers_.end() && it->second.epoch == f.epoch && it->second.window.highest() == f.last_sequence)
+    if (it != m.producers_.end() && it->second.epoch == f.epoch && it->second.window.highest() == f.last_sequence) {
+      m.forgotten_epoch_ = std::max(m.forgotten_epoch_, f.epoch);
       m.producers_.erase(it);
+    }
     return effect::None{};
   }
 
@@ -122,11 +146,13 @@ struct Machine::Applier {
     auto it = s->sessions.find(f.session);
     if (it == s->sessions.end() || it->second.epoch != f.epoch) return effect::Detached{};
     const uint64_t number = it->second.number;
-    for (auto run = s->in_flight.begin(); run != s->in_flight.end();) {
+    uint64_t left = s->HeldBy(number);
+    for (auto run = s->in_flight.begin(); left > 0 && run != s->in_flight.end();) {
       if (run->second.holder != number) {
         ++run;
         continue;
       }
+      left -= run->second.count;
       s->in_flight_messages -= run->second.count;
       GiveBack(*s, run->first, run->second.count, run->second.deliveries);
       run = s->in_flight.erase(run);
@@ -138,7 +164,10 @@ struct Machine::Applier {
 
   Effect operator()(const fact::CheckedOut& f) {
     Subscription* s = m.Find(f.subscription);
-    if (s == nullptr || s->next != f.from_next || f.to_next < f.from_next) return effect::CheckedOut{};
+    // Safety rule 2: all that it was decided from must hold still.
+    if (s == nullptr || s->next != f.from_next || f.to_next < f.from_next || f.to_next > Position(index, 0)) {
+      return effect::CheckedOut{};
+    }
     Session* session = nullptr;
     if (!f.session.empty()) {
       auto it = s->sessions.find(f.session);
@@ -148,7 +177,11 @@ struct Machine::Applier {
     uint64_t taken = 0;
     Position last = f.from_next;
     for (const Slots& w : f.waiting) {
-      if (!WithinEntry(w) || w.first < last || w.first + w.count > f.to_next) return effect::CheckedOut{};
+      const uint64_t entry = w.first.index();
+      if (!WithinEntry(w) || w.first < last || w.first + w.count > f.to_next || entry < s->waiting_from ||
+          m.IsRefused(entry)) {
+        return effect::CheckedOut{};
+      }
       last = w.first + w.count;
       taken += w.count;
     }
@@ -165,6 +198,7 @@ struct Machine::Applier {
     };
     s->waiting -= taken;
     s->next = f.to_next;
+    s->waiting_from = std::max(s->waiting_from, s->next.index());
     for (const Slots& w : f.waiting) give(w.first, w.count, 1);
     for (const Slots& r : f.returned) {
       if (!WithinEntry(r)) continue;
@@ -212,14 +246,19 @@ struct Machine::Applier {
   Effect operator()(const fact::LeaseExtended& f) {
     Subscription* s = m.Find(f.subscription);
     if (s == nullptr) return AllLost(f.tokens);
+    effect::Settled out;
     std::vector<std::pair<Position, InFlight>> kept;
-    effect::Settled out = Release(
-        *s, f.tokens, [](const InFlight& run) { return run.holder == 0; },
-        [&](Position first, const InFlight& run) { kept.emplace_back(first, run); });
-    for (auto& [first, run] : kept) {
-      run.deadline_ms = f.deadline_ms;
-      s->in_flight_messages += run.count;
-      s->in_flight.emplace(first, run);
+    for (uint32_t i = 0; i < f.tokens.size(); ++i) {
+      Release(
+          *s, i, f.tokens[i], [](const InFlight& run) { return run.holder == 0; },
+          [&](Position first, const InFlight& run) { kept.emplace_back(first, run); }, out);
+      // Back at once, for the next token may name it again.
+      for (auto& [first, run] : kept) {
+        run.deadline_ms = f.deadline_ms;
+        s->in_flight_messages += run.count;
+        s->in_flight.emplace(first, run);
+      }
+      kept.clear();
     }
     out.freed.clear();  // they are still held
     return out;
@@ -247,24 +286,40 @@ struct Machine::Applier {
 
 Effect Machine::ApplyPublished(uint64_t index, std::string_view producer, uint64_t epoch, uint64_t first_sequence,
                                uint32_t count) {
+  using Outcome = effect::Published::Outcome;
   if (!producer.empty()) {
+    auto refuse = [&](Outcome outcome, std::vector<ProducerWindow::Piece> pieces = {}) {
+      refused_.insert(index);
+      return effect::Published{outcome, count, std::move(pieces)};
+    };
     auto it = producers_.find(producer);
-    if (it == producers_.end()) return effect::Published{effect::Published::Outcome::kForgotten, count, {}};
+    if (it == producers_.end()) return refuse(Outcome::kForgotten);
     Producer& known = it->second;
-    if (known.epoch != epoch) return effect::Published{effect::Published::Outcome::kFenced, count, {}};
-    std::vector<ProducerWindow::Piece> pieces = known.window.Judge(first_sequence, count);
-    if (pieces.size() != 1 || pieces[0].fate != ProducerWindow::Piece::Fate::kNew) {
-      return effect::Published{effect::Published::Outcome::kNotNew, count, std::move(pieces)};
+    if (known.epoch != epoch) return refuse(Outcome::kFenced);
+    if (!known.window.AllNew(first_sequence, count)) {
+      return refuse(Outcome::kNotNew, known.window.Judge(first_sequence, count));
     }
     known.window.Add(first_sequence, count, Position(index, 0));
     known.active_ms = time_ms_;
   }
   published_ += count;
-  for (auto& [id, s] : subscriptions_) s.waiting += count;
+  for (auto& [id, s] : subscriptions_) s.Publish(index, count);
   return effect::Published{effect::Published::Outcome::kStored, count, {}};
 }
 
+// A refused batch matters only to cursors that have it still before them.
+void Machine::PruneRefused() {
+  while (!refused_.empty()) {
+    const uint64_t lowest = *refused_.begin();
+    for (const auto& [id, s] : subscriptions_) {
+      if (s.Floor(applied_) < lowest) return;
+    }
+    refused_.erase(refused_.begin());
+  }
+}
+
 absl::StatusOr<Effects> Machine::Apply(uint64_t index, const raft::Bytes& entry) {
+  TRIREME_CHECK(index > applied_) << "entry " << index << " comes after " << applied_;
   Effects effects;
   absl::StatusOr<PublishedView> view = DecodePublished(entry);
   if (view.ok()) {
@@ -272,6 +327,7 @@ absl::StatusOr<Effects> Machine::Apply(uint64_t index, const raft::Bytes& entry)
     time_ms_ = std::max(time_ms_, view->time_ms);
     applied_ = index;
     effects.facts.push_back(ApplyPublished(index, view->producer, view->epoch, view->first_sequence, view->count));
+    PruneRefused();
     return effects;
   }
   if (view.status().code() != absl::StatusCode::kNotFound) return view.status();
@@ -290,10 +346,12 @@ absl::StatusOr<Effects> Machine::Apply(uint64_t index, const raft::Bytes& entry)
   effects.facts.reserve(decoded->facts.size());
   Applier applier{*this, index, effects};
   for (const Fact& f : decoded->facts) effects.facts.push_back(std::visit(applier, f));
+  PruneRefused();
   return effects;
 }
 
 void Machine::ApplyNoop(uint64_t index) {
+  TRIREME_CHECK(index > applied_) << "entry " << index << " comes after " << applied_;
   applied_ = index;
 }
 
@@ -304,6 +362,9 @@ raft::Bytes Machine::Snapshot() const {
   out.Varint(applied_);
   out.Signed(time_ms_);
   out.Varint(published_);
+  out.Varint(forgotten_epoch_);
+  out.Varint(refused_.size());
+  for (uint64_t index : refused_) out.Varint(index);
   out.Varint(producers_.size());
   for (const auto& [name, p] : producers_) {
     out.Counted(name);
@@ -337,6 +398,9 @@ absl::Status Machine::Restore(const raft::Bytes& snapshot) {
   read.applied_ = in.Varint();
   read.time_ms_ = in.Signed();
   read.published_ = in.Varint();
+  read.forgotten_epoch_ = in.Varint();
+  const size_t refused = in.Count();
+  for (size_t i = 0; i < refused && in.ok(); ++i) read.refused_.insert(in.Varint());
   const size_t producers = in.Count(5);
   bool good = true;
   for (size_t i = 0; i < producers && in.ok(); ++i) {
@@ -368,8 +432,7 @@ Machine::Liveness Machine::Live() const {
   Liveness out{applied_, {}};
   std::vector<uint64_t> entries;
   for (const auto& [id, s] : subscriptions_) {
-    // Nothing waits: whatever is above the cursor carries no message that is still wanted.
-    if (s.waiting > 0) out.floor = std::min(out.floor, s.next.index() == 0 ? 0 : s.next.index() - 1);
+    out.floor = std::min(out.floor, s.Floor(applied_));
     for (const auto& [first, run] : s.in_flight) entries.push_back(first.index());
     for (const auto& [first, run] : s.returned) entries.push_back(first.index());
   }

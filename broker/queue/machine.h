@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/container/btree_map.h"
+#include "absl/container/btree_set.h"
 #include "absl/status/statusor.h"
 #include "broker/queue/effects.h"
 #include "broker/queue/facts.h"
@@ -59,6 +60,9 @@ class Machine {
   uint64_t published() const { return published_; }
   uint32_t version() const { return version_; }
   const absl::btree_map<std::string, Producer, std::less<>>& producers() const { return producers_; }
+  // Whether the entry at `index` publishes a batch that apply refused, so that its messages do not exist. Known for as
+  // long as a cursor has not passed it.
+  bool IsRefused(uint64_t index) const { return refused_.contains(index); }
   const absl::btree_map<SubscriptionId, Subscription>& subscriptions() const { return subscriptions_; }
   const Subscription& subscription(SubscriptionId id) const { return subscriptions_.at(id); }
 
@@ -67,6 +71,7 @@ class Machine {
   Effect ApplyPublished(uint64_t index, std::string_view producer, uint64_t epoch, uint64_t first_sequence,
                         uint32_t count);
   Subscription* Find(SubscriptionId id);
+  void PruneRefused();
 
   uint64_t applied_ = 0;
   int64_t time_ms_ = 0;
@@ -74,6 +79,12 @@ class Machine {
   uint32_t version_ = kFactVersion;
   absl::btree_map<std::string, Producer, std::less<>> producers_;
   absl::btree_map<SubscriptionId, Subscription> subscriptions_;
+  // The highest epoch of a producer that was forgotten. One that comes back starts above it, so that a stream from
+  // before stays fenced (Safety rule 6).
+  uint64_t forgotten_epoch_ = 0;
+  // Batches that were not stored, at or above the lowest cursor. A leader that judges well appends none; but whoever
+  // reads the log must not take one for waiting messages.
+  absl::btree_set<uint64_t> refused_;
 };
 
 }  // namespace trireme::queue

@@ -6,6 +6,7 @@ namespace trireme::queue {
 
 std::vector<ProducerWindow::Piece> ProducerWindow::Judge(uint64_t first_sequence, uint32_t count) const {
   std::vector<Piece> pieces;
+  if (first_sequence > kMaxSequence - count) return {{Piece::Fate::kUnknown, first_sequence, count, {}}};
   uint64_t at = first_sequence;
   const uint64_t end = first_sequence + count;
   auto put = [&](Piece::Fate fate, uint64_t until, Position position) {
@@ -22,6 +23,14 @@ std::vector<ProducerWindow::Piece> ProducerWindow::Judge(uint64_t first_sequence
   }
   put(Piece::Fate::kNew, end, {});
   return pieces;
+}
+
+bool ProducerWindow::AllNew(uint64_t first_sequence, uint32_t count) const {
+  if (first_sequence < lowest_ || first_sequence > kMaxSequence - count) return false;
+  if (first_sequence > highest_) return true;
+  auto range =
+      std::partition_point(ranges_.begin(), ranges_.end(), [&](const Range& r) { return r.end() <= first_sequence; });
+  return range == ranges_.end() || range->first_sequence >= first_sequence + count;
 }
 
 void ProducerWindow::Add(uint64_t first_sequence, uint32_t count, Position first) {

@@ -18,6 +18,7 @@ class ProducerWindow {
  public:
   static constexpr uint64_t kSpan = 65'536;
   static constexpr size_t kRanges = 1'024;
+  static constexpr uint64_t kMaxSequence = uint64_t{1} << 62;
 
   // A range of sequences with one fate.
   struct Piece {
@@ -29,8 +30,10 @@ class ProducerWindow {
   };
 
   // Splits [first_sequence, first_sequence + count) by fate, ascending. Adjacent pieces of one fate are one, but for
-  // stored ones that are not adjacent in position.
+  // stored ones that are not adjacent in position. Sequences end at kMaxSequence: a range that goes beyond is unknown.
   std::vector<Piece> Judge(uint64_t first_sequence, uint32_t count) const;
+  // Whether all of it is new: what Judge would say, without its list.
+  bool AllNew(uint64_t first_sequence, uint32_t count) const;
   // Records a range of which all is new.
   void Add(uint64_t first_sequence, uint32_t count, Position first);
 

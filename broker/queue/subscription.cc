@@ -5,6 +5,7 @@ namespace trireme::queue {
 void Subscription::Encode(raft::Writer& out) const {
   out.Varint(next.packed());
   out.Varint(waiting);
+  out.Varint(waiting_from);
   out.Varint(acknowledged);
   out.Varint(rejected);
   out.Varint(purged);
@@ -41,6 +42,7 @@ void Subscription::Encode(raft::Writer& out) const {
 bool Subscription::Decode(raft::Reader& in) {
   next = Position(in.Varint());
   waiting = in.Varint();
+  waiting_from = in.Varint();
   acknowledged = in.Varint();
   rejected = in.Varint();
   purged = in.Varint();
@@ -79,7 +81,7 @@ bool Subscription::Decode(raft::Reader& in) {
     returned_messages += run.count;
     returned.emplace(Position(last), run);
   }
-  return in.ok();
+  return in.ok() && (waiting == 0 || waiting_from > 0);
 }
 
 }  // namespace trireme::queue

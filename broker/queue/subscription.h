@@ -40,6 +40,9 @@ struct Returned {
 struct Subscription {
   Position next;         // from here on everything is waiting
   uint64_t waiting = 0;  // messages at or above `next`
+  // Where something waits, no entry below this one holds any of it. The cursor alone does not say so: it stays behind
+  // while nothing waits, over entries that compaction takes meanwhile.
+  uint64_t waiting_from = 0;
   absl::btree_map<Position, InFlight> in_flight;
   absl::btree_map<Position, Returned> returned;
   uint64_t in_flight_messages = 0;
@@ -55,6 +58,13 @@ struct Subscription {
   uint64_t HeldBy(uint64_t session_number) const {
     auto it = held.find(session_number);
     return it == held.end() ? 0 : it->second;
+  }
+  // No entry at or below it, of those applied up to `applied`, holds a message at or above the cursor.
+  uint64_t Floor(uint64_t applied) const { return waiting == 0 ? applied : waiting_from - 1; }
+  // `count` messages were stored in the entry at `index`, behind all others.
+  void Publish(uint64_t index, uint32_t count) {
+    if (waiting == 0) waiting_from = index;
+    waiting += count;
   }
   // What is recorded one by one, which the cap of Safety rule 1 bounds.
   size_t exceptions() const { return in_flight.size() + returned.size(); }

@@ -1,0 +1,82 @@
+// Random histories of a queue: leaders that come and go, producers, consumers and single receives, over a log that may
+// lose its uncommitted end. After every applied entry the machine is compared with the model.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "broker/queue/dispatcher.h"
+#include "tests/queue/log.h"
+#include "tests/queue/model.h"
+
+namespace trireme::queue {
+
+class History {
+ public:
+  explicit History(uint64_t seed);
+
+  // `steps` random steps; then everything is consumed, which must come to an end. What went wrong, or nothing.
+  std::optional<std::string> Run(int steps);
+
+  const Log& log() const { return log_; }
+  const Model& model() const { return model_; }
+  // The snapshot of the state after each entry, by index.
+  const std::vector<raft::Bytes>& snapshots() const { return snapshots_; }
+
+ private:
+  // What a client knows of a session: it may have lost deliveries on the way.
+  struct Client {
+    bool connected = false;
+    std::vector<Token> held;
+    std::map<Position, uint64_t> settled;  // position -> checkout index, of settles that were confirmed
+  };
+
+  uint64_t Below(uint64_t n) { return n == 0 ? 0 : random_() % n; }
+  bool Chance(unsigned percent) { return Below(100) < percent; }
+  void Fail(const std::string& what) {
+    if (!problem_) problem_ = what;
+  }
+
+  void Step();
+  void NewLeader();
+  void Publish();
+  void OpenProducer();
+  void Attach(const SessionId& session);
+  void SettleSome();
+  void Append(std::vector<Fact> facts);
+  void Decide();
+  void ApplyOne();
+  void ApplyAll();
+  void Deliver(const Dispatcher::Delivery& delivery);
+  void Drain();
+  std::vector<Token> SomeTokens(std::vector<Token>& held);
+
+  std::mt19937_64 random_;
+  Log log_;
+  Model model_;
+  std::vector<raft::Bytes> snapshots_;
+  std::unique_ptr<Dispatcher> dispatcher_;
+  Dispatcher::Limits limits_;
+  int64_t now_ = 0;
+  uint64_t compacted_ = 0;  // entries up to here are gone unless live
+  std::map<SessionId, Client> clients_;
+  std::map<SessionId, Credit> credits_;
+  std::vector<Token> received_;  // of single receives
+  std::vector<Token> stale_;     // tokens that were used, or never good
+  uint64_t receivers_ = 0;
+  struct Producer {
+    uint64_t epoch = 0;
+    uint64_t next_sequence = 1;
+    std::set<uint64_t> sequences;  // appended and not applied
+  };
+  std::map<std::string, Producer> producers_;
+  bool draining_ = false;
+  std::optional<std::string> problem_;
+};
+
+}  // namespace trireme::queue

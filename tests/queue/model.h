@@ -1,0 +1,54 @@
+// A queue as simply as it can be said: a map of every message. What the machine must agree with after every entry.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "broker/queue/effects.h"
+#include "broker/queue/facts.h"
+#include "broker/queue/machine.h"
+
+namespace trireme::queue {
+
+class Model {
+ public:
+  enum class Fate : uint8_t { kWaiting, kReturned, kInFlight, kAcknowledged, kRejected, kPurged };
+  struct Message {
+    Fate fate = Fate::kWaiting;
+    uint32_t deliveries = 0;
+    // In flight:
+    uint64_t checkout_index = 0;
+    std::string holder;  // a session, or none
+    int64_t deadline_ms = 0;
+  };
+
+  // Applies the facts of the entry at `index` and compares what the machine said came of them. What is wrong, or
+  // nothing.
+  std::optional<std::string> Apply(uint64_t index, const std::vector<Fact>& facts, const Effects& effects);
+  // Compares the machine's state, message by message.
+  std::optional<std::string> Compare(const Machine& machine) const;
+
+  const std::map<Position, Message>& messages() const { return messages_; }
+
+ private:
+  struct Session {
+    uint64_t epoch = 0;
+  };
+  struct Producer {
+    uint64_t epoch = 0;
+    std::map<uint64_t, Position> stored;  // every sequence, ever
+  };
+  struct Applier;
+
+  std::map<Position, Message> messages_;
+  std::map<std::string, Session> sessions_;
+  std::map<std::string, Producer> producers_;
+  uint64_t forgotten_epoch_ = 0;
+  Position next_{};
+};
+
+}  // namespace trireme::queue
