@@ -102,21 +102,28 @@ void Services::RegisterAdmin(raft::RawService& service) {
       service, apis, "ListQueues", [](const QueueCallPtr& call, v1::ListQueuesRequest request) {
         const MetadataView& view = call->api->node()->cluster().view(call->api->shard()->id());
         if (!view.born()) {
-          return Respond(call, Error(absl::StatusCode::kUnavailable, {.reason = "NO_CLUSTER"},
-                                    "this node waits for its cluster; say `trireme cluster init` to one of its nodes"));
+          return Respond(call,
+                         Error(absl::StatusCode::kUnavailable, {.reason = "NO_CLUSTER"},
+                               "this node waits for its cluster; say `trireme cluster init` to one of its nodes"));
         }
         if (request.limit() > kMaxListed) {
           return Respond(call, Error(absl::StatusCode::kInvalidArgument,
-                                    {.reason = "OUT_OF_RANGE", .name = "limit", .limit = "1 to 10000"},
-                                    absl::StrCat("limit is ", request.limit(), "; it must be 1 to ", kMaxListed)));
+                                     {.reason = "OUT_OF_RANGE", .name = "limit", .limit = "1 to 10000"},
+                                     absl::StrCat("limit is ", request.limit(), "; it must be 1 to ", kMaxListed)));
         }
         const size_t limit = request.limit() == 0 ? kDefaultListed : request.limit();
-        std::vector<QueuePtr> queues = view.List(request.prefix(), request.after(), limit + 1);
-        v1::ListQueuesResponse response;
-        response.set_more(queues.size() > limit);
-        queues.resize(std::min(queues.size(), limit));
-        for (const QueuePtr& queue : queues) FillQueueInfo(*call->api, *queue, response.add_queues());
-        Respond(call, response);
+        // A view lags behind the metadata group, most of all after a start.
+        call->api->node()->cluster().Refresh(
+            Asked{call->api->shard(), call->deadline}, [call, request, limit](absl::StatusOr<raft::Index> index) {
+              if (!index.ok()) return Respond(call, index.status());
+              const MetadataView& current = call->api->node()->cluster().view(call->api->shard()->id());
+              std::vector<QueuePtr> queues = current.List(request.prefix(), request.after(), limit + 1);
+              v1::ListQueuesResponse response;
+              response.set_more(queues.size() > limit);
+              queues.resize(std::min(queues.size(), limit));
+              for (const QueuePtr& queue : queues) FillQueueInfo(*call->api, *queue, response.add_queues());
+              Respond(call, response);
+            });
       });
 }
 

@@ -212,6 +212,19 @@ TEST_F(QueueReplicaTest, AReceiveWaitsItsTimeAndItsLeaseRunsOut) {
   EXPECT_EQ(*current, (std::vector<bool>{false, true}));
 }
 
+// A new leader does not know at once what its log holds; "nothing there" is said only when it does.
+TEST_F(QueueReplicaTest, AReceiveThatDoesNotWaitFindsWhatIsThereAfterAFailover) {
+  auto sink = std::make_shared<NotingPublishSink>();
+  Publish(sink, "", 0, 1, {"a"});
+  ASSERT_TRUE(w_.world.RunUntil([&] { return sink->outcomes.size() == 1; }));
+  FailOver();
+  std::optional<std::vector<DeliveredRun>> got;
+  w_.Serving()->Receive(1, milliseconds(0), milliseconds(1'000),
+                        [&](absl::StatusOr<std::vector<DeliveredRun>> r) { got = *std::move(r); });
+  ASSERT_TRUE(w_.world.RunUntil([&] { return got.has_value(); }));
+  EXPECT_EQ(got->size(), 1u);
+}
+
 // Safety rule 19: publishing is refused on a node that is low on disk, and stuck behind its cap; settling passes both.
 TEST(QueueReplicaFlow, SettlingPassesLowDiskAndAFullLog) {
   QueueWorld w(5);
