@@ -1,6 +1,7 @@
 #include "broker/replica/publishing.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -18,6 +19,13 @@ void Publishing::Answer(const Publication& p, Kind kind, uint64_t first, uint32_
   if (p.sink != nullptr) p.sink->Confirmed(p.alias, {kind, first, count, position, std::move(reason), code}, bytes);
 }
 
+void Publishing::Refuse(const Publication& publication, const absl::Status& why) {
+  uint32_t count = 0;
+  for (queue::BatchWalker walker(publication.batch.view()); walker.Next();) ++count;
+  Answer(publication, Kind::kRefused, publication.first_sequence, std::max(1u, count), {}, publication.batch.size(),
+         std::string(why.message()), why.code());
+}
+
 void Publishing::Accept(Publication publication) {
   const size_t bytes = publication.batch.size();
   absl::StatusOr<std::vector<uint32_t>> checksums = queue::CheckBatch(publication.batch.view(), limits_);
@@ -25,16 +33,16 @@ void Publishing::Accept(Publication publication) {
   if (refused.ok() && !publication.producer.empty() && publication.first_sequence == 0) {
     refused = absl::InvalidArgumentError("first_sequence is 0; sequences start at 1");
   }
+  if (refused.ok() && !publication.producer.empty() &&
+      publication.first_sequence > std::numeric_limits<uint64_t>::max() - checksums->size()) {
+    refused = absl::InvalidArgumentError(absl::StrCat("first_sequence is ", publication.first_sequence, "; a batch of ",
+                                                      checksums->size(), " would run over the end of the sequences"));
+  }
   if (refused.ok() && waiting_bytes_ + bytes > max_waiting_bytes_ && !waiting_.empty()) {
     refused = absl::ResourceExhaustedError(
         absl::StrCat("more than ", max_waiting_bytes_, " bytes of batches wait to be stored in this queue"));
   }
-  if (!refused.ok()) {
-    uint32_t count = 0;
-    for (queue::BatchWalker walker(publication.batch.view()); walker.Next();) ++count;
-    return Answer(publication, Kind::kRefused, publication.first_sequence, std::max(1u, count), {}, bytes,
-                  std::string(refused.message()), refused.code());
-  }
+  if (!refused.ok()) return Refuse(publication, refused);
   waiting_bytes_ += bytes;
   waiting_.push_back({std::move(publication), *std::move(checksums)});
 }
@@ -46,12 +54,9 @@ uint64_t Publishing::EpochOf(const std::string& producer) const {
                   known == machine_->producers().end() ? 0 : known->second.epoch);
 }
 
-bool Publishing::OverlapsUnderWay(const Line& line) const {
+bool Publishing::BehindUnderWay(const Line& line) const {
   auto it = under_way_.find(line.producer);
-  if (it == under_way_.end() || line.first_sequence >= it->second.end) return false;
-  const uint64_t end = line.first_sequence + line.checksums.size();
-  return std::any_of(it->second.ranges.begin(), it->second.ranges.end(),
-                     [&](const auto& r) { return r.first < end && line.first_sequence < r.second; });
+  return it != under_way_.end() && line.first_sequence < it->second.end;
 }
 
 bool Publishing::Flush(int64_t queue_time_ms, queue::Dispatcher& dispatcher) {
@@ -89,8 +94,15 @@ Publishing::Step Publishing::Append(Line& line, int64_t queue_time_ms, queue::Di
              "the producer was forgotten; open it again");
       return Step::kDone;
     }
-    // A retry of what is appended and not applied is judged when it is.
-    if (OverlapsUnderWay(line)) return Step::kLater;
+    // Forgotten and opened again since: its epochs began anew.
+    if (known->second.epoch != line.epoch) {
+      Answer(line, Kind::kFenced, line.first_sequence, count, {}, line.batch.size(),
+             absl::StrCat("the producer has epoch ", known->second.epoch, " in this queue, not ", line.epoch));
+      return Step::kDone;
+    }
+    // What is behind something that is appended and not applied is judged when that is: it may be a retry of it, and
+    // applying it may move the window over this one (Safety rule 6).
+    if (BehindUnderWay(line)) return Step::kLater;
     pieces = known->second.window.Judge(line.first_sequence, count);
   }
 
@@ -121,9 +133,13 @@ Publishing::Step Publishing::Append(Line& line, int64_t queue_time_ms, queue::Di
     if (proposed.error) return Step::kFull;
   }
   uint64_t index = proposed.first.value();
+  // The bytes count with the last answer: what is new is answered later than the rest.
+  size_t last = pieces.size() - 1;
+  while (last > 0 && pieces[last].fate != Fate::kNew) --last;
+  if (pieces[last].fate != Fate::kNew) last = pieces.size() - 1;
   for (size_t i = 0; i < pieces.size(); ++i) {
     const auto& piece = pieces[i];
-    const size_t bytes = i + 1 == pieces.size() ? line.batch.size() : 0;
+    const size_t bytes = i == last ? line.batch.size() : 0;
     switch (piece.fate) {
       case Fate::kStored:
         Answer(line, Kind::kDuplicate, piece.first_sequence, piece.count, piece.first, bytes);
@@ -135,7 +151,7 @@ Publishing::Step Publishing::Append(Line& line, int64_t queue_time_ms, queue::Di
       case Fate::kNew: {
         if (!line.producer.empty()) {
           UnderWay& under_way = under_way_[line.producer];
-          under_way.ranges.emplace_back(piece.first_sequence, piece.first_sequence + piece.count);
+          ++under_way.entries;
           under_way.end = std::max(under_way.end, piece.first_sequence + piece.count);
         }
         appended_.push_back({index, line.sink, line.alias, line.producer, piece.first_sequence, piece.count, bytes});
@@ -166,9 +182,7 @@ bool Publishing::Applied(uint64_t index, const queue::effect::Published& effect)
       << "a batch that its leader judged new was not stored when applied at index " << index;
   if (!done.producer.empty()) {
     auto it = under_way_.find(done.producer);
-    // A producer's ranges are appended and applied in the same order.
-    it->second.ranges.pop_front();
-    if (it->second.ranges.empty()) under_way_.erase(it);
+    if (--it->second.entries == 0) under_way_.erase(it);
   }
   if (done.sink != nullptr)
     done.sink->Confirmed(

@@ -38,6 +38,8 @@ class Publishing {
 
   // Checks the batch and puts it in line; what is refused is answered at once.
   void Accept(Publication publication);
+  // Answers the whole batch with why it is not taken.
+  static void Refuse(const Publication& publication, const absl::Status& why);
   bool waiting() const { return !waiting_.empty(); }
 
   // Appends what is in line, as far as the group takes it, and tells the dispatcher. Whether it appended anything.
@@ -73,13 +75,13 @@ class Publishing {
   };
   // Sequences of a producer that are appended and not applied.
   struct UnderWay {
-    std::deque<std::pair<uint64_t, uint64_t>> ranges;  // [first, end)
-    uint64_t end = 0;                                  // of all
+    size_t entries = 0;
+    uint64_t end = 0;  // above all of them
   };
   enum class Step : uint8_t { kDone, kLater, kFull };
 
   Step Append(Line& line, int64_t queue_time_ms, queue::Dispatcher& dispatcher);
-  bool OverlapsUnderWay(const Line& line) const;
+  bool BehindUnderWay(const Line& line) const;
   uint64_t EpochOf(const std::string& producer) const;
   static void Answer(const Publication& p, PublishOutcome::Kind kind, uint64_t first, uint32_t count,
                      queue::Position position, size_t bytes, std::string reason = "",

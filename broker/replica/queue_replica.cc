@@ -25,6 +25,7 @@ using OpenDone = absl::AnyInvocable<void(absl::StatusOr<Opened>)>;
 
 constexpr queue::SubscriptionId kSubscription = 0;
 // A single receive gives at most this many bytes, or one message, so that its answer fits a stock client's limit.
+constexpr size_t kMaxReceiveBytes = 3'670'016;
 constexpr char kMoved[] = "this node does not lead the queue any more";
 // Tokens in one Settled fact.
 constexpr size_t kMaxSettleTokens = 8'192;
@@ -395,7 +396,21 @@ struct QueueReplica::Impl {
 
   void FinishReceiver(queue::Dispatcher::ReceiverId id) {
     auto receiver = leading->receivers.extract(id);
-    if (!receiver.empty()) receiver.mapped().done(std::move(receiver.mapped().got));
+    if (receiver.empty()) return;
+    std::vector<DeliveredRun>& got = receiver.mapped().got;
+    // What was returned before is checked out again without a look at its size; what does not fit goes back.
+    size_t fits = 0;
+    for (size_t bytes = 0; fits < got.size(); ++fits) {
+      bytes += got[fits].batch.size();
+      if (fits > 0 && bytes > kMaxReceiveBytes) break;
+    }
+    if (fits < got.size()) {
+      queue::fact::Settled back{kSubscription, queue::Disposition::kRequeue, {}};
+      for (size_t i = fits; i < got.size(); ++i) back.tokens.push_back({got[i].slots, got[i].checkout_index});
+      AddFact(std::move(back), {});
+      got.resize(fits);
+    }
+    receiver.mapped().done(std::move(got));
   }
 
   // ---- the end of a term
@@ -480,13 +495,15 @@ void QueueReplica::OpenProducer(const std::string& producer, uint64_t epoch, Ope
   Impl& i = *impl_;
   if (i.refuses()) return done(absl::UnavailableError(i.NotServing()));
   auto known = i.machine.producers().find(producer);
-  uint64_t& newest = i.leading->producer_epochs[producer];
-  newest = std::max(newest, known == i.machine.producers().end() ? 0 : known->second.epoch);
+  auto opening = i.leading->producer_epochs.find(producer);
+  uint64_t newest = std::max(opening == i.leading->producer_epochs.end() ? 0 : opening->second,
+                             known == i.machine.producers().end() ? 0 : known->second.epoch);
   if (epoch != 0 && epoch < newest) {
     return done(absl::AbortedError(
         absl::StrCat("producer '", producer, "' has epoch ", newest, " in this queue; epoch ", epoch, " is fenced")));
   }
   newest = epoch == 0 ? newest + 1 : epoch;
+  i.leading->producer_epochs[producer] = newest;
   i.leading->publishing.Opening(producer, newest);
   i.AddFact(queue::fact::ProducerOpened{producer, newest}, Impl::OpenWaiter{producer, newest, std::move(done)});
 }
@@ -512,14 +529,8 @@ void QueueReplica::Publish(Publication publication) {
   Impl& i = *impl_;
   if (i.refuses()) return publication.sink->Cut(publication.alias, i.NotServingReason(), i.NotServing());
   if (i.limits.low_disk != nullptr && i.limits.low_disk()) {
-    return publication.sink->Confirmed(publication.alias,
-                                       {PublishOutcome::Kind::kRefused,
-                                        publication.first_sequence,
-                                        1,
-                                        {},
-                                        "the queue's node is low on disk; free some, or consume what waits",
-                                        absl::StatusCode::kResourceExhausted},
-                                       publication.batch.size());
+    return Publishing::Refuse(
+        publication, absl::ResourceExhaustedError("the queue's node is low on disk; free some, or consume what waits"));
   }
   i.leading->publishing.Accept(std::move(publication));
   i.FlushSoon();
