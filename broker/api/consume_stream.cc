@@ -309,6 +309,11 @@ void ConsumeStream::OnSettle(const v1::SettleRuns& settle) {
                       absl::StrCat("disposition ", static_cast<int>(settle.disposition()),
                                    " is none of acknowledge, requeue, reject")));
   }
+  // Nobody holds more, and all of them go into one entry of the log, which must fit a frame between nodes.
+  if (static_cast<uint64_t>(settle.runs_size()) > kMaxOutstanding) {
+    return Fail(
+        OutOfRange("settle.runs", static_cast<uint64_t>(settle.runs_size()), 0, kMaxOutstanding, "runs in a frame"));
+  }
   std::vector<queue::Token> tokens;
   tokens.reserve(static_cast<size_t>(settle.runs_size()));
   for (const v1::HeldRun& run : settle.runs()) {

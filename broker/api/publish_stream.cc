@@ -403,7 +403,7 @@ void PublishStream::UpstreamClosed(Upstream* upstream, const grpc::Status& statu
       Unbind(alias, absl::StrCat("the way to the leader broke: ", status.error_message()), {});
     }
   }
-  if (ending_) stream_->Finish(grpc::Status::OK);
+  if (ending_) OnReadEnd();
 }
 
 void PublishStream::Unbind(uint32_t alias, const std::string& reason, const v1::Leader& leader) {
@@ -415,6 +415,8 @@ void PublishStream::Unbind(uint32_t alias, const std::string& reason, const v1::
   response.mutable_unbound()->set_reason(reason);
   *response.mutable_unbound()->mutable_leader() = leader;
   Send(response);
+  // It may have been all that a client which sends no more was waiting for.
+  if (ending_ && !closed_) OnReadEnd();
 }
 
 void PublishStream::Release(uint32_t alias, Alias& binding) {

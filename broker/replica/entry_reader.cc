@@ -32,7 +32,7 @@ void EntryReader::Fetch(uint64_t index, uint64_t last_index, Done done) {
                        done = std::move(done)](absl::StatusOr<std::vector<raft::Entry>> entries) mutable {
                         if (alive.expired()) return;
                         if (!entries.ok()) return done(entries.status());
-                        if (entries->empty())
+                        if (entries->empty() || entries->front().index.value() != index)
                           return done(absl::DataLossError("an entry that is alive is not in the log"));
                         Keep(*entries);
                         done(entries->front().data);
