@@ -28,7 +28,7 @@ void EntryReader::Fetch(uint64_t index, uint64_t last_index, Done done) {
     return done(std::move(data));
   }
   group_->ReadEntries(raft::Index(index), raft::Index(std::max(index, last_index)), kReadBytes,
-                      [this, alive = std::weak_ptr<bool>(alive_),
+                      [this, index, alive = std::weak_ptr<bool>(alive_),
                        done = std::move(done)](absl::StatusOr<std::vector<raft::Entry>> entries) mutable {
                         if (alive.expired()) return;
                         if (!entries.ok()) return done(entries.status());
