@@ -319,7 +319,7 @@ void Dispatcher::ServeReceivers(MonotonicMs now, int64_t queue_time_ms, Plan& pl
       plan.facts.emplace_back(std::move(out));
       decided_.push_back({{}, it->id});
       it = receivers_.erase(it);
-    } else if (now >= it->until && !(room && Wanted().has_value())) {
+    } else if (now >= it->until && (capped() || !Wanted().has_value())) {
       // With entries that are not known yet it cannot be said that there is nothing.
       plan.empty_handed.push_back(it->id);
       it = receivers_.erase(it);
