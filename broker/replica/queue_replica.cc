@@ -502,6 +502,14 @@ void QueueReplica::OpenProducer(const std::string& producer, uint64_t epoch, Ope
     return done(absl::AbortedError(
         absl::StrCat("producer '", producer, "' has epoch ", newest, " in this queue; epoch ", epoch, " is fenced")));
   }
+  // Safety rule 6: one that had an epoch here and is not known any more was forgotten, and its sequences with it: what
+  // it sends again might be stored twice.
+  if (epoch != 0 && newest == 0) {
+    return done(absl::FailedPreconditionError(absl::StrCat(
+        "producer '", producer, "' names epoch ", epoch,
+        ", but this queue does not know it (any more): what it has not had confirmed is of unknown outcome; "
+        "open with epoch 0 to begin anew")));
+  }
   newest = epoch == 0 ? newest + 1 : epoch;
   i.leading->producer_epochs[producer] = newest;
   i.leading->publishing.Opening(producer, newest);

@@ -99,6 +99,13 @@ TEST_F(QueueReplicaTest, ANewerStreamOfAProducerFencesTheOlder) {
   EXPECT_EQ(Describe().published, 0u);
 }
 
+// Safety rule 6: a producer that comes back with an epoch and was forgotten does not begin with an empty window.
+TEST_F(QueueReplicaTest, AForgottenProducerIsNotTakenBackAsIfItWereNew) {
+  EXPECT_EQ(Open("forgotten", 3), 0u);
+  EXPECT_EQ(Open("forgotten"), 1u);
+  EXPECT_EQ(Open("forgotten", 1), 1u);
+}
+
 TEST_F(QueueReplicaTest, AProducerThatIsNotKnownIsUnknownNotStored) {
   auto sink = std::make_shared<NotingPublishSink>();
   Publish(sink, "nobody", 1, 1, {"a"});

@@ -163,7 +163,7 @@ class Elections(harness.TestCase):
             def call(number):
                 try:
                     results[number] = cluster.send("calls", [b"during %d" % number], number, seconds=15, producer=f"p{number}",
-                                                   first_sequence=1, epoch=1)
+                                                   first_sequence=1)
                 except grpc.RpcError as error:
                     results[number] = error
             threads = [threading.Thread(target=call, args=(number,)) for number in others]
