@@ -1,0 +1,166 @@
+"""The command `trireme` and the C++ library behind it, against real clusters, also while leaders die."""
+
+import json
+import os
+import subprocess
+import uuid
+
+import harness
+from harness import Cluster, wait_for
+from streams import Stream
+from trireme.v1 import broker_pb2
+
+
+def next_of(stream, kind):
+    """The next frame of a kind; keep-alives come at any time."""
+    while (frame := stream.next(20)).WhichOneof("frame") == "keep_alive":
+        pass
+    assert frame.WhichOneof("frame") == kind, frame
+    return getattr(frame, kind)
+
+
+class Commands(harness.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster = Cluster().__enter__()
+        cls.addClassCleanup(cls.cluster.__exit__, None, None, None)
+
+    def run_command(self, *arguments, code=0, text=None):
+        done = self.cluster.command(*arguments, text=text)
+        self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+        return done
+
+    def json(self, *arguments, text=None):
+        return json.loads(self.run_command(*arguments, "--output", "json", text=text).stdout)
+
+    def lines(self, *arguments):
+        return [json.loads(line) for line in self.run_command(*arguments, "--output", "json").stdout.splitlines()]
+
+    def test_status_and_a_second_init(self):
+        status = self.json("cluster", "status")
+        self.assertEqual([node["condition"] for node in status["nodes"]], ["up"] * 3)
+        again = self.json("cluster", "init", "--cluster-id", status["cluster_id"])
+        self.assertEqual(again["cluster_id"], status["cluster_id"])
+        other = self.run_command("cluster", "init", code=1)
+        self.assertIn(status["cluster_id"], other.stderr)
+
+    def test_the_life_of_a_queue(self):
+        self.assertTrue(self.json("queue", "create", "life")["created"])
+        self.assertFalse(self.json("queue", "create", "life")["created"])
+        published = self.json("publish", "life", text="".join(f"line {n}\n" for n in range(1, 501)))
+        self.assertEqual((published["confirmed"], published["unknown"]), (500, 0))
+        self.run_command("publish", "life", "with more", "--key", "k", "--header", "kind=test", "--count", "2")
+        figures = self.json("queue", "describe", "life")
+        self.assertEqual((figures["published"], figures["subscriptions"][0]["waiting"]), (502, 502))
+        # A look changes nothing but the delivery counts.
+        self.assertEqual([m["body"] for m in self.lines("consume", "life", "--count", "2")], ["line 1", "line 2"])
+        taken = self.lines("consume", "life", "--ack")
+        self.assertEqual(sorted(m["body"] for m in taken),
+                         sorted([f"line {n}" for n in range(1, 501)] + ["with more"] * 2))
+        self.assertEqual([(m["key"], m["headers"]) for m in taken if m["body"] == "with more"], [("k", {"kind": "test"})] * 2)
+        self.assertEqual(self.json("queue", "describe", "life")["subscriptions"][0]["acknowledged"], 502)
+        self.run_command("publish", "life", "x", "--count", "7")
+        self.assertEqual(self.json("queue", "purge", "life")["purged"], 7)
+        self.run_command("queue", "delete", "life")
+        self.assertIn("life", self.run_command("publish", "life", "x", code=1).stderr)
+        self.assertIn("life", self.run_command("consume", "life", code=1).stderr)
+
+    def test_many_queues(self):
+        self.assertEqual(len(self.json("queue", "create", "many-%d", "--count", "50")), 50)
+        names = [queue["name"] for queue in self.json("queue", "list", "--prefix", "many-")]
+        self.assertEqual(sorted(names), sorted(f"many-{n}" for n in range(1, 51)))
+        self.run_command("queue", "delete", "many-%d", "--count", "50")
+        self.assertEqual(self.json("queue", "list", "--prefix", "many-"), [])
+
+    def test_binary_bodies_and_files(self):
+        self.cluster.create("files")
+        path = os.path.join(self.cluster.dir, "body")
+        with open(path, "wb") as file:
+            file.write(bytes(range(256)) * 1000)
+        self.run_command("publish", "files", "--file", path)
+        self.run_command("publish", "files", "--file", path, "--lines")
+        first = self.lines("consume", "files", "--ack", "--count", "1")[0]
+        self.assertIn("body_base64", first)
+
+    def test_the_dead_are_passed_over(self):
+        servers = f"127.0.0.1:1,{self.cluster.servers}"
+        self.run_command("--server", servers, "queue", "create", "passed")
+        self.run_command("--server", servers, "publish", "passed", "x")
+        nobody = self.run_command("--server", "127.0.0.1:1", "--timeout", "1", "publish", "passed", "x", code=3)
+        self.assertIn("127.0.0.1:1", nobody.stderr)
+
+    def test_bench_finds_every_message(self):
+        for shape in (["--size", "100"], ["--size", "1024", "--queues", "3", "--producers", "2", "--consumers", "2"],
+                      ["--size", "100", "--batch", "1", "--in-flight", "64"], ["--no-deduplicate"]):
+            with self.subTest(shape=shape):
+                result = self.json("bench", "--messages", "5000", *shape)
+                self.assertEqual((result["confirmed"], result["settled"], result["lost"], result["duplicates"]), (5000, 5000, 0, 0))
+                self.assertEqual(result["latency_ms"]["count"], 5000)
+        self.assertEqual(self.json("queue", "list", "--prefix", "bench-"), [])
+
+    def test_bench_leaves_others_messages_alone(self):
+        self.cluster.create("theirs")
+        self.run_command("publish", "theirs", "precious")
+        refused = self.run_command("bench", "--queue", "theirs", "--messages", "10", code=1)
+        self.assertIn("holds 1 messages already", refused.stderr)
+        self.assertEqual([m["body"] for m in self.lines("consume", "theirs", "--count", "1")], ["precious"])
+
+    # Safety rule 5: a connection that breaks, or a call that is cancelled, is no farewell.
+    def test_a_cancelled_stream_keeps_its_session(self):
+        self.cluster.create("session")
+        self.cluster.send("session", [b"a", b"b"])
+        session = uuid.uuid4().bytes
+        opening = broker_pb2.OpenConsume(queue="session", session=session)
+        for number in range(1, 4):
+            stream = Stream(self.cluster.addresses[number - 1], "Consume")
+            self.addCleanup(stream.close)
+            stream.send(broker_pb2.ConsumeRequest(open=opening))
+            self.assertEqual(next_of(stream, "opened").resumed, number > 1, f"on node {number}")
+            if number == 1:
+                held = []
+                while sum(run.count for run in held) < 2:
+                    held += next_of(stream, "deliver").runs
+                opening.held.extend(broker_pb2.HeldRun(first_position=run.first_position, count=run.count,
+                                                       checkout_index=run.checkout_index) for run in held)
+            stream.call.cancel()
+        figures = self.cluster.figures("session").subscriptions[0]
+        self.assertEqual((figures.in_flight, figures.waiting), (2, 0))
+
+    def test_a_half_closed_stream_ends_its_session(self):
+        self.cluster.create("farewell")
+        self.cluster.send("farewell", [b"a"])
+        for number in range(1, 4):
+            stream = Stream(self.cluster.addresses[number - 1], "Consume")
+            self.addCleanup(stream.close)
+            stream.send(broker_pb2.ConsumeRequest(open=broker_pb2.OpenConsume(queue="farewell", session=b"s")))
+            self.assertFalse(next_of(stream, "opened").resumed, f"on node {number}")
+            self.assertEqual(next_of(stream, "deliver").runs[0].deliveries, number)
+            stream.send(None)
+            wait_for("the message back", lambda: self.cluster.figures("farewell").subscriptions[0].waiting == 1)
+
+
+class LeadersDie(harness.TestCase):
+    def test_bench_loses_and_repeats_nothing(self):
+        with Cluster() as cluster:
+            cluster.create("q")
+            environment = {**os.environ, "TRIREME_SERVER": cluster.servers}
+            bench = subprocess.Popen([os.path.join(harness.BIN, "trireme"), "bench", "--queue", "q", "--size", "100", "--rate", "1000",
+                                      "--messages", "20000", "--output", "json"],
+                                     stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+            self.addCleanup(bench.kill)
+            for kill in range(1, 4):
+                wait_for("messages", lambda k=kill: cluster.figures_anywhere("q").published >= 5000 * k)
+                leader = cluster.leader("q")
+                cluster.kill(leader)
+                cluster.start(leader)
+            output, errors = bench.communicate(timeout=120)
+            self.assertEqual(bench.returncode, 0, errors)
+            result = json.loads(output)
+            self.assertEqual(result["confirmed"], 20000, output)
+            for nothing in ("lost", "duplicates", "redelivered", "leases_lost", "unknown", "refused"):
+                self.assertEqual(result[nothing], 0, output)
+            self.assertGreaterEqual(result["reconnects"], 6)
+
+
+if __name__ == "__main__":
+    harness.main()
