@@ -25,7 +25,7 @@ class Core;
 
 struct ClientOptions {
   // Nodes to begin with, each host:port. One that answers is enough; the others are used when it does not.
-  std::vector<std::string> servers;
+  std::vector<std::string> servers = {};
   // For one administrative call, its retries included.
   std::chrono::milliseconds call_timeout{30'000};
   // Null: plain text.

@@ -21,11 +21,11 @@ class Consumer;
 class ConsumerImpl;
 
 struct ConsumerOptions {
-  std::string queue;
+  std::string queue = {};
   // Empty: "default".
-  std::string subscription;
+  std::string subscription = {};
   // A label for status output, at most 255 bytes.
-  std::string label;
+  std::string label = {};
   // How much may be delivered and not settled. 1 to 100,000 messages; bytes at least 1.
   uint32_t max_outstanding_messages = 1'024;
   uint64_t max_outstanding_bytes = 16 << 20;
@@ -35,11 +35,11 @@ struct ConsumerOptions {
   std::chrono::milliseconds settle_delay{2};
   // Called with what arrived, in the queue's order, on the client's thread; must not block. The views in it are good
   // while a copy of a Delivery exists. Null: Next hands the messages out.
-  absl::AnyInvocable<void(Consumer&, std::span<const Delivery>)> on_delivery;
+  absl::AnyInvocable<void(Consumer&, std::span<const Delivery>)> on_delivery = {};
   // The leases of these are gone (others may get the messages): stop working on them. On the client's thread.
-  absl::AnyInvocable<void(std::span<const v1::HeldRun>)> on_lease_lost;
+  absl::AnyInvocable<void(std::span<const v1::HeldRun>)> on_lease_lost = {};
   // It ended for good, and why (NOT_FOUND: no such queue; ...). On the client's thread, at most once.
-  absl::AnyInvocable<void(const absl::Status&)> on_closed;
+  absl::AnyInvocable<void(const absl::Status&)> on_closed = {};
 };
 
 // Thread-safe. On the loss of a connection or a leader it resumes its session by itself: leases stay, what was settled

@@ -38,10 +38,10 @@ struct Confirmation {
 };
 
 struct ProducerOptions {
-  std::string queue;
+  std::string queue = {};
   // The name under which the queue removes duplicates, at most 255 bytes. Empty: one is made, good for the life of this
   // object. A name of one's own lets a restarted process go on after the last sequence stored (see WaitOpen).
-  std::string name;
+  std::string name = {};
   // False: no name and no sequences; what was under way when a connection broke is then reported as UNKNOWN, never sent
   // again.
   bool deduplicate = true;
@@ -59,7 +59,7 @@ struct ProducerOptions {
   uint64_t max_message_bytes = 64 << 20;
   // Called for every message published without a callback of its own, in ranges, on the client's thread; must not
   // block. May call TryPublish.
-  absl::AnyInvocable<void(Producer&, const Confirmation&)> on_confirm;
+  absl::AnyInvocable<void(Producer&, const Confirmation&)> on_confirm = {};
 };
 
 // Thread-safe. On the loss of a connection or a leader it reconnects by itself and sends again what is unconfirmed, in
