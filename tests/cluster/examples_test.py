@@ -61,6 +61,29 @@ class Examples(harness.TestCase):
                     self.assertIn("confirmed 10", self.finish(again))
                     self.assertEqual(cluster.figures_anywhere(queue).published, 100010)
 
+    def test_what_the_documents_show(self):
+        with Cluster(nodes=1) as cluster:
+            # The commands of README.md, which leave nothing behind, then its C++ on the same queue.
+            commands = re.search(r"```\n(export TRIREME_SERVER.*?)```", self.document("README.md"), re.DOTALL).group(1)
+            done = subprocess.run(["bash", "-euc", commands.replace("127.0.0.1:7650", cluster.servers)], capture_output=True, text=True,
+                                  env={**os.environ, "PATH": f"{harness.BIN}:{os.environ['PATH']}"}, timeout=60, check=False)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("two anchors", done.stdout)
+            done = subprocess.run([os.path.join(harness.BIN, "readme_example"), cluster.servers], capture_output=True, text=True,
+                                  timeout=60, check=False)
+            self.assertEqual((done.returncode, done.stdout), (0, "two anchors\n"), done.stderr)
+            wait_for("everything settled", lambda: cluster.figures("orders").subscriptions[0].acknowledged == 2)
+            snippet = re.search(r"```python\n(.*?)```", self.document("docs/api.md"), re.DOTALL).group(1)
+            done = subprocess.run([sys.executable, "-c", snippet.replace("127.0.0.1:7650", cluster.servers)], capture_output=True,
+                                  text=True, timeout=60, check=False)
+            self.assertEqual((done.returncode, done.stdout), (0, "1 b'two anchors'\n"), done.stderr)
+            self.assertEqual(cluster.figures("orders").subscriptions[0].acknowledged, 3)
+
+    @staticmethod
+    def document(path):
+        with open(os.path.join(harness.ROOT, path), encoding="utf-8") as file:
+            return file.read()
+
     @staticmethod
     def numbers(output):
         return [int(number) for number in re.findall(r"message (\d+)", output)]
