@@ -11,34 +11,15 @@ namespace {
 
 using Kind = PublishOutcome::Kind;
 
-class HostileProducerTest : public ::testing::Test {
- protected:
-  void SetUp() override { w_.Up(); }
-  uint64_t Open(const std::string& producer, uint64_t epoch = 0) {
-    uint64_t got = 0;
-    bool done = false;
-    w_.Serving()->OpenProducer(producer, epoch, [&](absl::StatusOr<QueueReplica::OpenedProducer> o) {
-      done = true;
-      if (o.ok()) got = o->epoch;
-    });
-    EXPECT_TRUE(w_.world.RunUntil([&] { return done; }));
-    return got;
-  }
-  void Publish(const std::shared_ptr<NotingPublishSink>& sink, uint64_t epoch, uint64_t first,
-               const std::vector<std::string>& bodies) {
-    w_.Serving()->Publish({sink, 7, "p", epoch, first, BatchOf(bodies)});
-  }
-
-  QueueWorld w_{3};
-};
+using HostileProducerTest = QueueTest;
 
 // Safety rule 6: a sequence is judged on the window as it will be when it is applied. One far ahead, still under way,
 // leaves the low one below the window.
 TEST_F(HostileProducerTest, ASequenceBehindOneThatMovesTheWindowIsUnknown) {
   auto sink = std::make_shared<NotingPublishSink>();
   const uint64_t epoch = Open("p");
-  Publish(sink, epoch, 10'000'000, {"far"});
-  Publish(sink, epoch, 10, {"low"});
+  Publish(sink, "p", epoch, 10'000'000, {"far"});
+  Publish(sink, "p", epoch, 10, {"low"});
   ASSERT_TRUE(w_.world.RunUntil([&] { return sink->outcomes.size() == 2; }));
   EXPECT_EQ(sink->outcomes[0].kind, Kind::kOk);
   EXPECT_EQ(sink->outcomes[0].first_sequence, 10'000'000u);
@@ -50,8 +31,8 @@ TEST_F(HostileProducerTest, AHoleThatFallsOutOfAFullWindowIsUnknown) {
   auto sink = std::make_shared<NotingPublishSink>();
   const uint64_t epoch = Open("p");
   const size_t ranges = queue::ProducerWindow::kRanges + 8;
-  for (size_t i = 0; i < ranges; ++i) Publish(sink, epoch, 1 + 2 * i, {"x"});
-  Publish(sink, epoch, 2, {"hole"});
+  for (size_t i = 0; i < ranges; ++i) Publish(sink, "p", epoch, 1 + 2 * i, {"x"});
+  Publish(sink, "p", epoch, 2, {"hole"});
   ASSERT_TRUE(w_.world.RunUntil([&] { return sink->outcomes.size() == ranges + 1; }));
   EXPECT_EQ(sink->outcomes.back().first_sequence, 2u);
   EXPECT_EQ(sink->outcomes.back().kind, Kind::kUnknown);
@@ -61,8 +42,8 @@ TEST_F(HostileProducerTest, SequencesThatRunOverTheEndAreRefused) {
   auto sink = std::make_shared<NotingPublishSink>();
   const uint64_t epoch = Open("p");
   const uint64_t top = std::numeric_limits<uint64_t>::max();
-  Publish(sink, epoch, top, {"a"});
-  Publish(sink, epoch, top - 1, {"a", "b"});
+  Publish(sink, "p", epoch, top, {"a"});
+  Publish(sink, "p", epoch, top - 1, {"a", "b"});
   ASSERT_TRUE(w_.world.RunUntil([&] { return sink->outcomes.size() == 2; }));
   EXPECT_EQ(sink->outcomes[0].kind, Kind::kRefused);
   EXPECT_EQ(sink->outcomes[1].kind, Kind::kRefused);
@@ -72,7 +53,7 @@ TEST_F(HostileProducerTest, SequencesThatRunOverTheEndAreRefused) {
 TEST_F(HostileProducerTest, AnEpochThatIsNotInForceIsFenced) {
   auto sink = std::make_shared<NotingPublishSink>();
   const uint64_t epoch = Open("p");
-  Publish(sink, epoch + 4, 1, {"a"});
+  Publish(sink, "p", epoch + 4, 1, {"a"});
   ASSERT_TRUE(w_.world.RunUntil([&] { return sink->outcomes.size() == 1; }));
   EXPECT_EQ(sink->outcomes[0].kind, Kind::kFenced);
 }
@@ -81,10 +62,10 @@ TEST_F(HostileProducerTest, AnEpochThatIsNotInForceIsFenced) {
 TEST_F(HostileProducerTest, ABatchAnsweredInPartsIsDoneWithItsLastAnswer) {
   auto sink = std::make_shared<NotingPublishSink>();
   const uint64_t epoch = Open("p");
-  Publish(sink, epoch, 2, {"b"});
+  Publish(sink, "p", epoch, 2, {"b"});
   ASSERT_TRUE(w_.world.RunUntil([&] { return sink->outcomes.size() == 1; }));
   const size_t before = sink->freed;
-  Publish(sink, epoch, 1, {"a", "b"});  // new, then stored
+  Publish(sink, "p", epoch, 1, {"a", "b"});  // new, then stored
   ASSERT_TRUE(w_.world.RunUntil([&] { return sink->outcomes.size() == 2; }));
   EXPECT_EQ(sink->outcomes[1].kind, Kind::kDuplicate);
   EXPECT_EQ(sink->freed, before);
@@ -99,13 +80,7 @@ TEST_F(HostileProducerTest, AReceiveOfReturnedMessagesFitsAStockClient) {
   auto sink = std::make_shared<NotingPublishSink>();
   for (int i = 0; i < 5; ++i) w_.Serving()->Publish({sink, 7, "", 0, 1, BatchOf({std::string(1'500'000, 'x')})});
   ASSERT_TRUE(w_.world.RunUntil([&] { return sink->outcomes.size() == 5; }));
-  auto take = [&] {
-    std::optional<std::vector<DeliveredRun>> got;
-    w_.Serving()->Receive(10, std::chrono::milliseconds(5'000), std::chrono::milliseconds(20'000),
-                          [&](absl::StatusOr<std::vector<DeliveredRun>> r) { got = *std::move(r); });
-    EXPECT_TRUE(w_.world.RunUntil([&] { return got.has_value(); }, std::chrono::milliseconds(6'000)));
-    return *got;
-  };
+  auto take = [&] { return Receive(10, milliseconds(5'000), milliseconds(20'000)); };
   auto tokens = [](const std::vector<DeliveredRun>& runs) {
     std::vector<queue::Token> out;
     for (const DeliveredRun& run : runs) out.push_back(TokenOf(run));

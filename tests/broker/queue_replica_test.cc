@@ -10,47 +10,7 @@ namespace {
 
 using Kind = PublishOutcome::Kind;
 
-class QueueReplicaTest : public ::testing::Test {
- protected:
-  void SetUp() override { w_.Up(); }
-
-  uint64_t Open(const std::string& producer, uint64_t epoch = 0) {
-    uint64_t got = 0;
-    bool done = false;
-    w_.Serving()->OpenProducer(producer, epoch, [&](absl::StatusOr<QueueReplica::OpenedProducer> o) {
-      done = true;
-      if (o.ok()) got = o->epoch;
-    });
-    EXPECT_TRUE(w_.world.RunUntil([&] { return done; }));
-    return got;
-  }
-  void Publish(const std::shared_ptr<NotingPublishSink>& sink, const std::string& producer, uint64_t epoch,
-               uint64_t first, const std::vector<std::string>& bodies) {
-    w_.Serving()->Publish({sink, 7, producer, epoch, first, BatchOf(bodies)});
-  }
-  std::shared_ptr<NotingConsumerSink> Attach(const std::string& session, std::vector<queue::Token> held = {},
-                                             uint32_t max_messages = 100, uint32_t timeout_ms = 30'000) {
-    auto sink = std::make_shared<NotingConsumerSink>();
-    w_.Serving()->Attach({session, "test", timeout_ms, std::move(held), max_messages, 1 << 20}, sink);
-    EXPECT_TRUE(w_.world.RunUntil([&] { return sink->attached || sink->cut; }));
-    return sink;
-  }
-  QueueFigures Describe() {
-    std::optional<QueueFigures> figures;
-    w_.Serving()->Describe([&](absl::StatusOr<QueueFigures> f) { figures = *f; });
-    EXPECT_TRUE(w_.world.RunUntil([&] { return figures.has_value(); }));
-    return *figures;
-  }
-  // The leader's process dies; another takes over.
-  void FailOver() {
-    const uint64_t old = w_.Leader();
-    w_.Kill(old);
-    ASSERT_TRUE(w_.world.RunUntil([&] { return w_.Leader() != 0 && w_.Leader() != old; }));
-    w_.world.Start(old);
-  }
-
-  QueueWorld w_{3};
-};
+using QueueReplicaTest = QueueTest;
 
 TEST_F(QueueReplicaTest, APublishIsConfirmedAndDeliveredWithItsCheckout) {
   auto consumer = Attach("s");
@@ -196,13 +156,7 @@ TEST_F(QueueReplicaTest, AReceiptWithoutMessagesIsAnswered) {
 }
 
 TEST_F(QueueReplicaTest, AReceiveWaitsItsTimeAndItsLeaseRunsOut) {
-  auto take = [&](milliseconds wait) {
-    std::optional<std::vector<DeliveredRun>> got;
-    w_.Serving()->Receive(10, wait, milliseconds(1'000),
-                          [&](absl::StatusOr<std::vector<DeliveredRun>> r) { got = *std::move(r); });
-    EXPECT_TRUE(w_.world.RunUntil([&] { return got.has_value(); }, milliseconds(5'000)));
-    return *got;
-  };
+  auto take = [&](milliseconds wait) { return Receive(10, wait, milliseconds(1'000)); };
   EXPECT_TRUE(take(milliseconds(300)).empty());
   auto sink = std::make_shared<NotingPublishSink>();
   Publish(sink, "", 0, 1, {"a"});
