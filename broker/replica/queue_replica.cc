@@ -46,7 +46,8 @@ struct QueueReplica::Impl {
   };
   struct AttachWaiter {
     AttachRequest request;
-    std::shared_ptr<ConsumerSink> sink;
+    std::shared_ptr<ConsumerSink> sink;  // null: its stream is gone
+    bool ended = false;                  // by the client's own wish
   };
   // A part of a Settled or LeaseExtended fact's tokens, by who sent it.
   struct SettleWaiter {
@@ -84,7 +85,6 @@ struct QueueReplica::Impl {
 
   struct Receiver {
     std::unique_ptr<Outbox> outbox;
-    size_t runs = 0;  // still to come
     std::vector<DeliveredRun> got;
     absl::AnyInvocable<void(absl::StatusOr<std::vector<DeliveredRun>>)> done;
   };
@@ -111,7 +111,6 @@ struct QueueReplica::Impl {
     absl::flat_hash_map<std::string, uint64_t> producer_epochs;
     std::map<queue::SessionId, Consumer> consumers;  // connected
     absl::flat_hash_map<queue::Dispatcher::ReceiverId, Receiver> receivers;
-    queue::Dispatcher::ReceiverId last_receiver = 0;
     bool purging = false;
   };
 
@@ -249,7 +248,11 @@ struct QueueReplica::Impl {
     if (!wanted) return;
     leading->reader.Shapes(wanted->first, wanted->last,
                            [this, first = wanted->first](absl::StatusOr<std::vector<queue::EntryShape>> shapes) {
-                             if (!shapes.ok()) return Damaged(shapes.status());
+                             if (!shapes.ok()) {
+                               // Purged and compacted while they were read, they are nobody's loss.
+                               const uint64_t floor = machine.subscription(kSubscription).Floor(machine.applied());
+                               return first <= floor ? FlushSoon() : Damaged(shapes.status());
+                             }
                              leading->dispatcher.Shapes(first, *shapes);
                              FlushSoon();
                            });
@@ -306,19 +309,47 @@ struct QueueReplica::Impl {
     auto pending = leading->session_epochs.find(session);
     const bool superseded = pending != leading->session_epochs.end() && pending->second > effect.epoch;
     if (!superseded && pending != leading->session_epochs.end()) leading->session_epochs.erase(pending);
-    if (waiter.sink == nullptr) return;  // its stream broke in the meantime: the session has its timeout to come back
     if (!effect.accepted || superseded) {
-      return waiter.sink->Cut(CutReason::kFenced, "a newer stream of this session was opened");
+      if (waiter.sink != nullptr) waiter.sink->Cut(CutReason::kFenced, "a newer stream of this session was opened");
+      return;
+    }
+    if (waiter.sink == nullptr) {
+      if (waiter.ended) {
+        leading->dispatcher.End(session);
+      } else {
+        // Its stream broke in the meantime: the session has its timeout to come back.
+        leading->dispatcher.Disconnect(session, NowMs());
+      }
+      return;
     }
     leading->dispatcher.Connect(session, {waiter.request.max_messages, waiter.request.max_bytes});
     Consumer& consumer = leading->consumers[session];
     consumer.sink = waiter.sink;
     consumer.max_messages = waiter.request.max_messages;
-    consumer.outbox = std::make_unique<Outbox>(
-        &leading->reader, [sink = waiter.sink](std::vector<DeliveredRun> runs) { sink->Deliver(std::move(runs)); },
-        [this](const absl::Status& status) { Damaged(status); });
+    consumer.outbox = MakeOutbox([sink = waiter.sink](std::vector<DeliveredRun> runs) {
+      if (!runs.empty()) sink->Deliver(std::move(runs));
+    });
     waiter.sink->Attached(effect.resumed, effect.epoch, waiter.request.timeout_ms);
     if (effect.resumed) DeliverAgain(effect.number, waiter.request.held, *consumer.outbox);
+  }
+
+  std::unique_ptr<Outbox> MakeOutbox(std::function<void(std::vector<DeliveredRun>)> deliver) {
+    return std::make_unique<Outbox>(&leading->reader,
+                                    Outbox::Events{.deliver = std::move(deliver),
+                                                   .held = [this](const queue::Token& token) { return IsOut(token); },
+                                                   .damaged = [this](const absl::Status& s) { Damaged(s); }});
+  }
+
+  // Whether any message of the token is in flight under it.
+  bool IsOut(const queue::Token& token) const {
+    const auto& in_flight = machine.subscription(kSubscription).in_flight;
+    auto it = in_flight.upper_bound(token.slots.first);
+    if (it != in_flight.begin()) --it;
+    for (; it != in_flight.end() && it->first < token.slots.first + token.slots.count; ++it) {
+      if (it->second.checkout_index == token.checkout_index && token.slots.first < it->first + it->second.count)
+        return true;
+    }
+    return false;
   }
 
   // What the session has checked out and its client does not have (Safety rule 5): with the same count and token.
@@ -375,22 +406,16 @@ struct QueueReplica::Impl {
     auto it = leading->receivers.find(delivery.receiver);
     if (it == leading->receivers.end()) return;
     Receiver& receiver = it->second;
-    receiver.runs = delivery.runs.size();
-    if (receiver.runs == 0) return FinishReceiver(delivery.receiver);
-    receiver.outbox = std::make_unique<Outbox>(
-        &leading->reader,
-        [this, id = delivery.receiver](std::vector<DeliveredRun> runs) {
-          Receiver& r = leading->receivers.at(id);
-          r.runs -= runs.size();
-          std::move(runs.begin(), runs.end(), std::back_inserter(r.got));
-          // Not from within its own outbox.
-          if (r.runs == 0) {
-            shard->AtTurnEnd([this, alive = std::weak_ptr<bool>(alive), id] {
-              if (!alive.expired() && leading != nullptr) FinishReceiver(id);
-            });
-          }
-        },
-        [this](const absl::Status& status) { Damaged(status); });
+    if (delivery.runs.empty()) return FinishReceiver(delivery.receiver);
+    receiver.outbox = MakeOutbox([this, id = delivery.receiver](std::vector<DeliveredRun> runs) {
+      Receiver& r = leading->receivers.at(id);
+      std::move(runs.begin(), runs.end(), std::back_inserter(r.got));
+      if (!r.outbox->empty()) return;
+      // Not from within its own outbox.
+      shard->AtTurnEnd([this, alive = std::weak_ptr<bool>(alive), id] {
+        if (!alive.expired() && leading != nullptr) FinishReceiver(id);
+      });
+    });
     receiver.outbox->Put(delivery.checkout_index, delivery.runs, machine.applied());
   }
 
@@ -451,6 +476,8 @@ struct QueueReplica::Impl {
   const ReplicaLimits limits;
   queue::Machine machine;
   std::unique_ptr<Leading> leading;
+  // Over all terms: what an older term still has to do at a turn's end must not find a receiver of this one.
+  queue::Dispatcher::ReceiverId last_receiver = 0;
   bool flush_due = false;
   std::optional<queue::MonotonicMs> timer_at;
   std::optional<queue::MonotonicMs> settle_since;  // of the oldest settlement that waits
@@ -605,8 +632,10 @@ void QueueReplica::Detach(const queue::SessionId& session, const ConsumerSink* s
   // It may still wait for its Attached.
   auto drop = [&](std::vector<Impl::Waiter>& waiters) {
     for (Impl::Waiter& waiter : waiters) {
-      if (auto* attach = std::get_if<Impl::AttachWaiter>(&waiter); attach != nullptr && attach->sink.get() == sink)
-        attach->sink.reset();
+      auto* attach = std::get_if<Impl::AttachWaiter>(&waiter);
+      if (attach == nullptr || attach->sink.get() != sink) continue;
+      attach->sink.reset();
+      attach->ended = graceful;
     }
   };
   drop(i.leading->waiters);
@@ -628,7 +657,7 @@ void QueueReplica::Receive(uint32_t max_messages, std::chrono::milliseconds wait
                            absl::AnyInvocable<void(absl::StatusOr<std::vector<DeliveredRun>>)> done) {
   Impl& i = *impl_;
   if (i.refuses()) return done(absl::UnavailableError(i.NotServing()));
-  const queue::Dispatcher::ReceiverId id = ++i.leading->last_receiver;
+  const queue::Dispatcher::ReceiverId id = ++i.last_receiver;
   i.leading->receivers[id].done = std::move(done);
   i.leading->dispatcher.Receive(id, max_messages, i.NowMs() + wait.count(), lease.count());
   i.FlushSoon();

@@ -135,6 +135,41 @@ TEST_F(QueueReplicaTest, AGracefulEndReturnsAtOnce) {
   ASSERT_TRUE(w_.world.RunUntil([&] { return other->messages() == 1; }, milliseconds(500)));
 }
 
+// Ending a session is what its client wants, also when the broker has not got round to attaching it.
+TEST_F(QueueReplicaTest, AGracefulEndWhileItsAttachIsUnderWayReturnsAtOnce) {
+  auto consumer = Attach("s");
+  PublishEach({"a"});
+  ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->messages() == 1; }));
+  w_.Serving()->Detach("s", consumer.get(), false);
+  auto other = Attach("t");
+  auto again = StartAttach("s", {TokenOf(consumer->runs[0])});
+  w_.Serving()->Detach("s", again.get(), true);
+  EXPECT_TRUE(w_.world.RunUntil([&] { return other->messages() == 1; }, milliseconds(500)));
+  EXPECT_FALSE(again->attached);
+  EXPECT_EQ(Describe().consumers, 1u);
+}
+
+// A stream that breaks then has not ended the session, be it a new one (Safety rule 5).
+TEST_F(QueueReplicaTest, AStreamThatBreaksWhileItsAttachIsUnderWayKeepsTheSession) {
+  auto broken = StartAttach("s", {}, 100, 5'000);
+  w_.Serving()->Detach("s", broken.get(), false);
+  w_.world.Run(milliseconds(4'000));
+  EXPECT_EQ(Describe().consumers, 1u);
+  w_.world.Run(milliseconds(2'000));
+  EXPECT_EQ(Describe().consumers, 0u);
+}
+
+// The end of a stream that a newer one of its session has replaced means nothing.
+TEST_F(QueueReplicaTest, AGracefulEndOfAReplacedStreamLeavesTheSession) {
+  auto old = StartAttach("s");
+  auto newer = StartAttach("s");
+  w_.Serving()->Detach("s", old.get(), true);
+  ASSERT_TRUE(w_.world.RunUntil([&] { return newer->attached; }));
+  PublishEach({"a"});
+  EXPECT_TRUE(w_.world.RunUntil([&] { return newer->messages() == 1; }, milliseconds(1'000)));
+  EXPECT_FALSE(newer->cut.has_value());
+}
+
 TEST_F(QueueReplicaTest, SettlingFreesCredit) {
   auto consumer = Attach("s", {}, 2);
   auto sink = std::make_shared<NotingPublishSink>();
@@ -184,6 +219,33 @@ TEST_F(QueueReplicaTest, AReceiveThatDoesNotWaitFindsWhatIsThereAfterAFailover) 
                         [&](absl::StatusOr<std::vector<DeliveredRun>> r) { got = *std::move(r); });
   ASSERT_TRUE(w_.world.RunUntil([&] { return got.has_value(); }));
   EXPECT_EQ(got->size(), 1u);
+}
+
+// Leadership that is lost and won again within a turn: what the old term meant to answer at the turn's end is not a
+// receive of the new one.
+TEST_F(QueueReplicaTest, AReceiveIsNotAnsweredByAnOlderTerm) {
+  PublishEach({"a", "b"});
+  QueueReplica* leader = w_.Serving();
+  int answered = 0;
+  std::optional<std::vector<DeliveredRun>> first_of_new, second_of_new;
+  auto note = [](std::optional<std::vector<DeliveredRun>>& into) {
+    return [&into](absl::StatusOr<std::vector<DeliveredRun>> r) {
+      if (r.ok()) into = *std::move(r);
+    };
+  };
+  auto old_term = [&](absl::StatusOr<std::vector<DeliveredRun>>) {
+    if (++answered != 1) return;
+    leader->RoleChanged({}, false);
+    leader->RoleChanged({}, true);
+    leader->Receive(1, milliseconds(60'000), milliseconds(1'000), note(first_of_new));
+    leader->Receive(1, milliseconds(60'000), milliseconds(1'000), note(second_of_new));
+  };
+  leader->Receive(1, milliseconds(0), milliseconds(40'000), old_term);
+  leader->Receive(1, milliseconds(0), milliseconds(40'000), old_term);
+  ASSERT_TRUE(w_.world.RunUntil([&] { return answered == 2; }));
+  w_.world.Run(milliseconds(5'000));
+  EXPECT_FALSE(first_of_new.has_value());
+  EXPECT_FALSE(second_of_new.has_value());
 }
 
 // Safety rule 19: publishing is refused on a node that is low on disk, and stuck behind its cap; settling passes both.
@@ -237,6 +299,92 @@ TEST_F(QueueReplicaTest, APurgeDropsWhatWaitsAndLeavesWhatIsHeld) {
   EXPECT_EQ(figures.published, figures.acknowledged + *purged + figures.waiting + figures.in_flight);
   EXPECT_EQ(figures.acknowledged, 1u);
   EXPECT_EQ(figures.in_flight, 1u);
+}
+
+// A leader that reads from its disk: nothing but the newest entry stays in memory.
+class QueueOnDiskTest : public QueueTest {
+ protected:
+  void SetUp() override {
+    w_.world.options.tail_budget_bytes = 1;
+    w_.world.options.snapshot_entries = 10;
+    QueueTest::SetUp();
+    Led();
+  }
+  void Led() {
+    leader_ = w_.Leader();
+    term_ = w_.Serving()->group()->term();
+  }
+  // Fifty messages wait, and the leader has to read where they are.
+  void FiftyUnknown() {
+    PublishEach(std::vector<std::string>(50, std::string(100, 'x')));
+    FailOver();
+    Led();
+  }
+  raft::testing::SimStore& store() { return *w_.world.node(leader_).store; }
+  // The next read fails, and takes its time.
+  void FailNextRead() {
+    store().read_error = absl::NotFoundError("no such entry");
+    store().read_delay = milliseconds(200);
+    reads_ = store().reads;
+  }
+  void AwaitRead() {
+    ASSERT_TRUE(w_.world.RunUntil([&] { return store().reads > reads_; }));
+    store().read_delay = milliseconds(0);
+  }
+  bool LeadsOn() { return w_.Leader() == leader_ && w_.Serving()->group()->term() == term_; }
+
+  uint64_t leader_ = 0, reads_ = 0;
+  raft::Term term_;
+};
+
+TEST_F(QueueOnDiskTest, WhatWaitsAndCannotBeReadIsLeftToAnotherReplica) {
+  FiftyUnknown();
+  FailNextRead();
+  auto consumer = StartAttach("s");
+  AwaitRead();
+  EXPECT_TRUE(w_.world.RunUntil([&] { return w_.Leader() != 0 && !LeadsOn(); }, milliseconds(5'000)));
+}
+
+TEST_F(QueueOnDiskTest, WhatIsHeldAndCannotBeReadIsLeftToAnotherReplica) {
+  PublishEach({std::string(100, 'x'), std::string(100, 'y')});
+  FailNextRead();
+  auto consumer = StartAttach("s");
+  AwaitRead();
+  EXPECT_TRUE(w_.world.RunUntil([&] { return w_.Leader() != 0 && !LeadsOn(); }, milliseconds(5'000)));
+}
+
+// Purged and compacted while the leader reads ahead: nothing is damaged.
+TEST_F(QueueOnDiskTest, APurgeDuringAReadAheadIsNoDamage) {
+  FiftyUnknown();
+  FailNextRead();
+  auto consumer = StartAttach("s");
+  AwaitRead();
+  std::optional<uint64_t> purged;
+  w_.Serving()->Purge([&](absl::StatusOr<uint64_t> n) { purged = *n; });
+  ASSERT_TRUE(w_.world.RunUntil([&] { return purged.has_value(); }, milliseconds(100)));
+  EXPECT_EQ(*purged, 50u);
+  w_.world.Run(milliseconds(5'000));
+  EXPECT_TRUE(LeadsOn());
+  EXPECT_EQ(consumer->messages(), 0u);
+  PublishEach({"after"});
+  EXPECT_TRUE(w_.world.RunUntil([&] { return consumer->messages() == 1; }, milliseconds(1'000)));
+}
+
+// Settled while it was looked up for delivery: nobody misses it, and what is behind it is delivered.
+TEST_F(QueueOnDiskTest, AMessageSettledDuringItsReadIsNoDamage) {
+  auto consumer = Attach("s", {}, 1);
+  PublishEach({std::string(100, 'x'), std::string(100, 'y')});
+  ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->messages() == 1; }));
+  w_.Serving()->Detach("s", consumer.get(), false);
+  // It comes back without its message, which is looked up again, and settles it all the same.
+  FailNextRead();
+  auto again = Attach("s", {}, 1);
+  AwaitRead();
+  w_.Serving()->Settle("s", again.get(), queue::Disposition::kAcknowledge, {TokenOf(consumer->runs[0])}, 1);
+  ASSERT_TRUE(w_.world.RunUntil([&] { return again->receipts.contains(1); }, milliseconds(100)));
+  EXPECT_TRUE(w_.world.RunUntil([&] { return again->messages() == 1; }, milliseconds(5'000)));
+  EXPECT_THAT(BodiesOf(again->runs.at(0).batch), ::testing::ElementsAre(std::string(100, 'y')));
+  EXPECT_TRUE(LeadsOn());
 }
 
 TEST_F(QueueReplicaTest, WhatIsUnderWayIsCutNotRefusedWhenLeadershipIsLost) {

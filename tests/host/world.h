@@ -177,7 +177,7 @@ class SimStore final : public LogStore {
     auto shared = std::make_shared<ReadDone>(std::move(done));
     if (read_error.ok() && entries.empty()) read_error = absl::NotFoundError("no such entry");
     absl::Status error = std::exchange(read_error, absl::OkStatus());
-    clock_->In(Latency(), [this, shared, entries, error, life = life_] {
+    clock_->In(Latency() + read_delay, [this, shared, entries, error, life = life_] {
       if (life != life_) return;
       if (error.ok()) {
         (*shared)(entries);
@@ -224,8 +224,9 @@ class SimStore final : public LogStore {
   const Stored& durable(GroupId group) { return durable_[group]; }
 
   microseconds latency_max{500};
-  bool stalled = false;     // nothing completes
-  absl::Status read_error;  // of the next read
+  bool stalled = false;        // nothing completes
+  microseconds read_delay{0};  // beside its latency
+  absl::Status read_error;     // of the next read
   uint64_t reads = 0, snapshots = 0, groups_written = 0;
 
  private:
