@@ -29,7 +29,7 @@ void Replica::Impl::LeaderConnectionClosed() {
   // Those who are left go in turn, so that they do not split the vote: the first at the next tick, when the others
   // should have seen the same, each of the rest two ticks after the one before it.
   int turn = 0;
-  for (ReplicaId voter : config_.voters) {
+  for (ReplicaId voter : voters_) {
     if (voter == config_.id) break;
     if (voter != leader_) ++turn;
   }
@@ -69,11 +69,11 @@ void Replica::Impl::HeardFromLeader(ReplicaId leader) {
 void Replica::Impl::StartPreVote() {
   if (term_ >= kTermMax) return;
   role_ = Role::kPreCandidate;
-  state_ = Campaigning{std::vector<Vote>(config_.voters.size(), Vote::kMissing)};
+  state_ = Campaigning{std::vector<Vote>(voters_.size(), Vote::kMissing)};
   leader_ = ReplicaId();
   election_elapsed_ = 0;
   ResetElectionTimer();
-  for (ReplicaId voter : config_.voters) {
+  for (ReplicaId voter : voters_) {
     if (voter == config_.id) continue;
     Send({.type = MessageType::kPreVote,
           .to = voter,
@@ -90,11 +90,11 @@ void Replica::Impl::StartVote() {
   voted_for_ = config_.id;
   acknowledgement_.reset();
   role_ = Role::kCandidate;
-  state_ = Campaigning{std::vector<Vote>(config_.voters.size(), Vote::kMissing)};
+  state_ = Campaigning{std::vector<Vote>(voters_.size(), Vote::kMissing)};
   election_elapsed_ = 0;
   ResetElectionTimer();
   // These leave once the term and the vote for ourselves are durable; only then does that vote count, too (Persisted).
-  for (ReplicaId voter : config_.voters) {
+  for (ReplicaId voter : voters_) {
     if (voter == config_.id) continue;
     Send({.type = MessageType::kVote,
           .to = voter,
@@ -106,7 +106,7 @@ void Replica::Impl::StartVote() {
 
 void Replica::Impl::RecordVote(ReplicaId from, bool granted) {
   auto& votes = std::get<Campaigning>(state_).votes;
-  auto at = std::find(config_.voters.begin(), config_.voters.end(), from) - config_.voters.begin();
+  auto at = std::find(voters_.begin(), voters_.end(), from) - voters_.begin();
   Vote& vote = votes[static_cast<size_t>(at)];
   if (vote != Vote::kMissing) return;
   vote = granted ? Vote::kGranted : Vote::kRefused;
@@ -151,7 +151,7 @@ void Replica::Impl::BecomeLeader() {
   leader_ = config_.id;
   leader_lost_ = false;
   Leading leader;
-  for (ReplicaId voter : config_.voters) {
+  for (ReplicaId voter : voters_) {
     if (voter == config_.id) continue;
     Progress& follower = leader.followers.emplace_back();
     follower.id = voter;

@@ -38,7 +38,7 @@ void Replica::Impl::LeaderTick() {
     if (follower.inflight.count() == 0) follower.inflight.Shrink();
   }
   // Dissertation 6.2: a leader that hears from no quorum within an election timeout leaves its clients to another.
-  if (heard < QuorumSize(config_.voters.size())) return BecomeFollower(term_, ReplicaId());
+  if (heard < QuorumSize(voters_.size())) return BecomeFollower(term_, ReplicaId());
   if (++leader.heartbeat_elapsed >= config_.heartbeat_ticks) {
     leader.heartbeat_elapsed = 0;
     leader.heartbeat_due = !leader.followers.empty();

@@ -4,8 +4,8 @@
 #include <cstddef>
 #include <optional>
 
+#include "raft/core/config.h"
 #include "raft/core/entry.h"
-#include "raft/core/replica.h"
 #include "raft/core/ring.h"
 #include "raft/core/term_runs.h"
 #include "raft/core/types.h"

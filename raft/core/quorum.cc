@@ -6,6 +6,7 @@
 namespace trireme::raft {
 
 uint64_t QuorumValue(std::span<uint64_t> values) {
+  if (values.empty()) return 0;
   auto nth = values.begin() + static_cast<std::ptrdiff_t>(QuorumSize(values.size()) - 1);
   std::nth_element(values.begin(), nth, values.end(), std::greater<>());
   return *nth;
@@ -18,6 +19,19 @@ Tally CountVotes(std::span<const Vote> votes) {
   if (granted >= quorum) return Tally::kWon;
   if (votes.size() - refused < quorum) return Tally::kLost;
   return Tally::kOpen;
+}
+
+uint64_t QuorumValue(Halves<uint64_t>& values) {
+  const uint64_t value = QuorumValue(values.new_half());
+  return values.joint() ? std::min(value, QuorumValue(values.old_half())) : value;
+}
+
+Tally CountVotes(Halves<Vote>& votes) {
+  const Tally tally = CountVotes(std::span<const Vote>(votes.new_half()));
+  if (!votes.joint()) return tally;
+  const Tally old_tally = CountVotes(std::span<const Vote>(votes.old_half()));
+  if (tally == old_tally) return tally;
+  return tally == Tally::kLost || old_tally == Tally::kLost ? Tally::kLost : Tally::kOpen;
 }
 
 }  // namespace trireme::raft

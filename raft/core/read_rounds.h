@@ -5,7 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include "raft/core/replica.h"
+#include "raft/core/output.h"
 #include "raft/core/ring.h"
 #include "raft/core/types.h"
 

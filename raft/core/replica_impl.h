@@ -28,7 +28,7 @@ struct Replica::Impl {
   Impl(const Config& config, const Restored& restored);
 
   struct Following {};
-  // Also for PreCandidate. In the order of Config::voters.
+  // Also for PreCandidate. In the order of voters_.
   struct Campaigning {
     std::vector<Vote> votes;
   };
@@ -124,6 +124,7 @@ struct Replica::Impl {
   const Leading* leading() const { return std::get_if<Leading>(&state_); }
 
   const Config config_;
+  const std::vector<ReplicaId> voters_;  // in order of preference
   Random random_;
   LogTail log_;
 

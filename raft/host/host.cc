@@ -110,7 +110,7 @@ absl::StatusOr<Group*> HostCore::Add(const GroupSpec& spec, std::unique_ptr<Stat
   }
   Config config;
   config.id = spec.self;
-  for (const Member& member : spec.members) config.voters.push_back(member.replica);
+  config.birth.members = spec.members;
   config.seed = Mix(Mix(options_.seed, spec.group.value()), spec.self.value());
   config.election_ticks = options_.election_ticks;
   config.max_uncommitted_bytes = options_.max_uncommitted_bytes;
@@ -137,7 +137,7 @@ absl::StatusOr<Group*> HostCore::Add(const GroupSpec& spec, std::unique_ptr<Stat
     if (spec.members.size() == 1) group->replica.Campaign();
     MarkDirty(group.get());
   } else {
-    store_->CreateGroup(spec.group, spec.self, EncodeMembers(spec.members),
+    store_->CreateGroup(spec.group, spec.self, EncodeMembership({spec.members}),
                         OnShard(group, [this](HostedGroup* g) { Born(g); }));
   }
   return group.get();

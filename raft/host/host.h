@@ -10,6 +10,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
+#include "raft/core/membership.h"
 #include "raft/core/replica.h"
 #include "raft/host/log_store.h"
 #include "raft/host/shard.h"
@@ -17,11 +18,6 @@
 #include "raft/host/transport.h"
 
 namespace trireme::raft {
-
-struct Member {
-  ReplicaId replica;
-  NodeId node;
-};
 
 // A group as this node hosts it. The first member is the preferred leader.
 struct GroupSpec {
@@ -108,9 +104,5 @@ class Host {
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
-
-// Serialized members, for StoredGroup::descriptor.
-Bytes EncodeMembers(const std::vector<Member>& members);
-absl::StatusOr<std::vector<Member>> DecodeMembers(const Bytes& bytes);
 
 }  // namespace trireme::raft

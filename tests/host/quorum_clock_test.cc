@@ -84,20 +84,5 @@ TEST_F(QuorumClockTest, ImpossibleClocksAreNotHeard) {
   EXPECT_EQ(Offset(), std::nullopt);
 }
 
-TEST(MembersTest, RoundTripAndDamage) {
-  std::vector<Member> members = {{ReplicaId(11), NodeId(1)}, {ReplicaId(1'000'000), NodeId(2)}};
-  Bytes bytes = EncodeMembers(members);
-  absl::StatusOr<std::vector<Member>> back = DecodeMembers(bytes);
-  ASSERT_TRUE(back.ok());
-  ASSERT_EQ(back->size(), 2u);
-  EXPECT_EQ((*back)[1].replica, ReplicaId(1'000'000));
-  EXPECT_EQ((*back)[1].node, NodeId(2));
-  for (size_t cut = 0; cut < bytes.size(); ++cut) EXPECT_FALSE(DecodeMembers(bytes.Sub(0, cut)).ok()) << cut;
-  std::string longer(bytes.view());
-  EXPECT_FALSE(DecodeMembers(Bytes::Take(longer + "x")).ok());
-  longer[0] = 9;
-  EXPECT_NE(DecodeMembers(Bytes::Take(longer)).status().message().find("version 9"), absl::string_view::npos);
-}
-
 }  // namespace
 }  // namespace trireme::raft

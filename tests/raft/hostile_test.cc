@@ -17,7 +17,8 @@ class Victim {
  public:
   explicit Victim(uint64_t seed) : random_(seed) {
     replica_ = std::make_unique<Replica>(
-        Config{.id = ReplicaId(1), .voters = {ReplicaId(1), ReplicaId(2), ReplicaId(3)}, .seed = seed}, Restored());
+        Config{.id = ReplicaId(1), .birth = VotersOnly({ReplicaId(1), ReplicaId(2), ReplicaId(3)}), .seed = seed},
+        Restored());
   }
 
   void Step() {

@@ -14,9 +14,9 @@ namespace {
 class IdleGroup {
  public:
   explicit IdleGroup(int proposals) {
-    Config config{.voters = {ReplicaId(1), ReplicaId(2), ReplicaId(3)}};
-    for (ReplicaId id : config.voters) {
-      config.id = id;
+    Config config{.birth = VotersOnly({ReplicaId(1), ReplicaId(2), ReplicaId(3)})};
+    for (const Member& member : config.birth.members) {
+      config.id = member.replica;
       replicas_.push_back(std::make_unique<Replica>(config, Restored()));
     }
     replicas_[0]->Campaign();

@@ -169,9 +169,11 @@ void Scenario::New(const Words& words) {
                 .max_inflight_bytes = Option(words, "inflight-bytes", 1 << 24),
                 .max_append_bytes = Option(words, "append-bytes", 1 << 20),
                 .max_uncommitted_bytes = Option(words, "uncommitted", 1 << 24)};
-  for (uint64_t i = 1; i <= Number(words.at(1)); ++i) config.voters.push_back(ReplicaId(i));
-  suite_ = std::make_unique<simulation::Suite>(config.voters);
-  for (ReplicaId id : config.voters) {
+  std::vector<ReplicaId> voters;
+  for (uint64_t i = 1; i <= Number(words.at(1)); ++i) voters.push_back(ReplicaId(i));
+  config.birth = VotersOnly(voters);
+  suite_ = std::make_unique<simulation::Suite>(voters);
+  for (ReplicaId id : voters) {
     config.id = id;
     peers_[id].config = config;
     Start(id);

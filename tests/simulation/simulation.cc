@@ -73,7 +73,7 @@ class Simulation {
 
   NodeOptions DrawNode() {
     NodeOptions node;
-    node.config.voters = voters_;
+    node.config.birth = raft::VotersOnly(voters_);
     node.config.heartbeat_ticks = static_cast<int>(chance_.Between(1, 3));
     node.config.max_inflight_appends = static_cast<int>(chance_.Between(1, 20));
     node.config.max_inflight_bytes = chance_.PerMille(500) ? 2'000 : 1 << 20;

@@ -1,0 +1,44 @@
+// What a replica is made from.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "raft/core/entry.h"
+#include "raft/core/membership.h"
+#include "raft/core/types.h"
+
+namespace trireme::raft {
+
+struct Config {
+  ReplicaId id{};
+  // The members that the group was born with. In force until the log, or a snapshot, says otherwise. Empty for a
+  // replica that joins a group which lives: it knows of no members until it is told of some (Safety rule 11).
+  Membership birth{};
+  uint64_t seed = 1;  // of the randomized election timeout
+
+  // In ticks. An election starts after a random time in [election_ticks, 2 * election_ticks) without a leader.
+  int election_ticks = 10;
+  int heartbeat_ticks = 1;
+  // Per follower: Append messages under way, their entries' bytes, and the bytes of one of them.
+  int max_inflight_appends = 128;
+  size_t max_inflight_bytes = size_t{16} << 20;
+  size_t max_append_bytes = size_t{1} << 20;
+  // Proposals beyond this many uncommitted bytes are refused; urgent ones (settling) have a quarter more (Safety rule
+  // 19).
+  size_t max_uncommitted_bytes = size_t{16} << 20;
+};
+
+// What the store found at start.
+struct Restored {
+  HardState hard_state{};
+  // Everything at or below is in the state machine's snapshot and need not be contiguous in the log.
+  Index snapshot_index{};
+  Term snapshot_term{};
+  // Runs that cover (snapshot_index, last_index], ascending. They may begin earlier.
+  std::vector<TermRun> terms{};
+  Index last_index{};
+};
+
+}  // namespace trireme::raft

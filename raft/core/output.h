@@ -1,0 +1,72 @@
+// What a replica gives back: roles, answers, and the batch of outputs that a host acts on.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "raft/core/entry.h"
+#include "raft/core/message.h"
+#include "raft/core/types.h"
+
+namespace trireme::raft {
+
+enum class Role : uint8_t { kFollower, kPreCandidate, kCandidate, kLeader };
+
+struct RoleChange {
+  Role role = Role::kFollower;
+  Term term{};
+  ReplicaId leader{};  // none while unknown
+
+  friend bool operator==(const RoleChange&, const RoleChange&) = default;
+};
+
+enum class ProposeError : uint8_t {
+  kNotLeader,
+  kTooMuchUncommitted,  // back-pressure: nothing was appended; try again when something has committed
+};
+
+struct Proposed {
+  std::optional<ProposeError> error{};
+  // Where the entries are, consecutive from `first`, all in `term`. They may still be lost to another leader.
+  Index first{};
+  Term term{};
+};
+
+// Entries that the machine needs and does not hold in its tail; answered by Replica::EntriesRead, in any order.
+struct EntryRead {
+  enum class For : uint8_t { kFollower, kApply };
+  For purpose = For::kApply;
+  ReplicaId follower{};  // with kFollower
+  Index first{};
+  Index last{};          // at most up to here
+  size_t max_bytes = 0;  // at least one entry
+};
+
+struct ReadReady {
+  uint64_t context;
+  // The read may be served once this index is applied; nothing = the read was dropped (leadership lost).
+  std::optional<Index> index{};
+};
+
+// Everything that became due since the last take, as one value. The host persists `hard_state` and `entries` (in one
+// write), may send `send_now` at once, and sends `send_after_persist` only once that write, and every earlier one, is
+// durable.
+struct Output {
+  std::optional<HardState> hard_state{};
+  // Overwrite the log from the first one's index on (what was there and behind is gone).
+  std::vector<Entry> entries{};
+  std::vector<Message> send_now;
+  std::vector<Message> send_after_persist;
+  // Newly committed, ascending, without gaps, each once per life of this object. May include entries that this replica
+  // has not persisted yet (a majority has).
+  std::vector<Entry> committed;
+  std::vector<EntryRead> reads;
+  std::vector<ReadReady> read_ready;
+  std::optional<RoleChange> role;
+
+  bool empty() const;
+};
+
+}  // namespace trireme::raft

@@ -1,0 +1,258 @@
+#include "raft/core/replica_impl.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "raft/core/check.h"
+
+namespace trireme::raft {
+
+bool Output::empty() const {
+  return !hard_state && entries.empty() && send_now.empty() && send_after_persist.empty() && committed.empty() &&
+         reads.empty() && read_ready.empty() && !role;
+}
+
+namespace {
+
+std::vector<ReplicaId> Voters(const Membership& membership) {
+  std::vector<ReplicaId> voters;
+  for (const Member& member : membership.members) {
+    if (Votes(member.standing)) voters.push_back(member.replica);
+  }
+  return voters;
+}
+
+}  // namespace
+
+Replica::Impl::Impl(const Config& config, const Restored& restored)
+    : config_(config),
+      voters_(Voters(config.birth)),
+      random_(config.seed * 0x9e3779b97f4a7c15 + config.id.value()),
+      log_(restored),
+      term_(restored.hard_state.term),
+      voted_for_(restored.hard_state.voted_for),
+      commit_(std::min(std::max(restored.hard_state.commit, restored.snapshot_index), restored.last_index)),
+      durable_term_(term_),
+      durable_vote_(voted_for_),
+      handed_hard_state_(restored.hard_state),
+      persisted_(restored.last_index),
+      handed_(restored.last_index),
+      applied_(restored.snapshot_index),
+      next_apply_(restored.snapshot_index + 1) {
+  TRIREME_CHECK(IsVoter(config_.id)) << "replica " << config_.id << " is not a member of its group";
+  TRIREME_CHECK(log_.last_term() <= term_)
+      << "the log's last term " << log_.last_term() << " is above the term " << term_;
+  TRIREME_CHECK(config_.election_ticks > config_.heartbeat_ticks && config_.heartbeat_ticks > 0);
+  reported_role_ = CurrentRole();
+  ResetElectionTimer();
+}
+
+bool Replica::Impl::IsVoter(ReplicaId replica) const {
+  return std::find(voters_.begin(), voters_.end(), replica) != voters_.end();
+}
+
+RoleChange Replica::Impl::CurrentRole() const {
+  return {role_, term_, leader_};
+}
+
+void Replica::Impl::Tick() {
+  apply_read_failed_ = false;
+  if (leading()) {
+    LeaderTick();
+  } else if (++election_elapsed_ >= election_timeout_) {
+    StartPreVote();
+  }
+}
+
+void Replica::Impl::Step(Message message) {
+  if (!Plausible(message)) {
+    ++dropped_;
+    return;
+  }
+  if (message.term > term_) {
+    switch (message.type) {
+      case MessageType::kPreVote:
+        break;  // asks about a term that nobody is in yet
+      case MessageType::kPreVoteResponse:
+        if (message.reject) BecomeFollower(message.term, ReplicaId());
+        break;
+      case MessageType::kVote:
+        // Dissertation 4.2.3: who hears from a leader is not drawn into an election.
+        if (SupportsLeader() && !(message.leader_lost && leader_lost_)) return;
+        BecomeFollower(message.term, ReplicaId());
+        break;
+      case MessageType::kAppend:
+      case MessageType::kHeartbeat:
+        BecomeFollower(message.term, message.from);
+        break;
+      default:
+        BecomeFollower(message.term, ReplicaId());
+        break;
+    }
+  } else if (message.term < term_) {
+    // Tell one that was deposed, or that campaigns in the past; answers to what we asked in an earlier term are void.
+    if (message.type == MessageType::kAppend || message.type == MessageType::kHeartbeat) {
+      Send({.type = MessageType::kHeartbeatResponse, .to = message.from});
+      return;
+    }
+    if (message.type != MessageType::kPreVote && message.type != MessageType::kVote) return;
+  }
+  switch (message.type) {
+    case MessageType::kPreVote:
+    case MessageType::kVote:
+      return StepVoteRequest(message);
+    case MessageType::kPreVoteResponse:
+    case MessageType::kVoteResponse:
+      return StepVoteResponse(message);
+    case MessageType::kAppend:
+      return StepAppend(message);
+    case MessageType::kAppendResponse:
+      return StepAppendResponse(message);
+    case MessageType::kHeartbeat:
+      return StepHeartbeat(message);
+    case MessageType::kHeartbeatResponse:
+      return StepHeartbeatResponse(message);
+  }
+}
+
+void Replica::Impl::Persisted(Index last, Term term) {
+  TRIREME_CHECK(!writes_.empty()) << "no write is under way";
+  const PendingWrite write = writes_.front();
+  writes_.pop_front();
+  if (write.handed_last != Index()) {
+    TRIREME_CHECK(last == write.handed_last && term == write.handed_term)
+        << "writes complete in order: " << write.handed_last << " of term " << write.handed_term << " is next, not "
+        << last << " of term " << term;
+  }
+  persisted_ = std::max(persisted_, write.last);
+  durable_term_ = write.term;
+  durable_vote_ = write.voted_for;
+  if (role_ == Role::kCandidate && durable_term_ == term_ && durable_vote_ == config_.id) {
+    RecordVote(config_.id, true);
+  } else if (leading()) {
+    MaybeCommit();
+    UpdateUncommitted();
+    UpdateAllMatch();
+  }
+}
+
+void Replica::Impl::Applied(Index index) {
+  TRIREME_CHECK(index < next_apply_) << index << " was not handed out, " << next_apply_ << " is next";
+  applied_ = std::max(applied_, index);
+}
+
+bool Replica::Impl::FitsLog(Index first, const std::vector<Entry>& entries) const {
+  for (const Entry& entry : entries) {
+    if (entry.index != first || first > log_.last_index()) return false;
+    std::optional<Term> term = log_.TermAt(first);
+    if (term && *term != entry.term) return false;
+    ++first;
+  }
+  return true;
+}
+
+void Replica::Impl::EntriesRead(const EntryRead& read, std::vector<Entry> entries) {
+  // The log may have changed under a read that took its time.
+  if (!FitsLog(read.first, entries)) entries.clear();
+  if (read.purpose == EntryRead::For::kFollower) return FollowerEntriesRead(read, std::move(entries));
+  if (!apply_reading_ || read.first != next_apply_) return;
+  apply_reading_ = false;
+  apply_read_failed_ = entries.empty();
+  for (Entry& entry : entries) {
+    if (entry.index > commit_) break;
+    ++next_apply_;
+    output_.committed.push_back(std::move(entry));
+  }
+}
+
+Index Replica::Impl::TrimTail(Index index) {
+  index = std::min({index, persisted_, applied_});
+  if (const Leading* leader = leading()) {
+    for (const Progress& follower : leader->followers) {
+      if (follower.state == Progress::State::kReplicate) index = std::min(index, follower.next - 1);
+    }
+  }
+  log_.Trim(index);
+  if (log_.first_held() > log_.last_index()) log_.Shrink();
+  return log_.first_held();
+}
+
+void Replica::Impl::Send(Message message) {
+  message.from = config_.id;
+  if (message.term == Term()) message.term = term_;
+  // Nothing speaks for a term or vote that a crash could take back.
+  (TermAndVoteDurable() ? output_.send_now : output_.send_after_persist).push_back(std::move(message));
+}
+
+void Replica::Impl::AdvanceCommit(Index index) {
+  if (index <= commit_) return;
+  TRIREME_CHECK(index <= log_.last_index()) << index << " is above the last index " << log_.last_index();
+  commit_ = index;
+}
+
+bool Replica::Impl::CommittedAtHand() const {
+  return next_apply_ <= commit_ && next_apply_ >= log_.first_held();
+}
+
+bool Replica::Impl::NeedsApplyRead() const {
+  // One at a time, and not before the last one was applied, which bounds the memory that catching up takes.
+  return next_apply_ <= commit_ && next_apply_ < log_.first_held() && !apply_reading_ && !apply_read_failed_ &&
+         applied_ + 1 == next_apply_;
+}
+
+void Replica::Impl::TakeCommitted() {
+  if (CommittedAtHand()) {
+    output_.committed.reserve(output_.committed.size() + (commit_ + 1 - next_apply_));
+    for (; next_apply_ <= commit_; ++next_apply_) output_.committed.push_back(*log_.Find(next_apply_));
+  } else if (NeedsApplyRead()) {
+    apply_reading_ = true;
+    output_.reads.push_back({.purpose = EntryRead::For::kApply,
+                             .follower = ReplicaId(),
+                             .first = next_apply_,
+                             .last = std::min(commit_, log_.first_held() - 1),
+                             .max_bytes = config_.max_append_bytes});
+  }
+}
+
+bool Replica::Impl::WantsHardState(bool with_entries) const {
+  if (handed_hard_state_.term != term_ || handed_hard_state_.voted_for != voted_for_) return true;
+  return with_entries && handed_hard_state_.commit < std::min(commit_, persisted_);
+}
+
+bool Replica::Impl::HasOutput() const {
+  return !output_.empty() || handed_ < log_.last_index() || WantsHardState(false) || acknowledgement_ ||
+         CommittedAtHand() || NeedsApplyRead() || reported_role_ != CurrentRole() || LeaderHasOutput();
+}
+
+Output Replica::Impl::TakeOutput() {
+  LeaderOutput();
+  TakeCommitted();
+  if (acknowledgement_) {
+    bool durable = TermAndVoteDurable() && acknowledgement_->log_index <= persisted_;
+    (durable ? output_.send_now : output_.send_after_persist).push_back(std::move(*acknowledgement_));
+    acknowledgement_.reset();
+  }
+  if (reported_role_ != CurrentRole()) {
+    reported_role_ = CurrentRole();
+    output_.role = reported_role_;
+  }
+  const bool has_entries = handed_ < log_.last_index();
+  if (WantsHardState(has_entries)) {
+    handed_hard_state_ = {term_, voted_for_, std::max(handed_hard_state_.commit, std::min(commit_, persisted_))};
+    output_.hard_state = handed_hard_state_;
+  }
+  if (has_entries) {
+    output_.entries.reserve(log_.last_index() - handed_);
+    while (handed_ < log_.last_index()) output_.entries.push_back(*log_.Find(++handed_));
+  }
+  if (has_entries || output_.hard_state) {
+    writes_.push_back({.handed_last = has_entries ? handed_ : Index(),
+                       .handed_term = has_entries ? log_.last_term() : Term(),
+                       .last = has_entries ? handed_ : Index(),
+                       .term = term_,
+                       .voted_for = voted_for_});
+  }
+  return std::exchange(output_, Output());
+}
+
+}  // namespace trireme::raft
