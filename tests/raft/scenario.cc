@@ -12,32 +12,11 @@
 namespace trireme::raft {
 namespace {
 
+using script::IsOption;
+using script::Number;
+using script::Option;
 using simulation::Describe;
 using simulation::Name;
-
-uint64_t Number(const std::string& word) {
-  char* end = nullptr;
-  uint64_t value = std::strtoull(word.c_str(), &end, 10);
-  TRIREME_CHECK(end != word.c_str() && *end == 0) << "not a number: " << word;
-  return value;
-}
-
-// The value of "key=value" among the words.
-std::optional<std::string> Option(const std::vector<std::string>& words, const std::string& key) {
-  for (const std::string& word : words) {
-    if (word.rfind(key + "=", 0) == 0) return word.substr(key.size() + 1);
-  }
-  return std::nullopt;
-}
-
-uint64_t Option(const std::vector<std::string>& words, const std::string& key, uint64_t fallback) {
-  std::optional<std::string> value = Option(words, key);
-  return value ? Number(*value) : fallback;
-}
-
-bool IsOption(const std::string& word) {
-  return word.find('=') != std::string::npos;
-}
 
 // "5:2" is index 5 of term 2.
 std::pair<Index, Term> Place(const std::string& word) {
@@ -62,9 +41,7 @@ std::string Brackets(const std::vector<Entry>& entries) {
 
 std::string Scenario::Do(const std::string& command) {
   out_.str("");
-  std::istringstream in(command);
-  Words words;
-  for (std::string word; in >> word;) words.push_back(word);
+  Words words = script::Split(command);
   if (words.empty()) return "";
   const bool quiet = words.front() == "quiet";
   if (quiet) words.erase(words.begin());

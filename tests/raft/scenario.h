@@ -11,19 +11,18 @@
 #include <vector>
 
 #include "raft/core/replica.h"
+#include "tests/script/scenario_files.h"
+#include "tests/script/words.h"
 #include "tests/simulation/ledger.h"
 #include "tests/simulation/stored_log.h"
 #include "tests/simulation/suite.h"
 
 namespace trireme::raft {
 
-class Scenario {
+class Scenario final : public script::Interpreter {
  public:
-  // Runs one command and returns what happened, a line each. A violated invariant ends the output with a line that
-  // begins with "VIOLATED".
-  std::string Do(const std::string& command);
-
-  bool violated() const { return violated_; }
+  std::string Do(const std::string& command) override;
+  bool violated() const override { return violated_; }
 
  private:
   struct PendingWrite {
@@ -43,7 +42,7 @@ class Scenario {
     Term term{};
     Index commit{}, all_match{};
   };
-  using Words = std::vector<std::string>;
+  using Words = script::Words;
 
   void Dispatch(const Words& words);
   void New(const Words& words);
