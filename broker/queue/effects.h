@@ -30,6 +30,10 @@ struct ProducerOpened {
   uint64_t last_sequence = 0;
 };
 
+struct ProducerForgotten {
+  bool accepted = false;
+};
+
 struct Attached {
   bool accepted = false;
   bool resumed = false;
@@ -76,8 +80,8 @@ struct None {};
 
 }  // namespace effect
 
-using Effect = std::variant<effect::None, effect::Published, effect::ProducerOpened, effect::Attached, effect::Detached,
-                            effect::CheckedOut, effect::Settled, effect::Purged>;
+using Effect = std::variant<effect::None, effect::Published, effect::ProducerOpened, effect::ProducerForgotten,
+                            effect::Attached, effect::Detached, effect::CheckedOut, effect::Settled, effect::Purged>;
 
 // Of one entry.
 struct Effects {

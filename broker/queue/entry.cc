@@ -275,7 +275,8 @@ absl::StatusOr<Opened> OpenEntry(const raft::Bytes& entry) {
   }
   if (kind != static_cast<uint8_t>(Kind::kPublished) && kind != static_cast<uint8_t>(Kind::kFacts)) {
     return absl::UnimplementedError(
-        absl::StrCat("an entry is of kind ", kind, ", which layout ", kLayout, " does not have"));
+        absl::StrCat("an entry is of kind ", kind, ", which layout ", kLayout,
+                     " (this program's) does not have; run a newer version of trireme-broker on this node"));
   }
   return Opened{static_cast<Kind>(kind), header, entry.Sub(entry.size() - in.rest().size(), in.rest().size())};
 }

@@ -17,6 +17,9 @@ struct Slots {
   Position first;
   uint32_t count = 0;
 
+  // Not empty, and all in the entry of the first one, so that arithmetic on them stays there.
+  bool WithinEntry() const { return count > 0 && first.slot() + uint64_t{count} <= kMaxBatchMessages; }
+
   friend bool operator==(const Slots&, const Slots&) = default;
 };
 

@@ -1,6 +1,7 @@
 #include "broker/queue/machine.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -12,12 +13,8 @@
 namespace trireme::queue {
 namespace {
 
-constexpr uint8_t kSnapshotVersion = 1;
-
-// Whether the slots are within one entry, so that arithmetic on them stays there.
-bool WithinEntry(const Slots& s) {
-  return s.count > 0 && s.first.slot() + uint64_t{s.count} <= kMaxBatchMessages;
-}
+// Of the snapshot's layout: raised by whoever adds to it, or changes what is in it.
+constexpr uint8_t kSnapshotVersion = 2;
 
 }  // namespace
 
@@ -61,7 +58,7 @@ struct Machine::Applier {
   // where it goes.
   template <typename Want, typename Take>
   static void Release(Subscription& s, uint32_t i, const Token& token, Want want, Take take, effect::Settled& out) {
-    if (!WithinEntry(token.slots)) {
+    if (!token.slots.WithinEntry()) {
       out.lost.push_back({i, token.slots});
       return;
     }
@@ -120,11 +117,12 @@ struct Machine::Applier {
 
   Effect operator()(const fact::ProducerForgotten& f) {
     auto it = m.producers_.find(f.producer);
-    if (it != m.producers_.end() && it->second.epoch == f.epoch && it->second.window.highest() == f.last_sequence) {
-      m.forgotten_epoch_ = std::max(m.forgotten_epoch_, f.epoch);
-      m.producers_.erase(it);
+    if (it == m.producers_.end() || it->second.epoch != f.epoch || it->second.window.highest() != f.last_sequence) {
+      return effect::ProducerForgotten{false};
     }
-    return effect::None{};
+    m.forgotten_epoch_ = std::max(m.forgotten_epoch_, f.epoch);
+    m.producers_.erase(it);
+    return effect::ProducerForgotten{true};
   }
 
   Effect operator()(const fact::Attached& f) {
@@ -178,7 +176,7 @@ struct Machine::Applier {
     Position last = f.from_next;
     for (const Slots& w : f.waiting) {
       const uint64_t entry = w.first.index();
-      if (!WithinEntry(w) || w.first < last || w.first + w.count > f.to_next || entry < s->waiting_from ||
+      if (!w.WithinEntry() || w.first < last || w.first + w.count > f.to_next || entry < s->waiting_from ||
           m.IsRefused(entry)) {
         return effect::CheckedOut{};
       }
@@ -201,7 +199,7 @@ struct Machine::Applier {
     s->waiting_from = std::max(s->waiting_from, s->next.index());
     for (const Slots& w : f.waiting) give(w.first, w.count, 1);
     for (const Slots& r : f.returned) {
-      if (!WithinEntry(r)) continue;
+      if (!r.WithinEntry()) continue;
       std::vector<std::pair<Position, Returned>> parts;
       CutOut(s->returned, r, [&](Position first, const Returned& run) {
         parts.emplace_back(first, run);
@@ -355,7 +353,7 @@ void Machine::ApplyNoop(uint64_t index) {
   applied_ = index;
 }
 
-raft::Bytes Machine::Snapshot() const {
+std::string Machine::Encode() const {
   raft::Writer out;
   out.Byte(kSnapshotVersion);
   out.Varint(version_);
@@ -377,8 +375,47 @@ raft::Bytes Machine::Snapshot() const {
     out.Varint(id);
     s.Encode(out);
   }
-  out.Fixed32(raft::Crc32c(out.bytes()));
-  return raft::Bytes::Take(out.Take());
+  return out.Take();
+}
+
+// All behind the two versions. False if it is no state that a log could lead to, as far as that shows.
+bool Machine::Decode(raft::Reader& in) {
+  applied_ = in.Varint();
+  time_ms_ = in.Signed();
+  published_ = in.Varint();
+  forgotten_epoch_ = in.Varint();
+  bool good = applied_ <= kMaxLogIndex;
+  const size_t refused = in.Count();
+  for (size_t i = 0; i < refused && in.ok(); ++i) {
+    const uint64_t index = in.Varint();
+    good &= index <= applied_ && (refused_.empty() || index > *refused_.rbegin());
+    refused_.insert(refused_.end(), index);
+  }
+  const size_t producers = in.Count(5);
+  for (size_t i = 0; i < producers && in.ok(); ++i) {
+    std::string name(in.Counted());
+    good &= !name.empty() && (producers_.empty() || name > producers_.rbegin()->first);
+    Producer& p = producers_[std::move(name)];
+    p.epoch = in.Varint();
+    p.active_ms = in.Signed();
+    good &= p.window.Decode(in);
+  }
+  subscriptions_.clear();
+  const size_t subscriptions = in.Count(2);
+  for (size_t i = 0; i < subscriptions && in.ok(); ++i) {
+    const uint64_t id = in.Varint();
+    good &= id <= std::numeric_limits<SubscriptionId>::max() &&
+            (subscriptions_.empty() ? id == 0 : id > subscriptions_.rbegin()->first);
+    good &= subscriptions_[static_cast<SubscriptionId>(id)].Decode(in, applied_);
+  }
+  return good && in.done() && !subscriptions_.empty();
+}
+
+raft::Bytes Machine::Snapshot() const {
+  raft::Writer checksum;
+  std::string body = Encode();
+  checksum.Fixed32(raft::Crc32c(body));
+  return raft::Bytes::Take(std::move(body) + checksum.bytes());
 }
 
 absl::Status Machine::Restore(const raft::Bytes& snapshot) {
@@ -389,43 +426,28 @@ absl::Status Machine::Restore(const raft::Bytes& snapshot) {
   raft::Reader tail(snapshot.view().substr(body.size()));
   if (tail.Fixed32() != raft::Crc32c(body)) return absl::DataLossError("a queue's snapshot has a wrong checksum");
   raft::Reader in(body);
+  // Safety rule 3: what is laid out or meant otherwise is not read.
   if (uint8_t version = in.Byte(); version != kSnapshotVersion) {
     return absl::UnimplementedError(
-        absl::StrCat("a queue's snapshot has version ", version, "; this program knows version ", kSnapshotVersion));
+        absl::StrCat("a queue's snapshot has version ", version, "; this program knows version ", kSnapshotVersion,
+                     version > kSnapshotVersion ? "; run a newer version of trireme-broker on this node" : ""));
+  }
+  const uint64_t facts = in.Varint();
+  if (facts > kFactVersion) {
+    return absl::UnimplementedError(absl::StrCat("a queue's snapshot holds facts of version ", facts,
+                                                 "; this program knows version ", kFactVersion,
+                                                 "; run a newer version of trireme-broker on this node"));
   }
   Machine read;
-  read.version_ = static_cast<uint32_t>(in.Varint());
-  read.applied_ = in.Varint();
-  read.time_ms_ = in.Signed();
-  read.published_ = in.Varint();
-  read.forgotten_epoch_ = in.Varint();
-  const size_t refused = in.Count();
-  for (size_t i = 0; i < refused && in.ok(); ++i) read.refused_.insert(in.Varint());
-  const size_t producers = in.Count(5);
-  bool good = true;
-  for (size_t i = 0; i < producers && in.ok(); ++i) {
-    std::string name(in.Counted());
-    Producer& p = read.producers_[std::move(name)];
-    p.epoch = in.Varint();
-    p.active_ms = in.Signed();
-    good &= p.window.Decode(in);
-  }
-  const size_t subscriptions = in.Count(2);
-  for (size_t i = 0; i < subscriptions && in.ok(); ++i) {
-    Subscription& s = read.subscriptions_[static_cast<SubscriptionId>(in.Varint())];
-    good &= s.Decode(in);
-  }
-  if (!good || !in.done()) return absl::DataLossError("a queue's snapshot does not parse though its checksum is right");
-  if (read.version_ > kFactVersion) {
-    return absl::UnimplementedError(absl::StrCat("a queue's snapshot holds facts of version ", read.version_,
-                                                 "; this program knows version ", kFactVersion));
-  }
+  read.version_ = static_cast<uint32_t>(facts);
+  if (!read.Decode(in)) return absl::DataLossError("a queue's snapshot does not parse though its checksum is right");
   *this = std::move(read);
   return absl::OkStatus();
 }
 
 uint32_t Machine::Digest() const {
-  return raft::Crc32c(Snapshot().view());
+  // Not of the snapshot: with its own checksum behind it any bytes have the same one.
+  return raft::Crc32c(Encode());
 }
 
 Machine::Liveness Machine::Live() const {

@@ -45,7 +45,7 @@ class Machine {
   raft::Bytes Snapshot() const;
   // Replaces the state. DATA_LOSS or UNIMPLEMENTED as in Apply; the state is then as new.
   absl::Status Restore(const raft::Bytes& snapshot);
-  // Of the whole state; equal states have equal digests (Safety rule 25).
+  // Of the whole state: equal states have equal digests, others most likely another one (Safety rule 25).
   uint32_t Digest() const;
 
   // Which entries still hold a message that someone will want: all above `floor`, and `live`, ascending.
@@ -72,6 +72,8 @@ class Machine {
                         uint32_t count);
   Subscription* Find(SubscriptionId id);
   void PruneRefused();
+  std::string Encode() const;
+  bool Decode(raft::Reader& in);
 
   uint64_t applied_ = 0;
   int64_t time_ms_ = 0;

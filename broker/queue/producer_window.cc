@@ -63,15 +63,21 @@ bool ProducerWindow::Decode(raft::Reader& in) {
   highest_ = in.Varint();
   lowest_ = in.Varint();
   const size_t count = in.Count(3);
+  bool good = highest_ < kMaxSequence && lowest_ > 0 && lowest_ <= highest_ + 1 && count <= kRanges;
   uint64_t sequence = 0, position = 0;
+  uint64_t end = lowest_;
   ranges_.clear();
-  for (size_t i = 0; i < count && in.ok(); ++i) {
+  for (size_t i = 0; i < count && in.ok() && good; ++i) {
     sequence += in.Varint();
-    const auto n = static_cast<uint32_t>(in.Varint());
+    const uint64_t n = in.Varint();
     position += static_cast<uint64_t>(in.Signed());
-    ranges_.push_back({sequence, n, Position(position)});
+    // The lowest one may reach over the window's end.
+    good &= n > 0 && n <= kMaxBatchMessages && sequence < kMaxSequence && (i == 0 || sequence >= end);
+    end = sequence + n;
+    good &= end > lowest_ && end <= highest_ + 1;
+    ranges_.push_back({sequence, static_cast<uint32_t>(n), Position(position)});
   }
-  return in.ok();
+  return in.ok() && good && (count == 0 ? highest_ == 0 : end == highest_ + 1);
 }
 
 }  // namespace trireme::queue

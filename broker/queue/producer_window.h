@@ -42,6 +42,7 @@ class ProducerWindow {
   uint64_t lowest() const { return lowest_; }
 
   void Encode(raft::Writer& out) const;
+  // False if it does not parse, or is no window that Add could lead to.
   bool Decode(raft::Reader& in);
 
  private:

@@ -2,6 +2,20 @@
 
 namespace trireme::queue {
 
+absl::btree_map<Position, InFlight> Subscription::HeldBesides(uint64_t session_number,
+                                                              const std::vector<Token>& tokens) const {
+  absl::btree_map<Position, InFlight> lacking;
+  for (const auto& [first, run] : in_flight) {
+    if (run.holder == session_number) lacking.emplace_hint(lacking.end(), first, run);
+  }
+  for (const Token& token : tokens) {
+    if (!token.slots.WithinEntry()) continue;
+    CutOut(lacking, token.slots,
+           [&](Position, const InFlight& run) { return run.checkout_index == token.checkout_index; });
+  }
+  return lacking;
+}
+
 void Subscription::Encode(raft::Writer& out) const {
   out.Varint(next.packed());
   out.Varint(waiting);
@@ -19,7 +33,7 @@ void Subscription::Encode(raft::Writer& out) const {
     out.Varint(s.timeout_ms);
   }
   out.Varint(in_flight.size());
-  uint64_t last = 0;
+  uint64_t last = 0;  // the end of the run before
   for (const auto& [first, run] : in_flight) {
     out.Varint(first.packed() - last);
     out.Varint(run.count);
@@ -27,7 +41,7 @@ void Subscription::Encode(raft::Writer& out) const {
     out.Varint(run.checkout_index);
     out.Varint(run.holder);
     out.Signed(run.deadline_ms);
-    last = first.packed();
+    last = first.packed() + run.count;
   }
   out.Varint(returned.size());
   last = 0;
@@ -35,11 +49,11 @@ void Subscription::Encode(raft::Writer& out) const {
     out.Varint(first.packed() - last);
     out.Varint(run.count);
     out.Varint(run.deliveries);
-    last = first.packed();
+    last = first.packed() + run.count;
   }
 }
 
-bool Subscription::Decode(raft::Reader& in) {
+bool Subscription::Decode(raft::Reader& in, uint64_t applied) {
   next = Position(in.Varint());
   waiting = in.Varint();
   waiting_from = in.Varint();
@@ -47,6 +61,7 @@ bool Subscription::Decode(raft::Reader& in) {
   rejected = in.Varint();
   purged = in.Varint();
   last_session_number = in.Varint();
+  bool good = next.index() <= applied && waiting_from <= applied && (waiting == 0 || waiting_from > 0);
   const size_t session_count = in.Count(5);
   for (size_t i = 0; i < session_count && in.ok(); ++i) {
     SessionId id(in.Counted());
@@ -55,33 +70,58 @@ bool Subscription::Decode(raft::Reader& in) {
     s.epoch = in.Varint();
     s.consumer = in.Counted();
     s.timeout_ms = static_cast<uint32_t>(in.Varint());
-    sessions.emplace(std::move(id), std::move(s));
+    good &= s.number > 0 && s.number <= last_session_number && held.try_emplace(s.number, 0).second;
+    good &= sessions.try_emplace(std::move(id), std::move(s)).second;
   }
-  uint64_t last = 0;
+  // Ends where the last run does. The first of a run is told by its distance from the one before.
+  auto follows = [&](Position& end, uint64_t distance, uint64_t count) {
+    const Slots run{Position(end.packed() + distance), static_cast<uint32_t>(count)};
+    const bool fits = count <= kMaxBatchMessages && run.WithinEntry() && run.first >= end && run.first < next;
+    end = run.first + run.count;
+    return fits && end <= next;
+  };
+  Position end;
   const size_t in_flight_count = in.Count(6);
-  for (size_t i = 0; i < in_flight_count && in.ok(); ++i) {
+  for (size_t i = 0; i < in_flight_count && in.ok() && good; ++i) {
     InFlight run;
-    last += in.Varint();
-    run.count = static_cast<uint32_t>(in.Varint());
+    const uint64_t distance = in.Varint(), count = in.Varint();
+    good &= follows(end, distance, count);
+    run.count = static_cast<uint32_t>(count);
     run.deliveries = static_cast<uint32_t>(in.Varint());
     run.checkout_index = in.Varint();
     run.holder = in.Varint();
     run.deadline_ms = in.Signed();
-    if (run.holder != 0) held[run.holder] += run.count;
+    good &= run.deliveries > 0 && run.checkout_index <= applied;
+    if (run.holder != 0) {
+      auto holder = held.find(run.holder);
+      good &= holder != held.end();
+      if (good) holder->second += run.count;
+    }
     in_flight_messages += run.count;
-    in_flight.emplace(Position(last), run);
+    in_flight.emplace_hint(in_flight.end(), Position(end.packed() - run.count), run);
   }
-  last = 0;
+  end = Position();
   const size_t returned_count = in.Count(3);
-  for (size_t i = 0; i < returned_count && in.ok(); ++i) {
+  for (size_t i = 0; i < returned_count && in.ok() && good; ++i) {
     Returned run;
-    last += in.Varint();
-    run.count = static_cast<uint32_t>(in.Varint());
+    const uint64_t distance = in.Varint(), count = in.Varint();
+    good &= follows(end, distance, count);
+    run.count = static_cast<uint32_t>(count);
     run.deliveries = static_cast<uint32_t>(in.Varint());
     returned_messages += run.count;
-    returned.emplace(Position(last), run);
+    returned.emplace_hint(returned.end(), Position(end.packed() - run.count), run);
   }
-  return in.ok() && (waiting == 0 || waiting_from > 0);
+  return in.ok() && good && Apart();
+}
+
+// Whether no message is both in flight and returned.
+bool Subscription::Apart() const {
+  auto run = in_flight.begin();
+  for (const auto& [first, back] : returned) {
+    while (run != in_flight.end() && run->first + run->second.count <= first) ++run;
+    if (run != in_flight.end() && run->first < first + back.count) return false;
+  }
+  return true;
 }
 
 }  // namespace trireme::queue

@@ -59,6 +59,9 @@ struct Subscription {
     auto it = held.find(session_number);
     return it == held.end() ? 0 : it->second;
   }
+  // What the session has in flight besides `held`: what a consumer that comes back and names what it holds must be sent
+  // again, with the same count and token (Safety rule 5).
+  absl::btree_map<Position, InFlight> HeldBesides(uint64_t session_number, const std::vector<Token>& held) const;
   // No entry at or below it, of those applied up to `applied`, holds a message at or above the cursor.
   uint64_t Floor(uint64_t applied) const { return waiting == 0 ? applied : waiting_from - 1; }
   // `count` messages were stored in the entry at `index`, behind all others.
@@ -70,7 +73,12 @@ struct Subscription {
   size_t exceptions() const { return in_flight.size() + returned.size(); }
 
   void Encode(raft::Writer& out) const;
-  bool Decode(raft::Reader& in);
+  // False if it does not parse, or if what it says cannot be after the entry `applied`: whoever reads on relies on runs
+  // that are in order, within their entries, and below the cursor.
+  bool Decode(raft::Reader& in, uint64_t applied);
+
+ private:
+  bool Apart() const;
 };
 
 // Cuts the part of `runs` that lies in `slots` out, run by run in order: visit(first, part), where the part is a run

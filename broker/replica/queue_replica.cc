@@ -354,15 +354,7 @@ struct QueueReplica::Impl {
 
   // What the session has checked out and its client does not have (Safety rule 5): with the same count and token.
   void DeliverAgain(uint64_t number, const std::vector<queue::Token>& held, Outbox& outbox) {
-    absl::btree_map<queue::Position, queue::InFlight> lacking;
-    for (const auto& [first, run] : machine.subscription(kSubscription).in_flight) {
-      if (run.holder == number) lacking.emplace(first, run);
-    }
-    for (const queue::Token& token : held) {
-      queue::CutOut(lacking, token.slots, [&](queue::Position, const queue::InFlight& run) {
-        return run.checkout_index == token.checkout_index;
-      });
-    }
+    const auto lacking = machine.subscription(kSubscription).HeldBesides(number, held);
     for (const auto& [first, run] : lacking) {
       outbox.Put(run.checkout_index, {{{first, run.count}, run.deliveries}}, machine.applied());
       if (leading == nullptr) return;

@@ -3,18 +3,11 @@
 #include <algorithm>
 #include <sstream>
 
+#include "tests/script/say.h"
+
 namespace trireme::queue {
-namespace {
 
-template <typename... Args>
-std::string Say(const Args&... args) {
-  std::ostringstream out;
-  (out << ... << args);
-  return out.str();
-}
-
-}  // namespace
-
+using script::Say;
 History::History(uint64_t seed) : random_(seed) {
   // Small windows and caps, so that their edges are met.
   limits_.read_ahead = 2 + Below(30);

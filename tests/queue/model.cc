@@ -3,17 +3,13 @@
 #include <algorithm>
 #include <sstream>
 
+#include "tests/script/say.h"
+
 namespace trireme::queue {
 namespace {
 
+using script::Say;
 using Problem = std::optional<std::string>;
-
-template <typename... Args>
-std::string Say(const Args&... args) {
-  std::ostringstream out;
-  (out << ... << args);
-  return out.str();
-}
 
 // (token, position) of every lost slot.
 std::set<std::pair<uint32_t, Position>> LostOf(const effect::Settled& e) {
@@ -96,9 +92,12 @@ struct Model::Applier {
   }
 
   Problem operator()(const fact::ProducerForgotten& f) {
+    const auto& e = std::get<effect::ProducerForgotten>(effect);
     auto it = m.producers_.find(f.producer);
-    if (it == m.producers_.end() || it->second.epoch != f.epoch) return {};
-    if (f.last_sequence != (it->second.stored.empty() ? 0 : it->second.stored.rbegin()->first)) return {};
+    const bool fits = it != m.producers_.end() && it->second.epoch == f.epoch &&
+                      f.last_sequence == (it->second.stored.empty() ? 0 : it->second.stored.rbegin()->first);
+    if (e.accepted != fits) return Say("forgotten: ", e.accepted);
+    if (!fits) return {};
     m.forgotten_epoch_ = std::max(m.forgotten_epoch_, f.epoch);
     m.producers_.erase(it);
     return {};
