@@ -241,9 +241,11 @@ void PublishStream::OnAppend(AppendFrame append, const raft::Bytes& frame) {
     case Alias::State::kUnbound:
       return;  // it crossed our Unbound, which has said that it is unknown
     case Alias::State::kBinding:
+      // Without a producer's name it is not counted, so that the first frame that is taken is number 1 wherever it is
+      // taken.
       return Confirm(append.alias, {.kind = PublishOutcome::Kind::kRefused,
-                                    .first_sequence = append.first_sequence,
-                                    .count = 1,
+                                    .first_sequence = open_.producer().empty() ? 0 : append.first_sequence,
+                                    .count = MessagesIn(append.batch),
                                     .first = {},
                                     .reason = "sent before its Bound had come"});
     case Alias::State::kThere:

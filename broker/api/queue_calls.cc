@@ -219,7 +219,7 @@ void ActSend(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr&) {
                                              ? PublishOutcome::Kind::kFenced
                                              : PublishOutcome::Kind::kUnknown,
                                  .first_sequence = publication.first_sequence,
-                                 .count = 1,
+                                 .count = MessagesIn(publication.batch),
                                  .first = {},
                                  .reason = std::string(opened.status().message())};
           return publication.sink->Confirmed(0, std::move(outcome), publication.batch.size());

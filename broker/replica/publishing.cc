@@ -14,16 +14,20 @@ namespace trireme::broker {
 using Fate = queue::ProducerWindow::Piece::Fate;
 using Kind = PublishOutcome::Kind;
 
+uint32_t MessagesIn(const raft::Bytes& batch) {
+  uint32_t count = 0;
+  for (queue::BatchWalker walker(batch.view()); walker.Next();) ++count;
+  return std::max(1u, count);
+}
+
 void Publishing::Answer(const Publication& p, Kind kind, uint64_t first, uint32_t count, queue::Position position,
                         size_t bytes, std::string reason, absl::StatusCode code) {
   if (p.sink != nullptr) p.sink->Confirmed(p.alias, {kind, first, count, position, std::move(reason), code}, bytes);
 }
 
 void Publishing::Refuse(const Publication& publication, const absl::Status& why) {
-  uint32_t count = 0;
-  for (queue::BatchWalker walker(publication.batch.view()); walker.Next();) ++count;
-  Answer(publication, Kind::kRefused, publication.first_sequence, std::max(1u, count), {}, publication.batch.size(),
-         std::string(why.message()), why.code());
+  Answer(publication, Kind::kRefused, publication.first_sequence, MessagesIn(publication.batch), {},
+         publication.batch.size(), std::string(why.message()), why.code());
 }
 
 void Publishing::Accept(Publication publication) {

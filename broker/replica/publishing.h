@@ -29,6 +29,10 @@ struct Publication {
   raft::Bytes batch;
 };
 
+// How many messages a batch holds as far as it parses, and at least one: for answers about batches that nobody has
+// checked.
+uint32_t MessagesIn(const raft::Bytes& batch);
+
 // For one term of leadership. Judges on applied state plus what it has appended itself (Safety rule 2), so that every
 // entry it appends will be stored when it is applied. Shard-owned.
 class Publishing {

@@ -158,6 +158,28 @@ class Requests(harness.TestCase):
         consuming.send(broker_pb2.ConsumeRequest(flow=broker_pb2.Flow(max_outstanding_messages=1)))
         self.ended(StatusCode.INVALID_ARGUMENT, consuming)
 
+    # A refused frame is answered with all of its sequences, so that a client knows what to send again.
+    def test_an_append_before_its_bound(self):
+        self.cluster.create("early")
+        three = encoded(message(b"a"), message(b"b"), message(b"c"))
+        for producer, range_of_it in (("p", (7, 3)), ("", (0, 1))):
+            def refusal(name=producer):
+                stream = Stream(self.cluster.addresses[1], "Publish")
+                self.addCleanup(stream.close)
+                # Bound takes a round trip to the leader, and with a name to the disks of a majority, too.
+                for frame in (broker_pb2.PublishRequest(open=broker_pb2.OpenPublish(producer=name)),
+                              broker_pb2.PublishRequest(bind=broker_pb2.Bind(alias=1, queue="early")),
+                              broker_pb2.PublishRequest(append=broker_pb2.Append(alias=1, first_sequence=7, batch=three))):
+                    stream.send(frame)
+                frames = [stream.next(20) for _ in range(3)]
+                self.assertEqual(sorted(f.WhichOneof("frame") for f in frames), ["bound", "confirms", "opened"])
+                confirm = next(f for f in frames if f.WhichOneof("frame") == "confirms").confirms.confirms[0]
+                return confirm if confirm.outcome == broker_pb2.OUTCOME_REFUSED else None
+            confirm = wait_for("an Append that comes before Bound", refusal)
+            self.assertEqual((confirm.alias, confirm.first_sequence, confirm.count), (1, *range_of_it))
+            self.assertIn("Bound", confirm.reason)
+        self.cluster.admin().DeleteQueue(admin_pb2.DeleteQueueRequest(name="early"), timeout=20)
+
     # ---- consuming
 
     def test_credit_and_sessions(self):
