@@ -25,6 +25,7 @@
 #include "broker/ops/ops_server.h"
 #include "broker/reflection.h"
 #include "raft/core/check.h"
+#include "raft/grpc/frame.h"
 #include "raft/grpc/peer_service.h"
 #include "raft/grpc/raw_server.h"
 #include "storage/store.h"
@@ -37,6 +38,8 @@ namespace meta = trireme::meta::v1;
 // A clean stop: streams have this long to hear of it, and calls under way this much more to end.
 constexpr absl::Duration kDrainTime = absl::Milliseconds(200);
 constexpr std::chrono::milliseconds kShutdownTime{300};
+
+static_assert(kMostMessageBytes + (size_t{1} << 20) <= raft::kFrameBytesMax);
 
 // gRPC's own complaints, in our log.
 void LogOfGrpc(gpr_log_func_args* args) {

@@ -23,9 +23,6 @@
 namespace trireme::broker {
 namespace {
 
-// One entry, and so one message, must fit into a frame between nodes (raft/grpc/frame.h), with room around it.
-constexpr uint64_t kMostMessageBytes = uint64_t{15} << 20;
-
 absl::Status Bad(std::string_view value, const std::string& why) {
   return absl::InvalidArgumentError(absl::StrCat("\"", std::string(value), "\" ", why));
 }
@@ -81,6 +78,12 @@ absl::Status SetJoin(Config& config, std::string_view text) {
   if (list.size() > kMost) return Bad(text, absl::StrCat("names ", list.size(), " nodes; the limit is ", kMost));
   config.join = std::move(list);
   return absl::OkStatus();
+}
+
+absl::Status SetMaxMessageBytes(Config& config, std::string_view text) {
+  absl::Status set = SetNumber<&Config::max_message_bytes, 1024, kMostMessageBytes>(config, text);
+  if (set.ok()) return set;
+  return absl::Status(set.code(), absl::StrCat(set.message(), "; a message must fit into one frame between nodes"));
 }
 
 absl::Status SetTick(Config& config, std::string_view text) {
@@ -211,8 +214,7 @@ const std::vector<OptionSpec>& Options() {
       {"join", "ADDR,ADDR,...", "", "this node alone",
        "The nodes to form a cluster with, as they advertise themselves, this one included; the same on each.",
        &SetJoin},
-      {"shards", "N", "", "2",
-       "Threads that serve queues. Must be the same on every node of a cluster. 1 to 64.",
+      {"shards", "N", "", "2", "Threads that serve queues. Must be the same on every node of a cluster. 1 to 64.",
        &SetNumber<&Config::shards, 1, 64>},
       {"tick-ms", "N", "milliseconds", "50", "Raft's clock: heartbeats are sent at this interval. 5 to 10000.",
        &SetTick},
@@ -225,8 +227,10 @@ const std::vector<OptionSpec>& Options() {
       {"young-log-mb", "N", "MiB", "512",
        "How much of the write-ahead log is kept before what is still alive in it moves to RocksDB. 128 to 1048576.",
        &SetNumber<&Config::young_log_bytes, 128, 1'048'576, (uint64_t{1} << 20)>},
-      {"max-message-bytes", "N", "bytes", "3670016", "The largest message that is taken. 1024 to 15728640.",
-       &SetNumber<&Config::max_message_bytes, 1024, kMostMessageBytes>},
+      {"max-message-bytes", "N", "bytes", "3670016",
+       "The largest message that is taken. No more than fits a frame between nodes, of 16 MiB, with room around it. "
+       "1024 to 15728640.",
+       &SetMaxMessageBytes},
       {"low-disk-mb", "N", "MiB", "1024",
        "With less free space than this where the data lies, publishing is refused. 0 = never. 0 to 1073741824.",
        &SetNumber<&Config::low_disk_bytes, 0, 1'073'741'824, (uint64_t{1} << 20)>},

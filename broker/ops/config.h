@@ -12,6 +12,9 @@
 
 namespace trireme::broker {
 
+// One entry, and so one message, must fit into a frame between nodes, with room around it.
+inline constexpr uint64_t kMostMessageBytes = uint64_t{15} << 20;
+
 struct Config {
   std::string data;
   std::string listen = "127.0.0.1:7650";
