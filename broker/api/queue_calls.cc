@@ -370,7 +370,7 @@ void ActDescribe(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr
     subscription->set_consumers(figures->consumers);
     subscription->set_acknowledged(figures->acknowledged);
     RunOn(call->api->shard(), [call, queue, response = std::move(response)]() mutable {
-      FillQueueInfo(*call->api, *queue, response.mutable_queue());
+      *response.mutable_queue() = InfoOf(*call->api, *queue);
       response.mutable_queue()->set_leader_node_id(call->api->node()->self().value());
       Respond(call, response);
     });

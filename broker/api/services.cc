@@ -35,6 +35,17 @@ void HandleAdmin(raft::RawService& service, const FindApi& apis, const std::stri
                       });
 }
 
+void Created(const QueueCallPtr& call, CreatedQueue created) {
+  InfosOf(call->api, {created.queue},
+          [call, index = created.index, is_new = created.created](std::vector<v1::QueueInfo> infos) {
+            v1::CreateQueueResponse response;
+            response.mutable_queue()->Swap(&infos.front());
+            response.set_metadata_index(index.value());
+            response.set_created(is_new);
+            Respond(call, response);
+          });
+}
+
 }  // namespace
 
 void Services::Register(raft::RawService& service) {
@@ -78,11 +89,7 @@ void Services::RegisterAdmin(raft::RawService& service) {
         call->api->node()->cluster().CreateQueue(std::move(request), Asked{call->api->shard(), call->deadline},
                                                  [call](absl::StatusOr<CreatedQueue> created) {
                                                    if (!created.ok()) return Respond(call, created.status());
-                                                   v1::CreateQueueResponse response;
-                                                   FillQueueInfo(*call->api, *created->queue, response.mutable_queue());
-                                                   response.set_metadata_index(created->index.value());
-                                                   response.set_created(created->created);
-                                                   Respond(call, response);
+                                                   Created(call, *std::move(created));
                                                  });
       });
 
@@ -118,11 +125,14 @@ void Services::RegisterAdmin(raft::RawService& service) {
               if (!index.ok()) return Respond(call, index.status());
               const MetadataView& current = call->api->node()->cluster().view(call->api->shard()->id());
               std::vector<QueuePtr> queues = current.List(request.prefix(), request.after(), limit + 1);
-              v1::ListQueuesResponse response;
-              response.set_more(queues.size() > limit);
+              const bool more = queues.size() > limit;
               queues.resize(std::min(queues.size(), limit));
-              for (const QueuePtr& queue : queues) FillQueueInfo(*call->api, *queue, response.add_queues());
-              Respond(call, response);
+              InfosOf(call->api, std::move(queues), [call, more](std::vector<v1::QueueInfo> infos) {
+                v1::ListQueuesResponse response;
+                response.set_more(more);
+                for (v1::QueueInfo& info : infos) response.add_queues()->Swap(&info);
+                Respond(call, response);
+              });
             });
       });
 }

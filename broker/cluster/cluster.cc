@@ -254,7 +254,8 @@ void Cluster::AllowBirths() {
   });
 }
 
-trireme::v1::QueueInfo PublicInfo(const QueueInfo& queue, const std::vector<NodeRecord>& nodes) {
+trireme::v1::QueueInfo PublicInfo(const QueueInfo& queue,
+                                  absl::FunctionRef<std::string_view(raft::NodeId)> address_of) {
   trireme::v1::QueueInfo out;
   out.set_name(queue.name);
   out.set_group_id(queue.group.value());
@@ -264,9 +265,7 @@ trireme::v1::QueueInfo PublicInfo(const QueueInfo& queue, const std::vector<Node
     auto* place = out.add_replicas();
     place->set_node_id(member.node.value());
     place->set_replica_id(member.replica.value());
-    for (const NodeRecord& node : nodes) {
-      if (node.id == member.node) place->set_address(node.address);
-    }
+    place->set_address(std::string(address_of(member.node)));
   }
   return out;
 }

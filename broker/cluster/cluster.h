@@ -12,6 +12,7 @@
 
 #include "absl/container/btree_map.h"
 #include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "broker/cluster/formation.h"
 #include "broker/cluster/identity.h"
@@ -203,7 +204,7 @@ class Cluster : public MetadataMachine::Observer {
   std::vector<Answer<raft::Index>> barrier_waiting_;
 };
 
-// As the API shows it; the leader is left open.
-trireme::v1::QueueInfo PublicInfo(const QueueInfo& queue, const std::vector<NodeRecord>& nodes);
+// As the API shows it; the leader is left open. `address_of` is empty for a node that is not known.
+trireme::v1::QueueInfo PublicInfo(const QueueInfo& queue, absl::FunctionRef<std::string_view(raft::NodeId)> address_of);
 
 }  // namespace trireme::broker

@@ -350,7 +350,10 @@ void Cluster::CreateHere(peer::CreateQueueRequest request, Asked asked, Answer<v
     CreateLeading(request.request(), [this, done = std::move(done)](absl::StatusOr<CreatedQueue> created) mutable {
       if (!created.ok()) return done(created.status());
       v1::CreateQueueResponse response;
-      *response.mutable_queue() = PublicInfo(*created->queue, state().nodes());
+      *response.mutable_queue() = PublicInfo(*created->queue, [this](raft::NodeId id) -> std::string_view {
+        const NodeRecord* node = state().FindNode(id);
+        return node == nullptr ? std::string_view() : node->address;
+      });
       response.set_metadata_index(created->index.value());
       response.set_created(created->created);
       done(std::move(response));

@@ -72,6 +72,21 @@ class Commands(harness.TestCase):
         self.run_command("queue", "delete", "many-%d", "--count", "50")
         self.assertEqual(self.json("queue", "list", "--prefix", "many-"), [])
 
+    def test_a_list_names_the_leaders(self):
+        self.cluster.create("led")
+        self.cluster.create("led-alone", replicas=1)
+        leaders = {name: self.cluster.leader(name) for name in ("led", "led-alone")}
+        for number in range(1, 4):
+            def listed(at=number):
+                found = self.json("--server", self.cluster.addresses[at - 1], "queue", "list", "--prefix", "led")
+                return {queue["name"]: queue["leader_node"] for queue in found}
+            # Every node has a replica of the first; of the second it may know nothing.
+            wait_for("the leader", lambda: listed()["led"] == leaders["led"])
+            self.assertIn(listed()["led-alone"], (0, leaders["led-alone"]))
+            self.cluster.figures("led-alone", number)  # for which it had to find the leader
+            self.assertEqual(listed(), leaders)
+        self.assertIn(self.cluster.addresses[leaders["led"] - 1], self.run_command("queue", "list", "--prefix", "led").stdout)
+
     def test_binary_bodies_and_files(self):
         self.cluster.create("files")
         path = os.path.join(self.cluster.dir, "body")
