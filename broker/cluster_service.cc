@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "broker/api/errors.h"
 #include "raft/grpc/buffers.h"
 
 namespace trireme::broker {
@@ -29,14 +30,11 @@ void Handle(raft::RawService& service, Cluster* cluster, const std::string& meth
             void (Cluster::*act)(Request, Asked, Answer<Response>)) {
   service.HandleUnary(method, [cluster, act](std::shared_ptr<raft::RawServerStream> call, grpc::ByteBuffer bytes) {
     Request request;
-    if (absl::Status bad = raft::Parse(bytes, &request); !bad.ok()) {
-      return call->Finish(grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, std::string(bad.message())));
-    }
+    if (absl::Status bad = raft::Parse(bytes, &request); !bad.ok()) return call->Finish(ToGrpc(bad));
     Asked asked{call->shard(), DeadlineOf(*call)};
     (cluster->*act)(std::move(request), asked, [call](absl::StatusOr<Response> response) {
       if (response.ok()) return call->Reply(raft::Serialize(*response));
-      call->Finish(grpc::Status(static_cast<grpc::StatusCode>(response.status().code()),
-                                std::string(response.status().message())));
+      call->Finish(ToGrpc(response.status()));
     });
   });
 }

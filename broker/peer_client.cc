@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "broker/api/errors.h"
 #include "raft/grpc/buffers.h"
 #include "raft/grpc/raw_client.h"
 
@@ -24,9 +25,7 @@ void PeerClient::Call(const std::string& address, const char* method, const goog
       [shard = shard_, done = std::move(done)](const grpc::Status& status, grpc::ByteBuffer bytes) mutable {
         // What waits for this may be gone by the time the loop is run dry.
         if (shard->stopping()) return;
-        if (!status.ok()) {
-          return done(absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message()));
-        }
+        if (!status.ok()) return done(FromGrpc(status));
         Response response;
         absl::Status parsed = raft::Parse(bytes, &response);
         if (!parsed.ok()) return done(absl::InternalError("the answer does not parse"));

@@ -1,41 +1,35 @@
 #include "broker/api/errors.h"
 
-#include "absl/strings/cord.h"
+#include <optional>
+
 #include "absl/strings/str_cat.h"
 #include "google/rpc/error.pb.h"
 
 namespace trireme::broker {
 namespace {
 
-constexpr char kReason[] = "trireme/reason", kName[] = "trireme/name", kLimit[] = "trireme/limit";
+constexpr char kDomain[] = "trireme", kName[] = "name", kLimit[] = "limit";
 
-std::string Payload(const absl::Status& status, const char* key) {
-  auto value = status.GetPayload(key);
-  return value ? std::string(*value) : std::string();
+std::optional<google::rpc::ErrorInfo> InfoOf(const grpc::Status& status) {
+  google::rpc::Status details;
+  google::rpc::ErrorInfo info;
+  if (!details.ParseFromString(status.error_details())) return std::nullopt;
+  for (const auto& any : details.details()) {
+    if (any.Is<google::rpc::ErrorInfo>() && any.UnpackTo(&info) && info.domain() == kDomain) return info;
+  }
+  return std::nullopt;
 }
 
 }  // namespace
 
-absl::Status Error(absl::StatusCode code, const ErrorFacts& facts, absl::string_view message) {
-  absl::Status status(code, message);
-  if (!facts.reason.empty()) status.SetPayload(kReason, absl::Cord(facts.reason));
-  if (!facts.name.empty()) status.SetPayload(kName, absl::Cord(facts.name));
-  if (!facts.limit.empty()) status.SetPayload(kLimit, absl::Cord(facts.limit));
-  return status;
-}
-
-std::string ReasonOf(const absl::Status& status) {
-  std::string reason = Payload(status, kReason);
-  return reason.empty() ? absl::StatusCodeToString(status.code()) : reason;
-}
-
 grpc::Status ToGrpc(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
+  const OwnedErrorFacts facts = FactsOf(status);
   google::rpc::ErrorInfo info;
-  info.set_reason(ReasonOf(status));
-  info.set_domain("trireme");
-  if (std::string name = Payload(status, kName); !name.empty()) (*info.mutable_metadata())["name"] = name;
-  if (std::string limit = Payload(status, kLimit); !limit.empty()) (*info.mutable_metadata())["limit"] = limit;
+  info.set_reason(facts.reason);
+  info.set_domain(kDomain);
+  if (!facts.name.empty()) (*info.mutable_metadata())[kName] = facts.name;
+  if (!facts.limit.empty()) (*info.mutable_metadata())[kLimit] = facts.limit;
   google::rpc::Status details;
   details.set_code(static_cast<int>(status.code()));
   details.set_message(std::string(status.message()));
@@ -44,14 +38,21 @@ grpc::Status ToGrpc(const absl::Status& status) {
                       details.SerializeAsString());
 }
 
+absl::Status FromGrpc(const grpc::Status& status) {
+  const auto code = static_cast<absl::StatusCode>(status.error_code());
+  const std::optional<google::rpc::ErrorInfo> info = InfoOf(status);
+  if (!info) return absl::Status(code, status.error_message());
+  auto of = [&](const char* key) {
+    auto found = info->metadata().find(key);
+    return found == info->metadata().end() ? std::string() : found->second;
+  };
+  const std::string name = of(kName), limit = of(kLimit);
+  return Error(code, {.reason = info->reason(), .name = name, .limit = limit}, status.error_message());
+}
+
 std::string ReasonOf(const grpc::Status& status) {
-  google::rpc::Status details;
-  if (!details.ParseFromString(status.error_details())) return "";
-  google::rpc::ErrorInfo info;
-  for (const auto& any : details.details()) {
-    if (any.Is<google::rpc::ErrorInfo>() && any.UnpackTo(&info)) return info.reason();
-  }
-  return "";
+  const std::optional<google::rpc::ErrorInfo> info = InfoOf(status);
+  return info ? info->reason() : "";
 }
 
 absl::Status NotLeaderError(absl::string_view queue) {

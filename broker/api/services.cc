@@ -9,6 +9,7 @@
 #include "broker/api/publish_stream.h"
 #include "broker/api/queue_calls.h"
 #include "broker/api/queue_info.h"
+#include "broker/cluster/names.h"
 #include "broker/routing/leaders.h"
 #include "raft/grpc/buffers.h"
 #include "trireme/v1/admin.pb.h"
@@ -85,7 +86,7 @@ void Services::RegisterAdmin(raft::RawService& service) {
 
   HandleAdmin<v1::CreateQueueRequest>(
       service, apis, "CreateQueue", [](const QueueCallPtr& call, v1::CreateQueueRequest request) {
-        if (absl::Status named = CheckQueueName(request.name()); !named.ok()) return Respond(call, named);
+        if (absl::Status named = ValidateQueueName(request.name()); !named.ok()) return Respond(call, named);
         call->api->node()->cluster().CreateQueue(std::move(request), Asked{call->api->shard(), call->deadline},
                                                  [call](absl::StatusOr<CreatedQueue> created) {
                                                    if (!created.ok()) return Respond(call, created.status());
@@ -95,7 +96,7 @@ void Services::RegisterAdmin(raft::RawService& service) {
 
   HandleAdmin<v1::DeleteQueueRequest>(
       service, apis, "DeleteQueue", [](const QueueCallPtr& call, v1::DeleteQueueRequest request) {
-        if (absl::Status named = CheckQueueName(request.name()); !named.ok()) return Respond(call, named);
+        if (absl::Status named = ValidateQueueName(request.name()); !named.ok()) return Respond(call, named);
         call->api->node()->cluster().DeleteQueue(request.name(), Asked{call->api->shard(), call->deadline},
                                                  [call](absl::StatusOr<raft::Index> index) {
                                                    if (!index.ok()) return Respond(call, index.status());

@@ -21,7 +21,7 @@ ShardApi* ShardApi::of(raft::GroupId group) const {
 }
 
 void ShardApi::FindRoute(const std::string& queue, raft::MonotonicTime deadline, RouteDone done) {
-  if (absl::Status named = CheckQueueName(queue); !named.ok()) return done(named);
+  if (absl::Status named = ValidateQueueName(queue); !named.ok()) return done(named);
   Cluster& cluster = node_->cluster();
   if (QueuePtr known = cluster.view(shard_->id()).FindQueue(queue))
     return FindLeader(std::move(known), deadline, std::move(done));
@@ -75,13 +75,6 @@ void ShardApi::WrongLeader(const QueuePtr& queue, raft::NodeId node) {
 void ShardApi::Drain() {
   draining_ = true;
   for (Drainable* stream : std::vector<Drainable*>(streams_.begin(), streams_.end())) stream->Drain();
-}
-
-absl::Status CheckQueueName(const std::string& name) {
-  absl::Status status = ValidateQueueName(name);
-  if (status.ok()) return status;
-  return Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_QUEUE_NAME", .limit = "1 to 255 bytes"},
-               status.message());
 }
 
 raft::MonotonicTime DeadlineOf(std::chrono::system_clock::time_point deadline, std::chrono::milliseconds most) {

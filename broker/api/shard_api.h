@@ -100,9 +100,6 @@ class ServiceShards {
   virtual ShardApi* At(raft::ShardId shard) = 0;
 };
 
-// A queue's name as clients may say it: 1 to 255 bytes. INVALID_ARGUMENT names the value and the limit.
-absl::Status CheckQueueName(const std::string& name);
-
 // How long a call may take: its own deadline, at most `most` from now.
 raft::MonotonicTime DeadlineOf(std::chrono::system_clock::time_point deadline, std::chrono::milliseconds most);
 

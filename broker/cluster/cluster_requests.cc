@@ -6,6 +6,7 @@
 #include "broker/cluster/cluster.h"
 #include "broker/cluster/names.h"
 #include "broker/cluster/placement.h"
+#include "broker/ops/error.h"
 
 namespace trireme::broker {
 namespace {
@@ -34,8 +35,9 @@ Answer<T> OnShard(raft::Shard* shard, Answer<T> done) {
 }
 
 absl::Status OtherSettings(const std::string& name, const QueueInfo& there, uint32_t replicas) {
-  return absl::AlreadyExistsError(absl::StrCat("queue ", name, " exists with other settings: it has ",
-                                               there.settings.replicas(), " replicas, ", replicas, " were asked for"));
+  return Error(absl::StatusCode::kAlreadyExists, {.reason = "QUEUE_EXISTS", .name = name},
+               absl::StrCat("queue ", name, " exists with other settings: it has ", there.settings.replicas(),
+                            " replicas, ", replicas, " were asked for"));
 }
 
 bool SameSettings(const QueueInfo& there, const v1::QueueSettings& asked) {
@@ -43,7 +45,8 @@ bool SameSettings(const QueueInfo& there, const v1::QueueSettings& asked) {
 }
 
 absl::Status NoSuchQueue(const std::string& name) {
-  return absl::NotFoundError(absl::StrCat("no queue named \"", name, "\""));
+  return Error(absl::StatusCode::kNotFound, {.reason = "QUEUE_NOT_FOUND", .name = name},
+               absl::StrCat("no queue named \"", name, "\""));
 }
 
 }  // namespace
@@ -52,8 +55,9 @@ absl::Status NoSuchQueue(const std::string& name) {
 
 absl::Status Cluster::CheckMember(const std::string& cluster_id) const {
   if (group_ == nullptr) {
-    return absl::UnavailableError(
-        absl::StrCat("the node at ", directory_->identity().address(), " waits for its cluster"));
+    return Error(absl::StatusCode::kUnavailable, {.reason = "NO_CLUSTER"},
+                 absl::StrCat("the node at ", directory_->identity().address(),
+                              " waits for its cluster; say `trireme cluster init` to one of its nodes"));
   }
   if (!cluster_id.empty() && cluster_id != directory_->identity().cluster_id()) {
     return absl::FailedPreconditionError(

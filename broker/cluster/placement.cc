@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "absl/strings/str_cat.h"
+#include "broker/ops/error.h"
 
 namespace trireme::broker {
 
@@ -13,9 +14,11 @@ absl::StatusOr<std::vector<raft::NodeId>> PlaceReplicas(const MetadataState& sta
   size_t nodes = state.nodes().size();
   size_t wanted = replicas == 0 ? std::min<size_t>(kDefaultReplicas, nodes) : replicas;
   if (wanted > nodes) {
-    return absl::FailedPreconditionError(absl::StrCat(wanted, " replicas were asked for, but the cluster has ", nodes,
-                                                      nodes == 1 ? " node" : " nodes", "; ask for ", nodes,
-                                                      " or fewer"));
+    const std::string limit = absl::StrCat(nodes, nodes == 1 ? " node" : " nodes");
+    return Error(absl::StatusCode::kFailedPrecondition,
+                 {.reason = "TOO_MANY_REPLICAS", .name = "replicas", .limit = limit},
+                 absl::StrCat(wanted, " replicas were asked for, but the cluster has ", limit, "; ask for ", nodes,
+                              " or fewer"));
   }
 
   struct Load {

@@ -62,9 +62,9 @@ class Requests(harness.TestCase):
         self.cluster.admin().DeleteQueue(admin_pb2.DeleteQueueRequest(name=name), timeout=20)
 
     def test_settings_of_queues(self):
-        self.refused(StatusCode.FAILED_PRECONDITION, lambda: self.cluster.create("five", replicas=5), 5, 3)
+        self.refused(StatusCode.FAILED_PRECONDITION, lambda: self.cluster.create("five", replicas=5), 5, 3, reason="TOO_MANY_REPLICAS")
         self.assertFalse(self.cluster.create("q").created, "the same again is answered as it is")
-        self.refused(StatusCode.ALREADY_EXISTS, lambda: self.cluster.create("q", replicas=1), "q")
+        self.refused(StatusCode.ALREADY_EXISTS, lambda: self.cluster.create("q", replicas=1), "q", reason="QUEUE_EXISTS")
         for limit in (10001, 2**32 - 1):
             self.refused(StatusCode.INVALID_ARGUMENT, lambda n=limit: self.cluster.admin().ListQueues(
                 admin_pb2.ListQueuesRequest(limit=n), timeout=20), limit, 10000)
@@ -80,7 +80,7 @@ class Requests(harness.TestCase):
                  lambda: broker.Resolve(broker_pb2.ResolveRequest(queue="nowhere"), timeout=20)]
         for number, call in enumerate(calls):
             with self.subTest(call=number):
-                self.refused(StatusCode.NOT_FOUND, call, "nowhere")
+                self.refused(StatusCode.NOT_FOUND, call, "nowhere", reason="QUEUE_NOT_FOUND")
         frame = self.publish(bind="nowhere").next(20)
         self.assertEqual(frame.bound.outcome, broker_pb2.OUTCOME_REFUSED)
         self.assertIn("nowhere", frame.bound.reason)
@@ -288,7 +288,9 @@ class Requests(harness.TestCase):
                         problem()
                     self.assertIn(caught.exception.code(), (StatusCode.INVALID_ARGUMENT, StatusCode.INTERNAL), caught.exception.details())
         for path in ("/trireme.v1.Broker/Nothing", "/nothing.at.All/Here", "/"):
-            self.refused(StatusCode.UNIMPLEMENTED, lambda p=path: self.cluster.channel(2).unary_unary(p)(b"", timeout=10))
+            with self.assertRaises(grpc.RpcError) as caught:
+                self.cluster.channel(2).unary_unary(path)(b"", timeout=10)
+            self.assertEqual(caught.exception.code(), StatusCode.UNIMPLEMENTED)
         self.still_served(f"seed {seed}")
 
     def test_the_nodes_own_service_refuses_strangers(self):

@@ -15,6 +15,7 @@ import unittest
 
 import grpc
 
+import error_pb2
 from trireme.v1 import admin_pb2, admin_pb2_grpc, broker_pb2, broker_pb2_grpc, cluster_pb2_grpc, message_pb2
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -195,15 +196,28 @@ class Cluster:
                               timeout=seconds, input=text, check=False)
 
 
+def error_info(error):
+    """The google.rpc.ErrorInfo in the details of an error."""
+    status, info = error_pb2.Status(), error_pb2.ErrorInfo()
+    status.ParseFromString(dict(error.trailing_metadata()).get("grpc-status-details-bin", b""))
+    assert len(status.details) == 1 and status.details[0].Unpack(info), f"no ErrorInfo in the details of: {error.details()}"
+    return info
+
+
 class TestCase(unittest.TestCase):
-    def refused(self, code, call, *words):
-        """The call fails with that code and its message has all of the words; the message."""
+    def refused(self, code, call, *words, reason=None):
+        """The call fails with that code, its message has all of the words, and its details the reason; the message."""
         with self.assertRaises(grpc.RpcError) as caught:
             call()
         error = caught.exception
         self.assertEqual(error.code(), code, error.details())
         for word in words:
             self.assertIn(str(word), error.details())
+        info = error_info(error)
+        self.assertEqual(info.domain, "trireme")
+        self.assertRegex(info.reason, "^[A-Z][A-Z_]+$")
+        if reason is not None:
+            self.assertEqual(info.reason, reason, error.details())
         return error.details()
 
 
