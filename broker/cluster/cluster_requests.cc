@@ -463,6 +463,7 @@ void Cluster::StatusHere(Answer<v1::StatusResponse> done) {
   response.set_cluster_id(identity.cluster_id());
   response.set_node_id(identity.node_id());
   response.set_version(TRIREME_VERSION);
+  if (identity.node_id() == 0) response.set_initiator(identity.initiator());
   if (group_ == nullptr) return done(std::move(response));
   response.set_metadata_index(applied().value());
   response.set_queues(static_cast<uint32_t>(state().queues().size()));

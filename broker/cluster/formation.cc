@@ -6,6 +6,8 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "broker/cluster/pledges.h"
+#include "broker/ops/error.h"
 #include "broker/ops/log.h"
 
 namespace trireme::broker {
@@ -27,7 +29,9 @@ std::vector<std::string> Sorted(const Strings& strings) {
 
 absl::Status CheckId(const std::string& id) {
   if (id.size() == kIdBytes) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("cluster id of ", id.size(), " bytes; it takes ", kIdBytes));
+  return Error(absl::StatusCode::kInvalidArgument,
+               {.reason = "BAD_CLUSTER_ID", .name = "cluster_id", .limit = "16 bytes"},
+               absl::StrCat("cluster id of ", id.size(), " bytes; it takes ", kIdBytes));
 }
 
 peer::Member ToMember(const meta::Node& node) {
@@ -151,10 +155,13 @@ void Formation::Init(const v1::InitRequest& request, Answer<v1::InitResponse> do
   if (absl::Status bad = CheckId(request.cluster_id()); !bad.ok()) return done(bad);
   const meta::Identity& me = identity();
   if (pledged() && me.cluster_id() != request.cluster_id()) {
-    return done(absl::FailedPreconditionError(
-        absl::StrCat("the node at ", me.address(), member() ? " belongs to cluster " : " is pledged to cluster ",
-                     ToHex(me.cluster_id()), ", not to ", ToHex(request.cluster_id()),
-                     member() ? "" : "; repeat init with the id that it is pledged to")));
+    const std::string id = ToHex(me.cluster_id());
+    return done(
+        Error(absl::StatusCode::kFailedPrecondition, {.reason = "PLEDGED_ELSEWHERE", .name = me.address()},
+              absl::StrCat("the node at ", me.address(), member() ? " belongs to cluster " : " is pledged to cluster ",
+                           id, member() ? "" : absl::StrCat(", begun at ", me.initiator()), ", not to ",
+                           ToHex(request.cluster_id()), member() ? "" : "; repeat init with --cluster-id ",
+                           member() ? "" : id)));
   }
   if (member()) return done(Born());
   if (pledged() && me.initiator() != me.address()) return ForwardInit(request, std::move(done));
@@ -174,16 +181,16 @@ void Formation::Init(const v1::InitRequest& request, Answer<v1::InitResponse> do
 // One node decides on the members: another one that is asked to passes it on.
 void Formation::ForwardInit(const v1::InitRequest& request, Answer<v1::InitResponse> done) {
   std::string initiator = identity().initiator();
-  peers_->Init(
-      initiator, request, options_.pledge_timeout * 2,
-      [initiator, done = std::move(done)](absl::StatusOr<v1::InitResponse> answer) mutable {
-        if (!answer.ok() && Unreachable(answer.status())) {
-          answer = absl::UnavailableError(absl::StrCat(
-              "init was begun at ", initiator, ", which must end it and cannot be reached: ", answer.status().message(),
-              ". If it is lost for good, start all nodes on empty data directories"));
-        }
-        done(std::move(answer));
-      });
+  peers_->Init(initiator, request, options_.pledge_timeout * 2,
+               [initiator, done = std::move(done)](absl::StatusOr<v1::InitResponse> answer) mutable {
+                 if (!answer.ok() && Unreachable(answer.status())) {
+                   answer = Error(absl::StatusCode::kUnavailable, {.reason = "NO_INITIATOR", .name = initiator},
+                                  absl::StrCat("init was begun at ", initiator,
+                                               ", which must end it and cannot be reached: ", answer.status().message(),
+                                               ". If it is lost for good, start all nodes on empty data directories"));
+                 }
+                 done(std::move(answer));
+               });
 }
 
 peer::PledgeRequest Formation::RoundOne() const {
@@ -228,30 +235,33 @@ absl::Status Formation::Decide(const Round& round) {
   const meta::Identity& me = identity();
   absl::flat_hash_map<std::string, std::string> directories = {{me.address(), me.directory_id()}};
   std::vector<std::string> missing;
+  std::vector<peer::PledgeResponse> elsewhere;
   for (const auto& [address, answer] : round.answers) {
-    if (answer.ok() && answer->cluster_id() == me.cluster_id() && answer->directory_id().size() == kIdBytes) {
-      if (answer->members_size() != 0) {
-        // Only this node decides, and it has not: what it had decided is lost.
-        return absl::FailedPreconditionError(absl::StrCat("the node at ", address, " is a member of cluster ",
-                                                          ToHex(me.cluster_id()), " already, which the node at ",
-                                                          me.address(), " has forgotten"));
-      }
+    if (answer.ok() && answer->cluster_id() == me.cluster_id() && answer->members_size() != 0) {
+      // Only this node decides, and it has not: what it had decided is lost.
+      return absl::FailedPreconditionError(absl::StrCat("the node at ", address, " is a member of cluster ",
+                                                        ToHex(me.cluster_id()), " already, which the node at ",
+                                                        me.address(), " has forgotten"));
+    }
+    if (answer.ok() && SamePledge(*answer, me) && answer->directory_id().size() == kIdBytes) {
       directories[address] = answer->directory_id();
     } else if (answer.ok()) {
-      return absl::FailedPreconditionError(absl::StrCat("the node at ", address, " answered for cluster ",
-                                                        ToHex(answer->cluster_id()), ", not ", ToHex(me.cluster_id())));
+      elsewhere.push_back(*answer);
+      elsewhere.back().set_address(address);
     } else if (Unreachable(answer.status())) {
       missing.push_back(absl::StrCat(address, " (", answer.status().message(), ")"));
     } else {
-      return absl::FailedPreconditionError(
-          absl::StrCat("the node at ", address, " refuses: ", answer.status().message()));
+      return Error(absl::StatusCode::kFailedPrecondition, {.reason = FactsOf(answer.status()).reason, .name = address},
+                   absl::StrCat("the node at ", address, " refuses: ", answer.status().message()));
     }
   }
+  if (!elsewhere.empty()) return PledgedElsewhere(me, elsewhere);
   size_t all = static_cast<size_t>(me.join_size());
   if (directories.size() < all / 2 + 1) {
-    return absl::UnavailableError(absl::StrCat(
-        "init needs a majority of the ", all, " nodes of the join list; reached ", directories.size(), ", not ",
-        absl::StrJoin(missing, ", "), ". Repeat it with the same cluster id, ", ToHex(me.cluster_id())));
+    return Error(absl::StatusCode::kUnavailable, {.reason = "NO_MAJORITY"},
+                 absl::StrCat("init needs a majority of the ", all, " nodes of the join list; reached ",
+                              directories.size(), ", not ", absl::StrJoin(missing, ", "),
+                              ". Repeat it with the same cluster id, ", ToHex(me.cluster_id())));
   }
   meta::Identity identity = me;
   uint64_t id = 0;
@@ -280,10 +290,9 @@ void Formation::Tell() {
     request.set_address(node.address());
     peers_->Pledge(node.address(), request, options_.pledge_timeout,
                    [address = node.address()](absl::StatusOr<peer::PledgeResponse> answer) {
-                     if (!answer.ok()) {
-                       Log(LogLevel::kInfo, "not told of the birth, will ask", "address", address, "why",
-                           answer.status());
-                     }
+                     if (answer.ok() && answer->members_size() != 0) return;
+                     Log(LogLevel::kInfo, "not told of the birth, will ask", "address", address, "why",
+                         answer.ok() ? absl::FailedPreconditionError("it has not taken the members") : answer.status());
                    });
   }
 }
@@ -307,9 +316,9 @@ v1::InitResponse Formation::Born() const {
 absl::Status Formation::MakePledge(const peer::PledgeRequest& request) {
   // Lists that differ have majorities that need not meet.
   if (Sorted(request.join()) != Sorted(options_.join)) {
-    return absl::FailedPreconditionError(absl::StrCat("the join list of ", request.initiator(), " is ",
-                                                      absl::StrJoin(request.join(), ","), ", but that of ",
-                                                      identity().address(), " is ", absl::StrJoin(options_.join, ",")));
+    return Error(absl::StatusCode::kFailedPrecondition, {.reason = "JOIN_LISTS_DIFFER"},
+                 absl::StrCat("the join list of ", request.initiator(), " is ", absl::StrJoin(request.join(), ","),
+                              ", but that of ", identity().address(), " is ", absl::StrJoin(options_.join, ",")));
   }
   meta::Identity identity = this->identity();
   identity.set_cluster_id(request.cluster_id());
@@ -349,19 +358,12 @@ absl::StatusOr<peer::PledgeResponse> Formation::Pledge(const peer::PledgeRequest
         absl::StrCat("asked as ", request.address(), ", but this node advertises ", me.address()));
   }
   if (refused_) return absl::UnavailableError("this node stops");
-  if (pledged() && me.cluster_id() != request.cluster_id()) {
-    // Safety rule 23: the first id wins.
-    return absl::FailedPreconditionError(
-        absl::StrCat("it ", member() ? "belongs" : "is pledged", " to cluster ", ToHex(me.cluster_id())));
-  }
-  bool same = me.initiator() == request.initiator() &&
-              me.initiator_directory_id() == request.initiator_directory_id() &&
-              std::equal(me.join().begin(), me.join().end(), request.join().begin(), request.join().end());
-  if (pledged() && !same) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "cluster ", ToHex(me.cluster_id()), me.initiator().empty() ? " was joined later" : " was begun at ",
-        me.initiator(),
-        me.initiator() == request.initiator() ? " from another data directory, or with another list" : ""));
+  // Safety rule 23: the first pledge wins.
+  if (pledged() && !SamePledge(me, request)) return Pledged();
+  if (pledged() && !std::equal(me.join().begin(), me.join().end(), request.join().begin(), request.join().end())) {
+    return Error(
+        absl::StatusCode::kFailedPrecondition, {.reason = "JOIN_LISTS_DIFFER"},
+        absl::StrCat("cluster ", ToHex(me.cluster_id()), " was begun at ", me.initiator(), " with another join list"));
   }
   if (request.members().empty()) {
     if (!pledged()) {
@@ -372,10 +374,16 @@ absl::StatusOr<peer::PledgeResponse> Formation::Pledge(const peer::PledgeRequest
   } else if (!member()) {
     if (absl::Status status = TakeMembers(request); !status.ok()) return status;
   }
+  return Pledged();
+}
+
+peer::PledgeResponse Formation::Pledged() const {
   peer::PledgeResponse response;
   response.set_cluster_id(identity().cluster_id());
   response.set_directory_id(identity().directory_id());
   response.set_address(identity().address());
+  response.set_initiator(identity().initiator());
+  response.set_initiator_directory_id(identity().initiator_directory_id());
   for (const meta::Node& node : identity().members()) *response.add_members() = ToMember(node);
   return response;
 }

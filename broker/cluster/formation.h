@@ -70,6 +70,7 @@ class Formation {
 
   bool pledged() const { return !identity().cluster_id().empty(); }
   absl::Status Save(const trireme::meta::v1::Identity& identity);
+  trireme::peer::v1::PledgeResponse Pledged() const;
   absl::Status MakePledge(const trireme::peer::v1::PledgeRequest& request);
   absl::Status TakeMembers(const trireme::peer::v1::PledgeRequest& request);
   trireme::peer::v1::PledgeRequest RoundOne() const;

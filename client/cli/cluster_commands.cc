@@ -82,17 +82,23 @@ int Status(Command& command) {
   absl::StatusOr<v1::StatusResponse> status = client->ClusterStatus();
   if (!status.ok()) return command.Fail(status.status());
   if (command.json()) {
-    const Json json = {{"cluster_id", Hex(status->cluster_id())},
-                       {"node", status->node_id()},
-                       {"version", status->version()},
-                       {"metadata_index", status->metadata_index()},
-                       {"queues", status->queues()},
+    const Json json = {{"cluster_id", Hex(status->cluster_id())},    {"node", status->node_id()},
+                       {"initiator", status->initiator()},           {"version", status->version()},
+                       {"metadata_index", status->metadata_index()}, {"queues", status->queues()},
                        {"nodes", NodesJson(status->nodes())}};
     std::printf("%s\n", json.dump(2).c_str());
     return kExitOk;
   }
   if (status->cluster_id().empty()) {
     std::printf("This node waits to become part of a cluster. Next: trireme cluster init\n");
+    return kExitOk;
+  }
+  if (status->node_id() == 0) {
+    const std::string id = Hex(status->cluster_id());
+    std::printf(
+        "This node is pledged to cluster %s, whose init was begun at %s and has not ended.\n"
+        "Next: trireme cluster init --cluster-id %s\n",
+        id.c_str(), status->initiator().c_str(), id.c_str());
     return kExitOk;
   }
   std::printf("cluster %s, %u queues, version %s, as node %llu knows at metadata index %llu\n%s",

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "broker/ops/error.h"
 #include "tests/broker/fake_peers.h"
 #include "tests/broker/fake_shard.h"
 #include "tests/broker/temp_dir.h"
@@ -301,6 +302,82 @@ TEST_F(FormationTest, TheFirstClusterIdWins) {
   Start("b:1");
   EXPECT_TRUE(Init("a:1", Id('x')).ok());
   EXPECT_TRUE(Members({"a:1", "b:1", "c:1"}));
+}
+
+// Two operators at once: every node keeps its first pledge, none of the inits gets on, and each is told who stands
+// against it. With what one of them says to do, that one ends.
+TEST_F(FormationTest, TwoInitsAtOnceAreEndedByHand) {
+  const std::vector<std::string> five = {"a:1", "b:1", "c:1", "d:1", "e:1"};
+  for (const std::string& n : five) Start(n, five);
+  // d hears of a's first, e of b's, c is down: no cluster id has a majority.
+  Stop("c:1");
+  peers_.cut = {{"a:1", "e:1"}, {"b:1", "d:1"}};
+  std::map<std::string, absl::Status> answers;
+  for (const auto& [at, id] : std::map<std::string, char>{{"a:1", 'x'}, {"b:1", 'y'}}) {
+    v1::InitRequest request;
+    request.set_cluster_id(Id(id));
+    nodes_[at]->shard->Post([this, &answers, at = at, request] {
+      nodes_[at]->formation->Init(request, [&answers, at](auto answer) { answers[at] = answer.status(); });
+    });
+  }
+  ASSERT_TRUE(time_.Run(seconds(10), [&] { return answers.size() == 2; }));
+  peers_.cut.clear();
+  Start("c:1", five);
+  time_.Run(seconds(60));
+  auto answer = Init("a:1", Id('x'));
+  EXPECT_EQ(answer.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(FactsOf(answer.status()).reason, "PLEDGED_ELSEWHERE");
+  const std::string said(answer.status().message());
+  for (const std::string& part :
+       {absl::StrCat("the node at b:1 is pledged to cluster ", ToHex(Id('y')), ", begun at b:1"),
+        absl::StrCat("the node at e:1 is pledged to cluster ", ToHex(Id('y')), ", begun at b:1"),
+        std::string("stop b:1, then e:1, empty their data directories"),
+        absl::StrCat("repeat init at a:1 with --cluster-id ", ToHex(Id('x')))}) {
+    EXPECT_THAT(said, HasSubstr(part));
+  }
+  for (const std::string& n : five) {
+    EXPECT_FALSE(nodes_[n]->formation->member());
+    EXPECT_EQ(identity(n).cluster_id(), Id(n == "b:1" || n == "e:1" ? 'y' : 'x')) << n;
+  }
+  // The other one is told the same about a's.
+  answer = Init("b:1", Id('y'));
+  EXPECT_THAT(std::string(answer.status().message()), HasSubstr("stop a:1, then c:1, then d:1, empty"));
+
+  for (const char* n : {"b:1", "e:1"}) {
+    Stop(n);
+    Wipe(n);
+    Start(n, five);
+  }
+  answer = Init("a:1", Id('x'));
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_TRUE(Members(five));
+}
+
+// One that cannot be asked may have decided: it comes first.
+TEST_F(FormationTest, APledgeToAnInitiatorThatIsAwayIsNotGivenUpUnasked) {
+  StartThree();
+  peers_.cut = {{"b:1", "a:1"}};
+  peers_.mute = {{"b:1", "c:1"}};
+  EXPECT_FALSE(Init("b:1", Id('y')).ok());
+  EXPECT_EQ(identity("c:1").cluster_id(), Id('y'));
+  Stop("b:1");
+  auto answer = Init("a:1", Id('x'));
+  EXPECT_EQ(answer.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(answer.status().message()),
+              HasSubstr("make sure that no cluster was born at b:1 (trireme cluster status --server b:1 says so)"));
+}
+
+// The same id said to two nodes at once: a pledge is to one that decides, too.
+TEST_F(FormationTest, OneIdAtTwoInitiatorsIsNamed) {
+  StartThree();
+  peers_.cut = {{"b:1", "a:1"}, {"b:1", "c:1"}};
+  EXPECT_FALSE(Init("b:1", Id('x')).ok());
+  peers_.cut.clear();
+  auto answer = Init("a:1", Id('x'));
+  EXPECT_EQ(answer.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(answer.status().message()),
+              HasSubstr(absl::StrCat("the node at b:1 is pledged to cluster ", ToHex(Id('x')), ", begun at b:1")));
+  EXPECT_FALSE(nodes_["a:1"]->formation->member());
 }
 
 // The heart of Safety rule 23: whoever is asked, whatever is lost, there is one cluster with one list of members.
