@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "broker/message/message.h"
 #include "broker/queue/position.h"
 #include "raft/core/checksum.h"
 #include "raft/core/coding.h"
@@ -10,12 +11,11 @@
 namespace trireme::queue {
 namespace {
 
-// Field numbers of trireme.v1.Message and what it holds; the wire format of protobuf.
+using message::Field;
+using message::WireType;
+
+// Of trireme.v1.MessageBatch, whose only field it is.
 constexpr uint32_t kMessages = 1;
-constexpr uint32_t kKey = 2, kId = 3, kHeaders = 4, kReplyTo = 8, kCorrelationId = 9, kContentType = 10,
-                   kRoutingKey = 11;
-constexpr uint32_t kMapKey = 1, kMapValue = 2, kText = 1;
-constexpr uint32_t kVarint = 0, kFixed64 = 1, kCounted = 2, kFixed32 = 5;
 
 bool IsUtf8(std::string_view s) {
   const auto* p = reinterpret_cast<const unsigned char*>(s.data());
@@ -52,84 +52,39 @@ bool IsUtf8(std::string_view s) {
   return true;
 }
 
-// Parsers take tags and lengths of at most 5 bytes, however small the number is.
-constexpr size_t kMaxTagBytes = 5;
-
-// A varint of at most kMaxTagBytes.
-bool ShortVarint(raft::Reader& in, uint64_t* value) {
-  const size_t before = in.rest().size();
-  *value = in.Varint();
-  return in.ok() && before - in.rest().size() <= kMaxTagBytes;
-}
-
-// A length of at most kMaxTagBytes, and the bytes.
-bool Counted(raft::Reader& in, std::string_view* contents) {
-  uint64_t size;
-  if (!ShortVarint(in, &size) || size > in.rest().size()) return false;
-  *contents = in.Raw(size);
-  return true;
-}
-
-// Calls visit(field number, contents) for each length-delimited field; false if the bytes are no message or visit says
-// so.
-template <typename Visit>
-bool WalkFields(std::string_view bytes, Visit visit) {
-  raft::Reader in(bytes);
-  while (!in.empty()) {
-    uint64_t tag;
-    if (!ShortVarint(in, &tag)) return false;
-    const uint64_t number = tag >> 3;
-    if (number == 0 || number > 0x1fffffff) return false;
-    switch (tag & 7) {
-      case kVarint:
-        in.Varint();
-        break;
-      case kFixed64:
-        in.Fixed64();
-        break;
-      case kFixed32:
-        in.Fixed32();
-        break;
-      case kCounted: {
-        std::string_view contents;
-        if (!Counted(in, &contents) || !visit(static_cast<uint32_t>(number), contents)) return false;
-        break;
-      }
-      default:  // groups are not written by anyone, and not every parser takes them
-        return false;
-    }
-    if (!in.ok()) return false;
-  }
-  return true;
+// A string, where the field is of that type; of another one it is unknown to parsers, and passed over.
+bool IsText(const Field& field) {
+  return field.type != WireType::kCounted || IsUtf8(field.contents);
 }
 
 bool HeaderIsGood(std::string_view entry) {
-  return WalkFields(entry, [](uint32_t number, std::string_view contents) {
-    if (number == kMapKey) return IsUtf8(contents);
-    if (number != kMapValue) return true;
-    return WalkFields(contents, [](uint32_t kind, std::string_view value) { return kind != kText || IsUtf8(value); });
+  return message::WalkFields(entry, [](const Field& field) {
+    if (field.number == message::kMapKey) return IsText(field);
+    if (field.number != message::kMapValue || field.type != WireType::kCounted) return true;
+    return message::WalkFields(field.contents,
+                               [](const Field& kind) { return kind.number != message::kText || IsText(kind); });
   });
 }
 
-absl::Status CheckMessage(std::string_view message, size_t slot) {
+absl::Status CheckMessage(std::string_view encoded, size_t slot) {
   size_t too_long = 0;
   const char* field = "";
-  bool good = WalkFields(message, [&](uint32_t number, std::string_view contents) {
-    switch (number) {
-      case kKey:
-      case kId:
-        if (contents.size() > kMaxKeyBytes) {
-          too_long = contents.size();
-          field = number == kKey ? "key" : "id";
+  bool good = message::WalkFields(encoded, [&](const Field& f) {
+    switch (f.number) {
+      case message::kKey:
+      case message::kId:
+        if (f.contents.size() > kMaxKeyBytes) {
+          too_long = f.contents.size();
+          field = f.number == message::kKey ? "key" : "id";
         }
-        return IsUtf8(contents);
-      case kHeaders:
-        return HeaderIsGood(contents);
-      case kReplyTo:
-      case kCorrelationId:
-      case kContentType:
-      case kRoutingKey:
-        return IsUtf8(contents);
+        return IsText(f);
+      case message::kHeaders:
+        return f.type != WireType::kCounted || HeaderIsGood(f.contents);
+      case message::kReplyTo:
+      case message::kCorrelationId:
+      case message::kContentType:
+      case message::kRoutingKey:
+        return IsText(f);
       default:
         return true;
     }
@@ -149,10 +104,10 @@ absl::Status CheckMessage(std::string_view message, size_t slot) {
 bool BatchWalker::Next() {
   if (rest_.empty()) return false;
   raft::Reader in(rest_);
-  if (in.Byte() != (kMessages << 3 | kCounted)) return false;
-  std::string_view message;
-  if (!Counted(in, &message)) return false;
-  message_ = message;
+  if (in.Byte() != (kMessages << 3 | static_cast<uint32_t>(WireType::kCounted))) return false;
+  std::string_view contents;
+  if (!message::ReadCounted(in, &contents)) return false;
+  message_ = contents;
   record_ = rest_.substr(0, rest_.size() - in.rest().size());
   rest_ = in.rest();
   return true;
