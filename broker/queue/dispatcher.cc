@@ -10,9 +10,16 @@ namespace {
 constexpr SubscriptionId kSubscription = 0;
 // How often idle producers are looked for, in queue time.
 constexpr int64_t kProducerCheckMs = 60'000;
+// Entries that nobody asked for, and that are read on the way from one that is wanted to the next.
+constexpr uint64_t kMaxGap = 16;
 // Facts of a kind in one entry, so that none grows without bound.
 constexpr size_t kMaxTokens = 4'096;
 constexpr size_t kMaxForgotten = 1'000;
+
+// What each message of an entry counts for: their average.
+uint64_t BytesEach(const EntryShape& shape) {
+  return shape.messages == 0 ? 1 : shape.bytes / shape.messages + 1;
+}
 
 uint64_t Count(const fact::CheckedOut& f) {
   uint64_t count = 0;
@@ -46,8 +53,7 @@ void Dispatcher::Rebuild() {
   known_messages_ = 0;
   shapes_first_ = 1;
   SkipSettled();
-  returned_.clear();
-  returned_messages_ = 0;
+  DropReturned();
   for (const auto& [first, run] : subscription().returned) PutBack(first, run.count);
   rebuild_ = false;
 }
@@ -83,27 +89,21 @@ void Dispatcher::PopShape() {
 void Dispatcher::PutBack(Position first, uint32_t count) {
   returned_.emplace(first, count);
   returned_messages_ += count;
+  if (!bytes_each_.contains(first.index())) unknown_sizes_.insert(first.index());
 }
 
-// What each of `count` messages from `first` on counts for. An entry with more than one message has at most 256 KiB.
-uint64_t Dispatcher::BytesEach(Position first, uint32_t count) const {
-  auto known = bytes_each_.find(first.index());
-  if (known != bytes_each_.end()) return known->second;
-  constexpr uint64_t kBatchBytes = uint64_t{256} << 10;
-  return count == 1 ? limits_.unknown_message_bytes : std::min(limits_.unknown_message_bytes, kBatchBytes / count + 1);
+void Dispatcher::DropReturned() {
+  returned_.clear();
+  returned_messages_ = 0;
+  unknown_sizes_.clear();
 }
 
 // Sizes of entries that have nothing out of line any more, once many have gathered.
 void Dispatcher::ForgetSizes() {
   const Subscription& s = subscription();
   if (bytes_each_.size() < 2 * (s.exceptions() + decided_runs_) + 1024) return;
-  auto has = [](const auto& runs, uint64_t index) {
-    auto it = runs.lower_bound(Position(index, 0));
-    return it != runs.end() && it->first.index() == index;
-  };
-  absl::erase_if(bytes_each_, [&](const auto& entry) {
-    return entry.first < s.next.index() && !has(s.in_flight, entry.first) && !has(s.returned, entry.first);
-  });
+  absl::erase_if(bytes_each_,
+                 [&](const auto& entry) { return entry.first < s.next.index() && !s.HasOutOfLine(entry.first); });
 }
 
 // Deadlines of leases that ended otherwise, likewise.
@@ -126,6 +126,15 @@ void Dispatcher::Appended(uint64_t index, EntryShape shape) {
 
 std::optional<Dispatcher::Range> Dispatcher::Wanted() {
   SkipSettled();
+  // They go out first, so they are looked up first.
+  if (!unknown_sizes_.empty()) {
+    Range range{*unknown_sizes_.begin(), *unknown_sizes_.begin()};
+    for (uint64_t index : unknown_sizes_) {
+      if (index > range.last + kMaxGap || index > range.first + limits_.read_ahead) break;
+      range.last = index;
+    }
+    return range;
+  }
   const uint64_t first = shapes_first_ + shapes_.size();
   if (first > last_index_ || shapes_.size() > limits_.read_ahead / 2) return std::nullopt;
   return Range{first, std::min(last_index_, shapes_first_ + limits_.read_ahead - 1)};
@@ -133,9 +142,9 @@ std::optional<Dispatcher::Range> Dispatcher::Wanted() {
 
 void Dispatcher::Shapes(uint64_t first, const std::vector<EntryShape>& shapes) {
   for (const EntryShape& shape : shapes) {
-    if (first++ != shapes_first_ + shapes_.size()) continue;
-    if (shapes_.size() == limits_.read_ahead) return;
-    PushShape(shape);
+    const uint64_t index = first++;
+    if (unknown_sizes_.erase(index) > 0) bytes_each_[index] = BytesEach(shape);
+    if (index == shapes_first_ + shapes_.size() && shapes_.size() < limits_.read_ahead) PushShape(shape);
   }
 }
 
@@ -206,8 +215,14 @@ bool Dispatcher::HasMessages() {
   return false;
 }
 
+// What comes first waits for its size to be known, and what is behind it with it.
+bool Dispatcher::MayTakeReturned() const {
+  return !rebuild_ && decision_runs_ < limits_.decision_runs && !returned_.empty() &&
+         bytes_each_.contains(returned_.begin()->first.index());
+}
+
 bool Dispatcher::MayTakeWaiting() {
-  return !rebuild_ && decision_runs_ < limits_.decision_runs &&
+  return !rebuild_ && decision_runs_ < limits_.decision_runs && returned_.empty() &&
          subscription().exceptions() + decided_runs_ < limits_.max_exceptions && HasMessages();
 }
 
@@ -234,7 +249,7 @@ Credit Dispatcher::Take(const Share& share, fact::CheckedOut& out) {
   };
   while (!full() && MayTakeReturned()) {
     const auto [first, count] = *returned_.begin();
-    const uint64_t each = BytesEach(first, count);
+    const uint64_t each = bytes_each_.at(first.index());
     const uint32_t n = fit(count, each);
     if (n == 0) return took;
     put(out.returned, first, n, each);
@@ -245,7 +260,7 @@ Credit Dispatcher::Take(const Share& share, fact::CheckedOut& out) {
   while (!full() && MayTakeWaiting()) {
     const EntryShape& shape = shapes_.front();
     const uint32_t left = shape.messages - next_.slot();
-    const uint64_t each = shape.bytes / shape.messages + 1;
+    const uint64_t each = BytesEach(shape);
     const uint32_t n = fit(left, each);
     if (n == 0) return took;
     put(out.waiting, next_, n, each);
@@ -319,7 +334,7 @@ void Dispatcher::ServeReceivers(MonotonicMs now, int64_t queue_time_ms, Plan& pl
       plan.facts.emplace_back(std::move(out));
       decided_.push_back({{}, it->id});
       it = receivers_.erase(it);
-    } else if (now >= it->until && (capped() || !Wanted().has_value())) {
+    } else if (now >= it->until && unknown_sizes_.empty() && (capped() || !Wanted().has_value())) {
       // With entries that are not known yet it cannot be said that there is nothing.
       plan.empty_handed.push_back(it->id);
       it = receivers_.erase(it);
@@ -389,8 +404,7 @@ Dispatcher::Plan Dispatcher::Decide(MonotonicMs now, int64_t queue_time_ms) {
 
 void Dispatcher::Purged(uint64_t index) {
   // What waited before this entry is gone, as decided here before it is applied.
-  returned_.clear();
-  returned_messages_ = 0;
+  DropReturned();
   while (!shapes_.empty() && shapes_first_ < index) PopShape();
   if (shapes_.empty()) shapes_first_ = std::max(shapes_first_, index);
   next_ = decided_next_ = std::max(next_, Position(index, 0));
@@ -428,8 +442,7 @@ void Dispatcher::Applied(uint64_t index, const std::vector<Fact>& facts, const E
       if (const auto* s = std::get_if<fact::Settled>(&facts[i])) tokens = &s->tokens;
       if (tokens != nullptr) NoteDeadlines(*tokens);
     } else if (std::holds_alternative<effect::Purged>(effects.facts[i])) {
-      returned_.clear();
-      returned_messages_ = 0;
+      DropReturned();
     } else if (const auto* detached = std::get_if<effect::Detached>(&effects.facts[i])) {
       const auto& decision = std::get<fact::Detached>(facts[i]);
       auto it = consumers_.find(decision.session);
@@ -449,7 +462,11 @@ void Dispatcher::Applied(uint64_t index, const std::vector<Fact>& facts, const E
       by_number_[attached->number] = std::get<fact::Attached>(facts[i]).session;
     }
   }
-  for (const auto& back : effects.returned) PutBack(back.slots.first, back.slots.count);
+  // What came back may be gone again: the entry that gave it back may have dropped it, too.
+  for (const auto& back : effects.returned) {
+    VisitWithin(subscription().returned, back.slots,
+                [&](Position first, const Returned& run) { PutBack(first, run.count); });
+  }
   SkipSettled();
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/container/btree_map.h"
+#include "absl/container/btree_set.h"
 #include "absl/container/flat_hash_map.h"
 #include "broker/queue/effects.h"
 #include "broker/queue/facts.h"
@@ -33,6 +34,9 @@ struct Credit {
 // Milliseconds of the caller's monotonic clock, for waits and sessions; queue time is for leases.
 using MonotonicMs = int64_t;
 
+// Messages are given out in one order: what came back first, then what waits, each in the order of positions. One that
+// does not fit what a consumer may still hold is not passed over: that consumer waits.
+//
 // Pure: time comes in with the calls, facts go out to be appended. Decides on the machine's applied state plus what it
 // has decided itself (Safety rule 2): the owner appends Plan's facts at once, and hands every applied entry's effects
 // back. Not thread-safe; a group's shard owns it.
@@ -50,8 +54,6 @@ class Dispatcher {
     uint64_t receive_bytes = uint64_t{2} << 20;
     // Runs in the facts of one Decide, so that its entry stays well below 256 KiB; the rest is for the next one.
     size_t decision_runs = 8'192;
-    // What a message counts for whose size is not known: returned ones of before this leader's term.
-    uint64_t unknown_message_bytes = 3'670'016;
     // Producers idle for longer (queue time) are forgotten, the more so above the cap.
     int64_t producer_idle_ms = int64_t{7} * 24 * 3600 * 1000;
     size_t max_producers = 10'000;
@@ -65,7 +67,8 @@ class Dispatcher {
 
   // This leader appended an entry.
   void Appended(uint64_t index, EntryShape shape);
-  // Entries whose shapes are wanted to go on: [first, last], nothing if none are. Ask again after Shapes.
+  // Entries whose shapes are wanted to go on: [first, last], nothing if none are. The first one is there unless it was
+  // purged meanwhile; behind it some may be gone, and end the answer. Ask again after Shapes.
   struct Range {
     uint64_t first = 0;
     uint64_t last = 0;
@@ -161,12 +164,12 @@ class Dispatcher {
   // Whether something may be taken now. What was returned always may: it is an exception already, and at the cap only
   // giving it out again makes room.
   bool MayTake();
-  bool MayTakeReturned() const { return !rebuild_ && decision_runs_ < limits_.decision_runs && !returned_.empty(); }
+  bool MayTakeReturned() const;
   bool MayTakeWaiting();
-  uint64_t BytesEach(Position first, uint32_t count) const;
   void PushShape(EntryShape shape);
   void PopShape();
   void PutBack(Position first, uint32_t count);
+  void DropReturned();
   void ForgetSizes();
   void ForgetDeadlines();
   void ExpireSessions(MonotonicMs now, Plan& plan);
@@ -194,8 +197,10 @@ class Dispatcher {
   // Returned runs that were not given out again yet.
   absl::btree_map<Position, uint32_t> returned_;
   uint64_t returned_messages_ = 0;
-  // Bytes per message of entries that this leader has given messages of, for when they come back.
+  // Bytes per message of entries that this leader has given messages of, or has looked up, for when they come back.
   absl::flat_hash_map<uint64_t, uint64_t> bytes_each_;
+  // Entries of returned runs for which that is not known: an earlier leader gave them.
+  absl::btree_set<uint64_t> unknown_sizes_;
 
   absl::btree_map<SessionId, Consumer> consumers_;
   absl::flat_hash_map<uint64_t, SessionId> by_number_;

@@ -48,7 +48,8 @@ struct Detached {
 
 struct CheckedOut {
   bool accepted = false;
-  // With the delivery counts; in the fact's order, the returned ones last. A returned one that was gone is missing.
+  // With the delivery counts, in the order in which they are to be delivered: the returned ones first. A returned one
+  // that was gone is missing.
   struct Run {
     Slots slots;
     uint32_t deliveries = 0;

@@ -197,7 +197,6 @@ struct Machine::Applier {
     s->waiting -= taken;
     s->next = f.to_next;
     s->waiting_from = std::max(s->waiting_from, s->next.index());
-    for (const Slots& w : f.waiting) give(w.first, w.count, 1);
     for (const Slots& r : f.returned) {
       if (!r.WithinEntry()) continue;
       std::vector<std::pair<Position, Returned>> parts;
@@ -210,6 +209,7 @@ struct Machine::Applier {
         give(first, run.count, run.deliveries + 1);
       }
     }
+    for (const Slots& w : f.waiting) give(w.first, w.count, 1);
     return out;
   }
 

@@ -16,6 +16,14 @@ absl::btree_map<Position, InFlight> Subscription::HeldBesides(uint64_t session_n
   return lacking;
 }
 
+bool Subscription::HasOutOfLine(uint64_t index) const {
+  auto has = [index](const auto& runs) {
+    auto it = runs.lower_bound(Position(index, 0));
+    return it != runs.end() && it->first.index() == index;
+  };
+  return has(in_flight) || has(returned);
+}
+
 void Subscription::Encode(raft::Writer& out) const {
   out.Varint(next.packed());
   out.Varint(waiting);

@@ -69,6 +69,8 @@ struct Subscription {
     if (waiting == 0) waiting_from = index;
     waiting += count;
   }
+  // Whether any message of the entry at `index` is in flight or returned.
+  bool HasOutOfLine(uint64_t index) const;
   // What is recorded one by one, which the cap of Safety rule 1 bounds.
   size_t exceptions() const { return in_flight.size() + returned.size(); }
 
@@ -80,6 +82,21 @@ struct Subscription {
  private:
   bool Apart() const;
 };
+
+// The parts of `runs` that lie in `slots`: visit(first, part), where the part is a run with its count adjusted.
+template <typename Run, typename Visit>
+void VisitWithin(const absl::btree_map<Position, Run>& runs, const Slots& slots, Visit visit) {
+  const Position end = slots.first + slots.count;
+  auto it = runs.upper_bound(slots.first);
+  if (it != runs.begin()) --it;
+  for (; it != runs.end() && it->first < end; ++it) {
+    const Position from = std::max(it->first, slots.first), to = std::min(it->first + it->second.count, end);
+    if (to <= from) continue;
+    Run part = it->second;
+    part.count = static_cast<uint32_t>(to.packed() - from.packed());
+    visit(from, part);
+  }
+}
 
 // Cuts the part of `runs` that lies in `slots` out, run by run in order: visit(first, part), where the part is a run
 // with its count adjusted; what sticks out on either side stays. visit says whether the run is to be taken; one that is

@@ -250,8 +250,9 @@ struct QueueReplica::Impl {
                            [this, first = wanted->first](absl::StatusOr<std::vector<queue::EntryShape>> shapes) {
                              if (!shapes.ok()) {
                                // Purged and compacted while they were read, they are nobody's loss.
-                               const uint64_t floor = machine.subscription(kSubscription).Floor(machine.applied());
-                               return first <= floor ? FlushSoon() : Damaged(shapes.status());
+                               const queue::Subscription& s = machine.subscription(kSubscription);
+                               const bool missed = first > s.Floor(machine.applied()) || s.HasOutOfLine(first);
+                               return missed ? Damaged(shapes.status()) : FlushSoon();
                              }
                              leading->dispatcher.Shapes(first, *shapes);
                              FlushSoon();
@@ -342,14 +343,11 @@ struct QueueReplica::Impl {
 
   // Whether any message of the token is in flight under it.
   bool IsOut(const queue::Token& token) const {
-    const auto& in_flight = machine.subscription(kSubscription).in_flight;
-    auto it = in_flight.upper_bound(token.slots.first);
-    if (it != in_flight.begin()) --it;
-    for (; it != in_flight.end() && it->first < token.slots.first + token.slots.count; ++it) {
-      if (it->second.checkout_index == token.checkout_index && token.slots.first < it->first + it->second.count)
-        return true;
-    }
-    return false;
+    bool out = false;
+    queue::VisitWithin(
+        machine.subscription(kSubscription).in_flight, token.slots,
+        [&](queue::Position, const queue::InFlight& run) { out |= run.checkout_index == token.checkout_index; });
+    return out;
   }
 
   // What the session has checked out and its client does not have (Safety rule 5): with the same count and token.

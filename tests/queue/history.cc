@@ -188,11 +188,12 @@ void History::Decide() {
   for (int i = 0; i < 100; ++i) {
     auto wanted = dispatcher_->Wanted();
     if (!wanted) break;
-    auto live = log_.machine.Live();
     std::vector<EntryShape> shapes;
     const uint64_t last = wanted->first + Below(wanted->last - wanted->first + 1);
     for (uint64_t entry = wanted->first; entry <= last; ++entry) {
-      if (entry <= compacted_)
+      const bool gone = entry <= compacted_ && !log_.machine.subscription(0).HasOutOfLine(entry);
+      if (gone && entry > wanted->first) break;  // behind the first one the answer may end
+      if (gone)
         Fail(Say("entry ", entry, " is asked for and may be gone; applied ", log_.machine.applied(), " last ",
                  log_.last(), " compacted ", compacted_, " next ", log_.machine.subscription(0).next, " waiting ",
                  log_.machine.subscription(0).waiting, " wanted ", wanted->first, "..", wanted->last));

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <ostream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,6 +16,10 @@
 #include "tests/queue/batches.h"
 
 namespace trireme::queue {
+
+inline void PrintTo(const Slots& slots, std::ostream* out) {
+  *out << slots.first << '+' << slots.count;
+}
 
 inline raft::Bytes PublishedEntry(uint32_t count, const std::string& producer = "", uint64_t epoch = 0,
                                   uint64_t first_sequence = 0, int64_t time_ms = 0, std::string_view body = "x") {
