@@ -39,6 +39,9 @@ struct Restored {
   // Runs that cover (snapshot_index, last_index], ascending. They may begin earlier.
   std::vector<TermRun> terms{};
   Index last_index{};
+  // The memberships that the log has, ascending: the last one at or below snapshot_index, and those above it. Empty if
+  // it has none.
+  std::vector<MembershipAt> memberships{};
 };
 
 }  // namespace trireme::raft

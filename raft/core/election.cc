@@ -29,9 +29,9 @@ void Replica::Impl::LeaderConnectionClosed() {
   // Those who are left go in turn, so that they do not split the vote: the first at the next tick, when the others
   // should have seen the same, each of the rest two ticks after the one before it.
   int turn = 0;
-  for (ReplicaId voter : voters_) {
-    if (voter == config_.id) break;
-    if (voter != leader_) ++turn;
+  for (const Member& member : membership().members) {
+    if (member.replica == config_.id) break;
+    if (Votes(member.standing) && member.replica != leader_) ++turn;
   }
   election_timeout_ = std::min(election_timeout_, election_elapsed_ + 1 + 2 * turn);
 }
@@ -69,14 +69,14 @@ void Replica::Impl::HeardFromLeader(ReplicaId leader) {
 void Replica::Impl::StartPreVote() {
   if (term_ >= kTermMax) return;
   role_ = Role::kPreCandidate;
-  state_ = Campaigning{std::vector<Vote>(voters_.size(), Vote::kMissing)};
+  state_ = Campaigning{Ballots()};
   leader_ = ReplicaId();
   election_elapsed_ = 0;
   ResetElectionTimer();
-  for (ReplicaId voter : voters_) {
-    if (voter == config_.id) continue;
+  for (const Member& member : membership().members) {
+    if (member.replica == config_.id || !Votes(member.standing)) continue;
     Send({.type = MessageType::kPreVote,
-          .to = voter,
+          .to = member.replica,
           .term = term_ + 1,
           .log_index = log_.last_index(),
           .log_term = log_.last_term(),
@@ -90,26 +90,36 @@ void Replica::Impl::StartVote() {
   voted_for_ = config_.id;
   acknowledgement_.reset();
   role_ = Role::kCandidate;
-  state_ = Campaigning{std::vector<Vote>(voters_.size(), Vote::kMissing)};
+  state_ = Campaigning{Ballots()};
   election_elapsed_ = 0;
   ResetElectionTimer();
   // These leave once the term and the vote for ourselves are durable; only then does that vote count, too (Persisted).
-  for (ReplicaId voter : voters_) {
-    if (voter == config_.id) continue;
+  for (const Member& member : membership().members) {
+    if (member.replica == config_.id || !Votes(member.standing)) continue;
     Send({.type = MessageType::kVote,
-          .to = voter,
+          .to = member.replica,
           .log_index = log_.last_index(),
           .log_term = log_.last_term(),
           .leader_lost = leader_lost_});
   }
 }
 
+std::vector<Replica::Impl::Campaigning::Ballot> Replica::Impl::Ballots() const {
+  std::vector<Campaigning::Ballot> ballots;
+  for (const Member& member : membership().members) {
+    if (Votes(member.standing)) ballots.push_back({.voter = member.replica, .standing = member.standing});
+  }
+  return ballots;
+}
+
 void Replica::Impl::RecordVote(ReplicaId from, bool granted) {
-  auto& votes = std::get<Campaigning>(state_).votes;
-  auto at = std::find(voters_.begin(), voters_.end(), from) - voters_.begin();
-  Vote& vote = votes[static_cast<size_t>(at)];
-  if (vote != Vote::kMissing) return;
-  vote = granted ? Vote::kGranted : Vote::kRefused;
+  Halves<Vote> votes;
+  for (Campaigning::Ballot& ballot : std::get<Campaigning>(state_).ballots) {
+    if (ballot.voter == from && ballot.vote == Vote::kMissing) {
+      ballot.vote = granted ? Vote::kGranted : Vote::kRefused;
+    }
+    votes.Add(ballot.standing, ballot.vote);
+  }
   switch (CountVotes(votes)) {
     case Tally::kOpen:
       return;
@@ -151,23 +161,22 @@ void Replica::Impl::BecomeLeader() {
   leader_ = config_.id;
   leader_lost_ = false;
   Leading leader;
-  for (ReplicaId voter : voters_) {
-    if (voter == config_.id) continue;
-    Progress& follower = leader.followers.emplace_back();
-    follower.id = voter;
-    follower.next = log_.last_index() + 1;
-  }
   leader.first_own = log_.last_index() + 1;
+  leader.commit_at_tick = leader.first_own;
   leader.charged_above = std::min(commit_, persisted_);
   // What earlier leaders left undecided counts against our cap. (What is not in memory came from before a restart.)
   for (Index i = std::max(leader.charged_above + 1, log_.first_held()); i <= log_.last_index(); ++i) {
     leader.uncommitted_bytes += EntryBytes(*log_.Find(i));
   }
-  // Entries of earlier terms are committed by one of our own (Raft section 5.4.2).
-  Entry noop{.term = term_, .index = leader.first_own, .type = EntryType::kNoop, .data = {}};
-  leader.uncommitted_bytes += EntryBytes(noop);
-  log_.Append(std::move(noop));
   state_ = std::move(leader);
+  SyncFollowers();
+  // Entries of earlier terms are committed by one of our own (Raft section 5.4.2). As long as no log says who the
+  // members are, it says so: whoever comes later learns them from the log or a snapshot, like all else.
+  if (memberships_.index() == Index()) {
+    AppendOwn(EntryType::kConfig, EncodeMembership(membership()));
+  } else {
+    AppendOwn(EntryType::kNoop, Bytes());
+  }
 }
 
 }  // namespace trireme::raft

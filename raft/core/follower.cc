@@ -28,14 +28,10 @@ void Replica::Impl::StepAppend(Message& m) {
   }
   if (fresh != m.entries.end()) {
     if (const Index first = fresh->index; first <= log_.last_index()) {
-      log_.TruncateFrom(first);
-      persisted_ = std::min(persisted_, first - 1);
-      handed_ = std::min(handed_, first - 1);
-      for (size_t i = 0; i < writes_.size(); ++i) writes_[i].last = std::min(writes_[i].last, first - 1);
-      if (acknowledgement_) acknowledgement_->log_index = std::min(acknowledgement_->log_index, first - 1);
+      TruncateFrom(first);
     }
     const Index last = previous + m.entries.size();
-    for (; fresh != m.entries.end(); ++fresh) log_.Append(std::move(*fresh));
+    for (; fresh != m.entries.end(); ++fresh) AppendEntry(std::move(*fresh));
     TRIREME_CHECK(log_.last_index() == last);
   }
   const Index matched = std::max(previous + m.entries.size(), commit_);

@@ -60,6 +60,14 @@ struct Membership {
   friend bool operator==(const Membership&, const Membership&) = default;
 };
 
+// In force from the entry at `index` on; 0: from the group's birth.
+struct MembershipAt {
+  Index index{};
+  Membership membership{};
+
+  friend bool operator==(const MembershipAt&, const MembershipAt&) = default;
+};
+
 // All vote; nodes are not said.
 Membership VotersOnly(const std::vector<ReplicaId>& replicas);
 

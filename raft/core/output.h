@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "raft/core/entry.h"
+#include "raft/core/membership.h"
 #include "raft/core/message.h"
 #include "raft/core/types.h"
 
@@ -31,6 +32,22 @@ struct Proposed {
   std::optional<ProposeError> error{};
   // Where the entries are, consecutive from `first`, all in `term`. They may still be lost to another leader.
   Index first{};
+  Term term{};
+};
+
+enum class MembershipError : uint8_t {
+  kNotLeader,
+  kTooEarly,  // no entry of this leader's term is committed yet (the single-server bug of dissertation 4.1's erratum)
+  kUnderWay,  // the last change is not finished
+  kNotSound,  // no voter, ids twice or none, too many members, a replica that would change its node
+  kNotCaughtUp,  // a new voter has to be a learner first and hold nearly all of the log
+};
+
+struct MembershipProposed {
+  std::optional<MembershipError> error{};
+  // The change begins with the entry here. It is done when a membership without joint standings is in force and
+  // committed; index() of one that is in force already.
+  Index index{};
   Term term{};
 };
 
@@ -65,6 +82,9 @@ struct Output {
   std::vector<EntryRead> reads;
   std::vector<ReadReady> read_ready;
   std::optional<RoleChange> role;
+  // In force from now on, for this replica; perhaps not committed, so it may be undone. Tells the host whom to expect
+  // messages from and where members live.
+  std::optional<MembershipAt> membership{};
 
   bool empty() const;
 };

@@ -10,6 +10,7 @@ bool EntriesInOrder(const Message& append) {
   for (const Entry& entry : append.entries) {
     if (entry.index != ++index || entry.term < term || entry.term > append.term || entry.term == Term()) return false;
     if (entry.type > EntryType::kConfig) return false;
+    if (entry.type == EntryType::kConfig && !DecodeMembership(entry.data.view())) return false;
     term = entry.term;
   }
   return index <= kIndexMax;
@@ -18,20 +19,24 @@ bool EntriesInOrder(const Message& append) {
 }  // namespace
 
 bool Replica::Impl::Plausible(const Message& m) const {
-  if (m.to != config_.id || m.from == config_.id || !IsVoter(m.from)) return false;
+  if (m.to != config_.id || m.from == config_.id || m.from == ReplicaId()) return false;
   if (m.term == Term() || m.term > kTermMax || m.log_term > m.term || m.hint_term > m.term) return false;
   if (m.log_index > kIndexMax || m.commit > kIndexMax || m.hint_index > kIndexMax || m.all_match > kIndexMax) {
     return false;
   }
   if (m.type != MessageType::kAppend && !m.entries.empty()) return false;
   const bool this_term = m.term == term_;
+  // A leader or a candidate may be of a membership that has not come here yet (dissertation 4.1); an answer comes from
+  // a member, or from one that was asked before it left.
+  const bool member = membership().Find(m.from) != nullptr;
   switch (m.type) {
     case MessageType::kPreVote:
     case MessageType::kVote:
+      return !membership().members.empty();  // Safety rule 11: one that knows of no members never votes
     case MessageType::kVoteResponse:
-      return true;
+      return member;
     case MessageType::kPreVoteResponse:
-      return m.reject || m.term <= term_ + 1;  // we ask about no later term
+      return member && (m.reject || m.term <= term_ + 1);  // we ask about no later term
     case MessageType::kAppend:
     case MessageType::kHeartbeat:
       // A term has one leader (Raft section 5.2).
@@ -40,10 +45,10 @@ bool Replica::Impl::Plausible(const Message& m) const {
       // A leader names what we acknowledged; less than that means that we forgot.
       return m.term < term_ || m.commit <= log_.last_index();
     case MessageType::kAppendResponse:
-      if (m.reject && m.hint_index >= m.log_index) return false;
+      if (!member || (m.reject && m.hint_index >= m.log_index)) return false;
       return !(this_term && leading()) || m.log_index <= log_.last_index();
     case MessageType::kHeartbeatResponse:
-      return !(this_term && leading()) || m.read_context <= leading()->reads.last();
+      return member && (!(this_term && leading()) || m.read_context <= leading()->reads.last());
   }
   return false;  // not a type that we know
 }

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "raft/core/membership.h"
 #include "raft/core/ring.h"
 #include "raft/core/types.h"
 
@@ -47,6 +48,7 @@ struct Progress {
   };
 
   ReplicaId id;
+  Standing standing = Standing::kVoter;
   State state = State::kProbe;
   // Probe: an Append is under way; the next one leaves after an answer or a heartbeat's.
   bool paused = false;

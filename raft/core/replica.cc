@@ -20,11 +20,14 @@ void Replica::Step(Message message) {
 Proposed Replica::Propose(std::vector<Bytes> commands, bool urgent) {
   return impl_->Propose(std::move(commands), urgent);
 }
+MembershipProposed Replica::ProposeMembership(std::vector<Member> target) {
+  return impl_->ProposeMembership({std::move(target)});
+}
 void Replica::ReadIndex(uint64_t context) {
   impl_->ReadIndex(context);
 }
 void Replica::Campaign() {
-  if (!impl_->leading()) impl_->StartPreVote();
+  if (!impl_->leading() && impl_->CanCampaign()) impl_->StartPreVote();
 }
 void Replica::StepDown() {
   if (!impl_->leading()) return;
@@ -67,6 +70,7 @@ void Replica::SnapshotSaved(Index index) {
       << "a snapshot at " << index << " with " << impl_->applied_ << " applied and " << impl_->persisted_ << " durable";
   // Terms that a lagging follower may have to be compared with are worth their few bytes.
   impl_->log_.ForgetTermsBelow(std::min(index, impl_->all_match_));
+  impl_->memberships_.ForgetBelow(index);
 }
 Index Replica::TrimTail(Index index) {
   return impl_->TrimTail(index);
@@ -105,6 +109,15 @@ Index Replica::persisted_index() const {
 }
 Index Replica::all_match() const {
   return impl_->all_match_;
+}
+const Membership& Replica::membership() const {
+  return impl_->membership();
+}
+Index Replica::membership_index() const {
+  return impl_->memberships_.index();
+}
+const Membership& Replica::MembershipAsOf(Index index) const {
+  return impl_->memberships_.At(index);
 }
 bool Replica::leading() const {
   const Impl::Leading* leader = impl_->leading();

@@ -33,6 +33,10 @@ class Replica {
   void Step(Message message);
   // Appends commands, all or none. `urgent` ones may use the reserve above max_uncommitted_bytes.
   Proposed Propose(std::vector<Bytes> commands, bool urgent = false);
+  // Starts a change to these members (voters and learners, in order of preference). New learners come at once; when the
+  // voters change, a joint membership comes first and the leader leaves it by itself once it is committed (dissertation
+  // 4.3). A leader that is not to vote any more leads until that is committed, and then steps down.
+  MembershipProposed ProposeMembership(std::vector<Member> target);
   // Asks for an index from which a read started now is linearizable (dissertation 6.4). Leaders only: elsewhere the
   // answer is a dropped read. Served once a quorum has answered a heartbeat sent after this and an entry of the own
   // term is committed.
@@ -76,6 +80,11 @@ class Replica {
   // Up to here every replica holds the log durably, as far as known, and it is committed. Entries at or below are not
   // needed for replication. The last such entry is held back by one: its term is where a follower's log is joined to.
   Index all_match() const;
+  // In force: the last in the log, committed or not.
+  const Membership& membership() const;
+  Index membership_index() const;
+  // As of an index at or above the last snapshot's, for a snapshot taken there.
+  const Membership& MembershipAsOf(Index index) const;
   // Whether this replica leads and has applied an entry of its own term, so that its state is current (Safety rule 2).
   bool leading() const;
   size_t uncommitted_bytes() const;

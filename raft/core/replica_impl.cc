@@ -9,26 +9,30 @@ namespace trireme::raft {
 
 bool Output::empty() const {
   return !hard_state && entries.empty() && send_now.empty() && send_after_persist.empty() && committed.empty() &&
-         reads.empty() && read_ready.empty() && !role;
+         reads.empty() && read_ready.empty() && !role && !membership;
 }
 
 namespace {
 
-std::vector<ReplicaId> Voters(const Membership& membership) {
-  std::vector<ReplicaId> voters;
-  for (const Member& member : membership.members) {
-    if (Votes(member.standing)) voters.push_back(member.replica);
+std::vector<MembershipAt> RestoreMemberships(const Config& config, const Restored& restored) {
+  std::vector<MembershipAt> history = restored.memberships;
+  // Until the first that the log has, the one of the group's birth was in force.
+  if (history.empty() || history.front().index > restored.snapshot_index) {
+    history.insert(history.begin(), {Index(), config.birth});
   }
-  return voters;
+  for (size_t i = 1; i < history.size(); ++i) TRIREME_CHECK(history[i - 1].index < history[i].index);
+  TRIREME_CHECK(history.back().index <= restored.last_index)
+      << "a membership at " << history.back().index << " in a log that ends at " << restored.last_index;
+  return history;
 }
 
 }  // namespace
 
 Replica::Impl::Impl(const Config& config, const Restored& restored)
     : config_(config),
-      voters_(Voters(config.birth)),
       random_(config.seed * 0x9e3779b97f4a7c15 + config.id.value()),
       log_(restored),
+      memberships_(RestoreMemberships(config, restored)),
       term_(restored.hard_state.term),
       voted_for_(restored.hard_state.voted_for),
       commit_(std::min(std::max(restored.hard_state.commit, restored.snapshot_index), restored.last_index)),
@@ -39,16 +43,11 @@ Replica::Impl::Impl(const Config& config, const Restored& restored)
       handed_(restored.last_index),
       applied_(restored.snapshot_index),
       next_apply_(restored.snapshot_index + 1) {
-  TRIREME_CHECK(IsVoter(config_.id)) << "replica " << config_.id << " is not a member of its group";
   TRIREME_CHECK(log_.last_term() <= term_)
       << "the log's last term " << log_.last_term() << " is above the term " << term_;
   TRIREME_CHECK(config_.election_ticks > config_.heartbeat_ticks && config_.heartbeat_ticks > 0);
   reported_role_ = CurrentRole();
   ResetElectionTimer();
-}
-
-bool Replica::Impl::IsVoter(ReplicaId replica) const {
-  return std::find(voters_.begin(), voters_.end(), replica) != voters_.end();
 }
 
 RoleChange Replica::Impl::CurrentRole() const {
@@ -57,11 +56,12 @@ RoleChange Replica::Impl::CurrentRole() const {
 
 void Replica::Impl::Tick() {
   apply_read_failed_ = false;
-  if (leading()) {
-    LeaderTick();
-  } else if (++election_elapsed_ >= election_timeout_) {
-    StartPreVote();
-  }
+  if (leading()) return LeaderTick();
+  // Held at the timeout by one that may not campaign.
+  election_elapsed_ = std::min(election_elapsed_ + 1, election_timeout_);
+  if (election_elapsed_ < election_timeout_) return;
+  if (CanCampaign()) return StartPreVote();
+  leader_ = ReplicaId();
 }
 
 void Replica::Impl::Step(Message message) {
@@ -184,6 +184,25 @@ void Replica::Impl::Send(Message message) {
   (TermAndVoteDurable() ? output_.send_now : output_.send_after_persist).push_back(std::move(message));
 }
 
+void Replica::Impl::AppendEntry(Entry entry) {
+  if (entry.type == EntryType::kConfig) {
+    std::optional<Membership> membership = DecodeMembership(entry.data.view());
+    TRIREME_CHECK(membership.has_value()) << "no membership in the entry at " << entry.index;
+    memberships_.Append(entry.index, *std::move(membership));
+    MembershipChanged();
+  }
+  log_.Append(std::move(entry));
+}
+
+void Replica::Impl::TruncateFrom(Index first) {
+  log_.TruncateFrom(first);
+  if (memberships_.TruncateFrom(first)) MembershipChanged();
+  persisted_ = std::min(persisted_, first - 1);
+  handed_ = std::min(handed_, first - 1);
+  for (size_t i = 0; i < writes_.size(); ++i) writes_[i].last = std::min(writes_[i].last, first - 1);
+  if (acknowledgement_) acknowledgement_->log_index = std::min(acknowledgement_->log_index, first - 1);
+}
+
 void Replica::Impl::AdvanceCommit(Index index) {
   if (index <= commit_) return;
   TRIREME_CHECK(index <= log_.last_index()) << index << " is above the last index " << log_.last_index();
@@ -220,8 +239,9 @@ bool Replica::Impl::WantsHardState(bool with_entries) const {
 }
 
 bool Replica::Impl::HasOutput() const {
-  return !output_.empty() || handed_ < log_.last_index() || WantsHardState(false) || acknowledgement_ ||
-         CommittedAtHand() || NeedsApplyRead() || reported_role_ != CurrentRole() || LeaderHasOutput();
+  return !output_.empty() || membership_news_ || handed_ < log_.last_index() || WantsHardState(false) ||
+         acknowledgement_ || CommittedAtHand() || NeedsApplyRead() || reported_role_ != CurrentRole() ||
+         LeaderHasOutput();
 }
 
 Output Replica::Impl::TakeOutput() {
@@ -235,6 +255,9 @@ Output Replica::Impl::TakeOutput() {
   if (reported_role_ != CurrentRole()) {
     reported_role_ = CurrentRole();
     output_.role = reported_role_;
+  }
+  if (std::exchange(membership_news_, false)) {
+    output_.membership = MembershipAt{memberships_.index(), membership()};
   }
   const bool has_entries = handed_ < log_.last_index();
   if (WantsHardState(has_entries)) {

@@ -1,4 +1,5 @@
-// The inside of Replica. Split by role: election.cc, leader.cc, follower.cc; replica.cc has what all share.
+// The inside of Replica. Split by role: election.cc, follower.cc, leader.cc and
+// replication.cc; membership_change.cc; replica_impl.cc has what all share.
 #pragma once
 
 #include <optional>
@@ -6,6 +7,7 @@
 #include <vector>
 
 #include "raft/core/log_tail.h"
+#include "raft/core/membership_log.h"
 #include "raft/core/progress.h"
 #include "raft/core/quorum.h"
 #include "raft/core/random.h"
@@ -28,13 +30,20 @@ struct Replica::Impl {
   Impl(const Config& config, const Restored& restored);
 
   struct Following {};
-  // Also for PreCandidate. In the order of voters_.
+  // Also for PreCandidate. One ballot per voter.
   struct Campaigning {
-    std::vector<Vote> votes;
+    struct Ballot {
+      ReplicaId voter;
+      Standing standing = Standing::kVoter;
+      Vote vote = Vote::kMissing;
+    };
+    std::vector<Ballot> ballots;
   };
   struct Leading {
-    std::vector<Progress> followers;  // all voters but this one
-    Index first_own;                  // the no-op that this term began with
+    std::vector<Progress> followers;  // all members but this one
+    std::optional<Standing> own;      // this replica's; none once it is no member any more
+    Index first_own;                  // the entry that this term began with
+    Index commit_at_tick;             // the commit index at the last tick; one that is caught up has this much
     int heartbeat_elapsed = 0;
     bool heartbeat_due = false;
     ReadRounds reads;
@@ -51,7 +60,7 @@ struct Replica::Impl {
     ReplicaId voted_for;
   };
 
-  // ---- replica.cc: shared by all roles
+  // ---- replica_impl.cc: shared by all roles
   void Tick();
   void Step(Message message);
   void Persisted(Index last, Term term);
@@ -68,7 +77,10 @@ struct Replica::Impl {
   bool WantsHardState(bool with_entries) const;
   bool TermAndVoteDurable() const { return durable_term_ == term_ && durable_vote_ == voted_for_; }
   RoleChange CurrentRole() const;
-  bool IsVoter(ReplicaId replica) const;
+  // At the end of the log. A membership is in force from then on.
+  void AppendEntry(Entry entry);
+  // Drops `first` and all behind it.
+  void TruncateFrom(Index first);
   // Whether `entries` continue from `first` and fit what is known of the log's terms.
   bool FitsLog(Index first, const std::vector<Entry>& entries) const;
 
@@ -80,6 +92,8 @@ struct Replica::Impl {
   void BecomeFollower(Term term, ReplicaId leader);
   void StartPreVote();
   void StartVote();
+  std::vector<Campaigning::Ballot> Ballots() const;
+  bool CanCampaign() const { return membership().Votes(config_.id); }
   void BecomeLeader();
   void RecordVote(ReplicaId from, bool granted);
   void StepVoteRequest(const Message& message);
@@ -97,8 +111,23 @@ struct Replica::Impl {
   void Refuse(const Message& append);
   void LearnAllMatch(Index all_match);
 
+  // ---- membership_change.cc
+  const Membership& membership() const { return memberships_.current(); }
+  MembershipProposed ProposeMembership(Membership target);
+  // Another membership is in force.
+  void MembershipChanged();
+  void SyncFollowers();
+  bool IsCaughtUp(const Progress& follower) const;
+  bool MembershipCommitted() const { return memberships_.index() <= commit_; }
+  bool MustLeaveJoint() const;
+  bool MustLeaveOffice() const;
+  void LeaveJoint();
+  void LeaveOffice();
+
   // ---- leader.cc
   void LeaderTick();
+  // Appends an entry of this term, whatever the cap.
+  void AppendOwn(EntryType type, Bytes data);
   Proposed Propose(std::vector<Bytes> commands, bool urgent);
   void ReadIndex(uint64_t context);
   void StepAppendResponse(const Message& message);
@@ -110,23 +139,29 @@ struct Replica::Impl {
   void LeaderOutput();
   bool CanStartReads() const;
   void ConfirmReads();
+  // What a quorum of voters has reached: `own` is this replica's, of(Progress) each follower's.
+  template <typename Of>
+  uint64_t QuorumReached(uint64_t own, Of of) const;
+  Progress* FindFollower(ReplicaId replica);
+  void SendHeartbeats();
+
+  // ---- replication.cc
   bool WindowOpen(const Progress& follower) const;
   bool CanSend(const Progress& follower) const;
   void SendAppends(Progress& follower);
   void SendAppend(Progress& follower, Term previous_term, std::vector<Entry> entries, size_t bytes);
-  void SendHeartbeats();
   void FollowerEntriesRead(const EntryRead& read, std::vector<Entry> entries);
   // Of the entry before the next one to send; nothing if it has to be read.
   std::optional<Term> PreviousTerm(const Progress& follower) const;
-  Progress* FindFollower(ReplicaId replica);
 
   Leading* leading() { return std::get_if<Leading>(&state_); }
   const Leading* leading() const { return std::get_if<Leading>(&state_); }
 
   const Config config_;
-  const std::vector<ReplicaId> voters_;  // in order of preference
   Random random_;
   LogTail log_;
+  MembershipLog memberships_;
+  bool membership_news_ = false;  // to be told with the next output
 
   // Hard state. What of it is durable trails behind.
   Term term_;
@@ -162,5 +197,14 @@ struct Replica::Impl {
   Output output_;  // gathered for the next TakeOutput
   uint64_t dropped_ = 0;
 };
+
+template <typename Of>
+uint64_t Replica::Impl::QuorumReached(uint64_t own, Of of) const {
+  const Leading& leader = *leading();
+  Halves<uint64_t> halves;
+  if (leader.own) halves.Add(*leader.own, own);
+  for (const Progress& follower : leader.followers) halves.Add(follower.standing, of(follower));
+  return QuorumValue(halves);
+}
 
 }  // namespace trireme::raft

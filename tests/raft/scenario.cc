@@ -80,6 +80,8 @@ void Scenario::Dispatch(const Words& words) {
     return call([&](Replica& r) { r.ReadIndex(Number(words.at(2))); });
   }
   if (verb == "propose") return Propose(words);
+  if (verb == "members") return Members(words);
+  if (verb == "join") return Join(id(1));
   if (verb == "inject") return Inject(words);
   if (verb == "disk") return Disk(words);
   if (verb == "reads") {
@@ -102,7 +104,8 @@ void Scenario::Dispatch(const Words& words) {
   if (verb == "snapshot") {
     Peer& peer = PeerOf(id(1));
     peer.disk.Apply(
-        {.snapshot = simulation::StoredSnapshot{index(2), peer.replica->TermAt(index(2)), peer.machine->Snapshot()}});
+        {.snapshot = simulation::StoredSnapshot{index(2), peer.replica->TermAt(index(2)), peer.machine->Snapshot(),
+                                                peer.replica->MembershipAsOf(index(2))}});
     peer.replica->SnapshotSaved(index(2));
     return;
   }
@@ -149,12 +152,22 @@ void Scenario::New(const Words& words) {
   std::vector<ReplicaId> voters;
   for (uint64_t i = 1; i <= Number(words.at(1)); ++i) voters.push_back(ReplicaId(i));
   config.birth = VotersOnly(voters);
-  suite_ = std::make_unique<simulation::Suite>(voters);
+  suite_ = std::make_unique<simulation::Suite>(config.birth);
   for (ReplicaId id : voters) {
     config.id = id;
     peers_[id].config = config;
     Start(id);
   }
+}
+
+// An empty replica, which knows of no members.
+void Scenario::Join(ReplicaId id) {
+  TRIREME_CHECK(!peers_.empty() && peers_.count(id) == 0) << "replica " << id << " is there";
+  Config config = peers_.begin()->second.config;
+  config.id = id;
+  config.birth = {};
+  peers_[id].config = config;
+  Start(id);
 }
 
 // log ID TERM... [term=T] [vote=V] [commit=C]: starts over with this on the disk.
@@ -199,6 +212,27 @@ void Scenario::Propose(const Words& words) {
     out_ << id << " appends from " << proposed.first << " in term " << proposed.term;
     if (Option(words, "bytes")) out_ << ", " << replica.uncommitted_bytes() << " bytes uncommitted";
     out_ << '\n';
+  }
+  Turn(id);
+}
+
+// members ID 1 2 3=learner: a change to these.
+void Scenario::Members(const Words& words) {
+  const ReplicaId id = IdOf(words.at(1));
+  std::vector<Member> target;
+  for (size_t i = 2; i < words.size(); ++i) {
+    const size_t equals = words[i].find('=');
+    target.push_back({.replica = IdOf(words[i].substr(0, equals)),
+                      .standing = equals == std::string::npos ? Standing::kVoter : Standing::kLearner});
+  }
+  MembershipProposed proposed = PeerOf(id).replica->ProposeMembership(std::move(target));
+  if (proposed.error) {
+    static constexpr const char* kErrors[] = {"not leader", "nothing of its term is committed",
+                                              "the last change is under way", "no group can live with it",
+                                              "a new voter is not caught up"};
+    out_ << id << " refuses: " << kErrors[static_cast<size_t>(*proposed.error)] << '\n';
+  } else {
+    out_ << id << " begins at " << proposed.index << '\n';
   }
   Turn(id);
 }
@@ -323,6 +357,12 @@ void Scenario::Status() {
     }
     if (r.all_match() != Index()) out_ << " all-match=" << r.all_match();
     if (r.leading()) out_ << " leading";
+    // When they are not simply all that there are.
+    const std::vector<Member>& members = r.membership().members;
+    const bool all_vote =
+        members.size() == peers_.size() &&
+        std::all_of(members.begin(), members.end(), [](const Member& m) { return m.standing == Standing::kVoter; });
+    if (!all_vote) out_ << " members: " << (members.empty() ? "none" : Describe(r.membership()));
     out_ << '\n';
   }
 }
@@ -336,7 +376,7 @@ void Scenario::Start(ReplicaId id) {
   peer.term = restored.hard_state.term;
   peer.commit = Index();
   peer.all_match = Index();
-  suite_->Started(id, restored.last_index, restored.snapshot_index);
+  suite_->Started(*peer.replica, restored.last_index, restored.snapshot_index);
 }
 
 void Scenario::Crash(ReplicaId id) {
@@ -363,6 +403,10 @@ void Scenario::TakeOne(ReplicaId id, Peer& peer) {
     out_ << id << " is " << Name(output.role->role) << " in term " << output.role->term;
     if (output.role->leader != ReplicaId() && output.role->leader != id) out_ << " of " << output.role->leader;
     out_ << '\n';
+  }
+  if (output.membership) {
+    out_ << id << " knows members " << Describe(output.membership->membership) << " since " << output.membership->index
+         << '\n';
   }
   const bool is_write = output.hard_state || !output.entries.empty();
   if (is_write) {

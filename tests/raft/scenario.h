@@ -47,7 +47,9 @@ class Scenario final : public script::Interpreter {
   void Dispatch(const Words& words);
   void New(const Words& words);
   void Log(const Words& words);
+  void Join(ReplicaId id);
   void Propose(const Words& words);
+  void Members(const Words& words);
   void Inject(const Words& words);
   void Disk(const Words& words);
   void Deliver(const Words& words);

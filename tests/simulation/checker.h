@@ -27,10 +27,16 @@ class Checker {
   virtual void Forgetting(const World&, raft::ReplicaId, raft::Index left) { (void)left; }
   // After its appends of this step.
   virtual void BecameLeader(const World&, raft::ReplicaId, raft::Term) {}
+  // A leader counted the entry at this index as committed among `members`, before anyone can have heard of it.
+  virtual void Counting(const World&, raft::ReplicaId, raft::Index, const raft::Membership& members) { (void)members; }
+  // A replica gave it out as committed.
   virtual void Committing(const World&, raft::ReplicaId, raft::Index, const Logged&) {}
   // The state machine took the entry at this index in and now has a state with this digest.
   virtual void Applying(const World&, raft::ReplicaId, raft::Index, uint64_t state) { (void)state; }
-  virtual void AllMatchRising(const World&, raft::ReplicaId, raft::Index) {}
+  // `members` may be those of an instant before.
+  virtual void AllMatchRising(const World&, raft::ReplicaId, raft::Index, const raft::Membership& members) {
+    (void)members;
+  }
   virtual void ReadAsked(const World&, uint64_t context) { (void)context; }
   virtual void ReadServed(const World&, uint64_t context, raft::Index) { (void)context; }
 

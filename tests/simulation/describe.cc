@@ -42,6 +42,16 @@ const char* Name(raft::Role role) {
   return "unknown role";
 }
 
+std::string Describe(const raft::Membership& membership) {
+  static constexpr const char* kStandings[] = {"", "", "=learner", "=joining", "=demoted", "=leaving"};
+  std::ostringstream text;
+  for (const raft::Member& member : membership.members) {
+    if (&member != &membership.members.front()) text << ' ';
+    text << member.replica << kStandings[static_cast<size_t>(member.standing)];
+  }
+  return text.str();
+}
+
 std::string Describe(const raft::Entry& entry) {
   std::ostringstream text;
   text << entry.index << ':' << entry.term << ' ';
@@ -49,6 +59,9 @@ std::string Describe(const raft::Entry& entry) {
   for (char c : entry.data.view()) printable = printable && c > ' ' && c < 127;
   if (entry.type == raft::EntryType::kNoop) {
     text << "noop";
+  } else if (entry.type == raft::EntryType::kConfig) {
+    std::optional<raft::Membership> membership = raft::DecodeMembership(entry.data.view());
+    text << "members " << (membership ? Describe(*membership) : "that cannot be read");
   } else if (printable) {
     text << entry.data.view();
   } else {

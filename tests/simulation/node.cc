@@ -32,7 +32,7 @@ void Node::Start() {
   raft::Config config = options_.config;
   config.seed = around_.chance->Next();
   replica_ = std::make_unique<raft::Replica>(config, restored);
-  around_.suite->Started(id(), restored.last_index, restored.snapshot_index);
+  around_.suite->Started(*replica_, restored.last_index, restored.snapshot_index);
   around_.trace->Add(1, id().value(), restored.last_index.value());
   ScheduleTick();
   ScheduleTurn();
@@ -213,7 +213,8 @@ void Node::MaybeSnapshot() {
   snapshot_asked_ = applied;
   const Term term = replica_->TermAt(applied);
   TRIREME_CHECK(term != Term());
-  StoredRecord record{.snapshot = StoredSnapshot{applied, term, machine_->Snapshot()}};
+  StoredRecord record{.snapshot =
+                          StoredSnapshot{applied, term, machine_->Snapshot(), replica_->MembershipAsOf(applied)}};
   disk_.Write(std::move(record), [this, life = life_, applied, live = machine_->Live()] {
     if (life != life_) return;
     Post([this, applied, live](raft::Replica& replica) {

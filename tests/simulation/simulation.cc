@@ -27,7 +27,7 @@ class Simulation {
         chance_(options.seed * 2 + 1),
         trace_(options.print),
         voters_(DrawVoters()),
-        suite_(voters_),
+        suite_(raft::VotersOnly(voters_)),
         network_(&clock_, &chance_,
                  [this](ReplicaId, ReplicaId to, raft::Message m) { NodeOf(to).Receive(std::move(m)); }),
         around_{.clock = &clock_,

@@ -47,8 +47,12 @@ raft::Restored StoredLog::Restore() const {
                           .snapshot_index = snapshot_.index,
                           .snapshot_term = snapshot_.term,
                           .last_index = last_};
+  if (snapshot_.index > Index()) restored.memberships.push_back({snapshot_.index, snapshot_.membership});
   for (Index i = snapshot_.index + 1; i <= last_; ++i) {
     const raft::Entry& entry = entries_.at(i);
+    if (entry.type == raft::EntryType::kConfig) {
+      restored.memberships.push_back({i, *raft::DecodeMembership(entry.data.view())});
+    }
     if (restored.terms.empty() || restored.terms.back().term != entry.term) restored.terms.push_back({i, entry.term});
   }
   return restored;

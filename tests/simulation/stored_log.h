@@ -7,6 +7,7 @@
 
 #include "raft/core/bytes.h"
 #include "raft/core/entry.h"
+#include "raft/core/membership.h"
 #include "raft/core/replica.h"
 
 namespace trireme::simulation {
@@ -15,6 +16,7 @@ struct StoredSnapshot {
   raft::Index index{};
   raft::Term term{};
   raft::Bytes state{};
+  raft::Membership membership{};
 };
 
 // One write.

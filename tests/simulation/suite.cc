@@ -29,8 +29,8 @@ LogView IdentifyAll(const std::vector<raft::Entry>& entries) {
 
 }  // namespace
 
-Suite::Suite(const std::vector<raft::ReplicaId>& voters) {
-  for (raft::ReplicaId voter : voters) world_.replicas[voter];
+Suite::Suite(const raft::Membership& birth) {
+  world_.membership = birth;
   checkers_.push_back(std::make_unique<ElectionSafety>());
   checkers_.push_back(std::make_unique<LeaderAppendOnly>());
   checkers_.push_back(std::make_unique<LogMatching>());
@@ -41,18 +41,25 @@ Suite::Suite(const std::vector<raft::ReplicaId>& voters) {
   checkers_.push_back(std::make_unique<AllMatch>());
 }
 
-void Suite::Started(raft::ReplicaId id, raft::Index last, raft::Index applied) {
-  ReplicaView& replica = world_.replicas.at(id);
+void Suite::Started(const raft::Replica& source, raft::Index last, raft::Index applied) {
+  const raft::ReplicaId id = source.id();
+  ReplicaView& replica = world_.replicas[id];
   if (last.value() < replica.durable.size()) {
     Tell([&](Checker& c) { c.Forgetting(world_, id, last); });
     replica.durable.resize(last.value());
   }
-  replica = {.up = true, .log = replica.durable, .durable = replica.durable, .applied = applied};
+  replica = {.up = true,
+             .log = replica.durable,
+             .durable = replica.durable,
+             .applied = applied,
+             .commit = source.commit_index(),
+             .membership = source.membership()};
 }
 
 void Suite::Preloaded(raft::ReplicaId id, LogView log) {
+  world_.replicas[id];
   Tell([&](Checker& c) { c.Appending(world_, id, raft::Index(1), log); });
-  world_.replicas.at(id).durable = std::move(log);
+  world_.replicas[id].durable = std::move(log);
 }
 
 void Suite::Stopped(raft::ReplicaId id) {
@@ -75,13 +82,26 @@ void Suite::Took(const raft::Replica& source, const raft::Output& output) {
   if (source.role() == raft::Role::kLeader && !led) {
     Tell([&](Checker& c) { c.BecameLeader(world_, id, source.term()); });
   }
+  // Before this output's appends: what takes a leader out of a joint membership must have been counted in it.
+  const raft::Membership members = led ? replica.membership : source.membership();
+  replica.membership = source.membership();
+  for (raft::Index i = replica.commit + 1; source.role() == raft::Role::kLeader && i <= source.commit_index(); ++i) {
+    Tell([&](Checker& c) { c.Counting(world_, id, i, members); });
+  }
+  replica.commit = source.commit_index();
   for (const raft::Entry& entry : output.committed) {
     const Logged logged = Identify(entry);
     Tell([&](Checker& c) { c.Committing(world_, id, entry.index, logged); });
-    if (entry.index.value() == world_.committed.size() + 1) world_.committed.push_back(logged);
+    if (entry.index.value() != world_.committed.size() + 1) continue;
+    world_.committed.push_back(logged);
+    if (entry.type == raft::EntryType::kConfig) world_.membership = *raft::DecodeMembership(entry.data.view());
   }
   if (source.all_match() > replica.all_match) {
-    Tell([&](Checker& c) { c.AllMatchRising(world_, id, source.all_match()); });
+    // Those who came or left in this turn were not asked.
+    raft::Membership stayed = members;
+    std::erase_if(stayed.members,
+                  [&](const raft::Member& m) { return source.membership().Find(m.replica) == nullptr; });
+    Tell([&](Checker& c) { c.AllMatchRising(world_, id, source.all_match(), stayed); });
     replica.all_match = source.all_match();
   }
 }

@@ -12,14 +12,15 @@ namespace trireme::simulation {
 
 class Suite {
  public:
-  explicit Suite(const std::vector<raft::ReplicaId>& voters);
+  explicit Suite(const raft::Membership& birth);
 
   const World& world() const { return world_; }
   // The first violation, if there was any.
   const std::optional<std::string>& failure() const { return failure_; }
 
-  // A replica starts with this on its disk: the last index, and the index that its state machine is restored at.
-  void Started(raft::ReplicaId id, raft::Index last, raft::Index applied);
+  // A replica starts with this on its disk: the last index, and the index that its state machine is restored at. One
+  // that was never seen joins the group.
+  void Started(const raft::Replica& replica, raft::Index last, raft::Index applied);
   // For a log that did not come about by writes.
   void Preloaded(raft::ReplicaId id, LogView log);
   void Stopped(raft::ReplicaId id);

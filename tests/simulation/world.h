@@ -10,7 +10,7 @@
 
 #include "raft/core/checksum.h"
 #include "raft/core/entry.h"
-#include "raft/core/quorum.h"
+#include "raft/core/membership.h"
 #include "raft/core/replica.h"
 #include "raft/core/types.h"
 
@@ -42,21 +42,36 @@ struct ReplicaView {
   LogView log;      // as handed out to be written
   LogView durable;  // synced
   raft::Index applied{};
+  raft::Index commit{};
   raft::Index all_match{};
+  raft::Membership membership{};  // in force, as of its last output
 };
 
 struct World {
-  std::map<raft::ReplicaId, ReplicaView> replicas;  // all voters
+  std::map<raft::ReplicaId, ReplicaView> replicas;  // all that ever were
   LogView committed;                                // as first reported by anyone
+  raft::Membership membership;                      // the last that was committed
 
-  size_t quorum() const { return raft::QuorumSize(replicas.size()); }
-  // How many disks hold exactly `entry` at `index`.
-  size_t DisksWith(raft::Index index, const Logged& entry) const {
-    size_t count = 0;
-    for (const auto& [id, replica] : replicas) {
-      count += replica.durable.size() >= index.value() && replica.durable[index.value() - 1] == entry;
+  // Whether the replica's disk holds exactly `entry` at `index`.
+  bool OnDisk(raft::ReplicaId id, raft::Index index, const Logged& entry) const {
+    auto it = replicas.find(id);
+    return it != replicas.end() && it->second.durable.size() >= index.value() &&
+           it->second.durable[index.value() - 1] == entry;
+  }
+  // Whether the disks of a majority of its voters do; in a joint membership, of a majority in each half. `without`:
+  // even if that one is lost. Counted here and not by the core's quorum, which is what is being checked.
+  bool OnQuorum(const raft::Membership& members, raft::Index index, const Logged& entry,
+                raft::ReplicaId without = raft::ReplicaId()) const {
+    for (raft::Half half : {raft::Half::kOld, raft::Half::kNew}) {
+      size_t voters = 0, disks = 0;
+      for (const raft::Member& member : members.members) {
+        if (!raft::CountsIn(member.standing, half)) continue;
+        ++voters;
+        disks += member.replica != without && OnDisk(member.replica, index, entry);
+      }
+      if (disks * 2 <= voters) return false;
     }
-    return count;
+    return true;
   }
 };
 

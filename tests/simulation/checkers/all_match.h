@@ -9,17 +9,27 @@ class AllMatch : public Checker {
  public:
   const char* name() const override { return "all match"; }
 
-  void AllMatchRising(const World& world, raft::ReplicaId id, raft::Index index) override {
+  void AllMatchRising(const World& world, raft::ReplicaId id, raft::Index index,
+                      const raft::Membership& members) override {
     const LogView& log = world.replicas.at(id).log;
     if (index.value() > log.size()) return Fail("replica ", id, " says that all have ", index, " and does not itself");
+    // Others repeat what a leader said, when there may be new members already.
+    if (index <= said_) return;
+    said_ = index;
     for (size_t i = world.replicas.at(id).all_match.value(); i < index.value(); ++i) {
       // What is committed may not have been reported yet.
       const Logged& entry = i < world.committed.size() ? world.committed[i] : log[i];
-      if (world.DisksWith(raft::Index(i + 1), entry) < world.replicas.size()) {
-        return Fail("replica ", id, " says that all have ", index, ", but not all disks hold ", i + 1);
+      for (const raft::Member& member : members.members) {
+        if (!world.OnDisk(member.replica, raft::Index(i + 1), entry)) {
+          return Fail("replica ", id, " says that all have ", index, ", but the disk of ", member.replica, " lacks ",
+                      i + 1);
+        }
       }
     }
   }
+
+ private:
+  raft::Index said_;
 };
 
 }  // namespace trireme::simulation

@@ -11,10 +11,12 @@ class Durability : public Checker {
  public:
   const char* name() const override { return "durability"; }
 
-  void Committing(const World& world, raft::ReplicaId id, raft::Index index, const Logged& entry) override {
-    if (index.value() <= world.committed.size()) return;
-    if (size_t disks = world.DisksWith(index, entry); disks < world.quorum()) {
-      Fail("replica ", id, " committed ", index, " ", entry, " with only ", disks, " disks that hold it");
+  void Counting(const World& world, raft::ReplicaId id, raft::Index index, const raft::Membership& members) override {
+    const LogView& log = world.replicas.at(id).log;
+    if (index.value() > log.size()) {
+      Fail("replica ", id, " counts ", index, " as committed, behind the end of its log at ", log.size());
+    } else if (!world.OnQuorum(members, index, log[index.value() - 1])) {
+      Fail("replica ", id, " counts ", index, " as committed, which no majority's disks hold");
     }
   }
 
@@ -33,7 +35,7 @@ class Durability : public Checker {
     const LogView& durable = world.replicas.at(id).durable;
     for (size_t i = left.value(); i < std::min(durable.size(), world.committed.size()); ++i) {
       if (durable[i] != world.committed[i]) continue;
-      if (world.DisksWith(raft::Index(i + 1), world.committed[i]) <= world.quorum()) {
+      if (!world.OnQuorum(world.membership, raft::Index(i + 1), world.committed[i], id)) {
         Fail("replica ", id, " lost the committed entry at ", i + 1, ", and too few others have it");
       }
     }
