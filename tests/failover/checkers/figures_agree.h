@@ -57,8 +57,8 @@ class FiguresAgree : public Checker {
       }
       // Of some acknowledgements nobody knows whether they arrived.
       if (figures.acknowledged < seen.acknowledged.size() || figures.acknowledged > seen.tried.size()) {
-        Broken(at_us, name, " says ", figures.acknowledged, " acknowledged; its consumers know of ", seen.acknowledged.size(),
-               " and tried ", seen.tried.size());
+        Broken(at_us, name, " says ", figures.acknowledged, " acknowledged; its consumers know of ",
+               seen.acknowledged.size(), " and tried ", seen.tried.size());
       }
     }
   }

@@ -4,6 +4,7 @@
 #include "tests/failover/checkers/checker.h"
 #include "tests/failover/checkers/delivery_count.h"
 #include "tests/failover/checkers/figures_agree.h"
+#include "tests/failover/checkers/no_crash.h"
 #include "tests/failover/checkers/nothing_invented.h"
 #include "tests/failover/checkers/nothing_lost.h"
 #include "tests/failover/checkers/one_holder.h"
@@ -41,6 +42,7 @@ std::vector<std::unique_ptr<Checker>> AllCheckers() {
   checkers.push_back(std::make_unique<SettledStaysSettled>());
   checkers.push_back(std::make_unique<Order>());
   checkers.push_back(std::make_unique<DeliveryCount>());
+  checkers.push_back(std::make_unique<NoCrash>());
   checkers.push_back(std::make_unique<Progress>());
   checkers.push_back(std::make_unique<FiguresAgree>());
   return checkers;

@@ -272,10 +272,12 @@ struct Healed {
 struct NodeChanged {
   static constexpr std::string_view kWord = "node";
   uint32_t node = 0;
+  // Nothing that was done to it explains this.
+  bool unexpected = false;
   std::string what;
   template <class F>
   void Fields(F&& f) {
-    f(node), f(what);
+    f(node), f(unexpected), f(what);
   }
 };
 

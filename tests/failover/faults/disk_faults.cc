@@ -1,0 +1,73 @@
+// Faults of disks that are full.
+#include <fcntl.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "tests/failover/faults/fault.h"
+
+namespace trireme::failover {
+namespace {
+
+// Fills the node's file system but for `leave_bytes`, and keeps it so.
+class Ballast : public Fault {
+ public:
+  Ballast(int node, uint64_t leave_bytes) : node_(node), leave_bytes_(leave_bytes) {}
+  absl::Status Begin(World& world) override {
+    path_ = world.cluster.data_folder(node_) + "/ballast";
+    // With no room at all its write-ahead log or RocksDB may fail, and a node whose disk fails ends (Safety rule 16).
+    world.cluster.Excuse(node_, true);
+    return Fill(world);
+  }
+  absl::Status Tick(World& world) override { return Fill(world); }
+  absl::Status End(World& world) override {
+    std::error_code ignored;
+    std::filesystem::remove(path_, ignored);
+    world.cluster.Watch();
+    world.cluster.Excuse(node_, false);
+    return world.cluster.StartNodes({node_});
+  }
+  std::string Describe() const override {
+    return absl::StrCat("node ", node_, "'s disk filled but for ", leave_bytes_ >> 20, " MiB");
+  }
+
+ private:
+  absl::Status Fill(World& world) const {
+    struct statvfs about;
+    if (::statvfs(world.cluster.data_folder(node_).c_str(), &about) != 0) return absl::ErrnoToStatus(errno, "statvfs");
+    const uint64_t free = uint64_t{about.f_bavail} * about.f_frsize;
+    if (free <= leave_bytes_) return absl::OkStatus();
+    const int fd = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (fd < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path_));
+    const std::vector<char> piece(1 << 20);
+    uint64_t left = free - leave_bytes_;
+    while (left > 0) {
+      const ssize_t written = ::write(fd, piece.data(), std::min<uint64_t>(left, piece.size()));
+      if (written <= 0) break;
+      left -= static_cast<uint64_t>(written);
+    }
+    ::close(fd);
+    return absl::OkStatus();
+  }
+
+  const int node_;
+  const uint64_t leave_bytes_;
+  std::string path_;
+};
+
+}  // namespace
+
+// Between nothing and the broker's own limit, which the scenarios with small disks set to 64 MiB.
+std::unique_ptr<Fault> MakeDiskLow(const std::vector<int>& nodes) {
+  return std::make_unique<Ballast>(nodes[0], uint64_t{32} << 20);
+}
+std::unique_ptr<Fault> MakeDiskFull(const std::vector<int>& nodes) {
+  return std::make_unique<Ballast>(nodes[0], 0);
+}
+
+}  // namespace trireme::failover
