@@ -354,8 +354,8 @@ absl::Status OldGeneration::PutSnapshot(GroupId group, const OldSnapshot& snapsh
 
 absl::Status OldGeneration::Truncate(GroupId group, uint32_t generation, Index from) {
   if (absl::Status s = impl_->WriteOut(); !s.ok()) return s;
-  // Reads skip range tombstones, so what these cover goes as well, and by point deletes: after a crash its indexes may be
-  // replayed from the log, and come back in packs with other bounds.
+  // Reads skip range tombstones, so what these cover goes as well, and by point deletes: after a crash its indexes may
+  // be replayed from the log, and come back in packs with other bounds.
   auto it = impl_->LogIterator(/*skip_range_tombstones=*/true);
   for (it->Seek(LogKey(group, generation, from.value(), 0)); it->Valid() && PackRange(it->key(), group, generation);
        it->Next()) {
