@@ -26,6 +26,10 @@ uint64_t CountOf(const Ranges& ranges) {
 
 // ---- what is due, with the mutex held
 
+bool Store::Impl::BackgroundDue() const {
+  return NeedsSlot() || NeedsMove() || NeedsFlush() || NeedsDelete();
+}
+
 bool Store::Impl::NeedsSlot() const {
   if (segments_->free() > 0) return false;
   size_t most = budget_slots() + options_.headroom_segments;
@@ -97,10 +101,13 @@ OldRow Store::Impl::RowOf(GroupId id, const Group& group, const Move* moved) con
 void Store::Impl::RunBackground() {
   Lock lock(mutex_);
   for (;;) {
-    background_wake_.wait(lock, [this] {
-      return failed_ || background_stopping_ || NeedsSlot() || NeedsMove() || NeedsFlush() || NeedsDelete();
-    });
     if (failed_ || background_stopping_) return;
+    if (!BackgroundDue()) {
+      // Also when what it was woken for has come to nothing meanwhile.
+      idle_wake_.notify_all();
+      background_wake_.wait(lock);
+      continue;
+    }
     background_busy_ = true;
     if (NeedsSlot()) {
       if (absl::Status s = AllocateSlot(lock); !s.ok() && !absl::IsCancelled(s)) Fail(s);
@@ -112,7 +119,6 @@ void Store::Impl::RunBackground() {
       RunOldOps(lock, /*flush=*/false);
     }
     background_busy_ = false;
-    idle_wake_.notify_all();
   }
 }
 

@@ -88,7 +88,7 @@ void Store::Impl::TidySegments() {
   // Safety rule 14: what a segment tells of RocksDB is in flushed files before it goes.
   if (required_asked_ == required_durable_) segments_->Retire();
   if (segments_->Free(synced_begin_) || segments_->WouldFree()) room_wake_.notify_one();
-  if (NeedsSlot() || NeedsMove() || NeedsFlush()) background_wake_.notify_one();
+  if (BackgroundDue()) background_wake_.notify_one();
 }
 
 // ---- the thread

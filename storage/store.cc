@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "absl/strings/str_cat.h"
 #include "raft/core/check.h"
 #include "storage/store_impl.h"
 
@@ -104,8 +105,8 @@ raft::LogStore::Figures Store::figures() const {
 uint64_t Store::last_synced() const {
   return impl_->last_synced();
 }
-void Store::WaitForBackground() {
-  impl_->WaitForBackground();
+absl::Status Store::WaitForBackground(std::chrono::seconds at_most) {
+  return impl_->WaitForBackground(at_most);
 }
 
 // ---- what callers do
@@ -253,7 +254,6 @@ void Store::Impl::Compact(GroupId id, Index upto, std::vector<IndexRange> live) 
       << "group " << id << " compacted to " << upto << ", its durable snapshot is at " << group.snapshot.index;
   AddDead(id, group, group.index.Compact(upto, live, Releaser()));
   TidySegments();
-  if (NeedsDelete()) background_wake_.notify_one();
 }
 
 raft::LogStore::Figures Store::Impl::figures() const {
@@ -269,12 +269,22 @@ uint64_t Store::Impl::last_synced() const {
   return synced_;
 }
 
-void Store::Impl::WaitForBackground() {
+absl::Status Store::Impl::WaitForBackground(std::chrono::seconds at_most) {
   Lock lock(mutex_);
-  idle_wake_.wait(lock, [this] {
-    return failed_ ||
-           (!background_busy_ && !reclaim_due_ && !NeedsSlot() && !NeedsMove() && !NeedsFlush() && !NeedsDelete());
-  });
+  auto idle = [this] { return failed_ || (!background_busy_ && !reclaim_due_ && !BackgroundDue()); };
+  if (idle_wake_.wait_for(lock, at_most, idle)) return absl::OkStatus();
+  std::string due;
+  auto say = [&due](bool is, const char* what) {
+    if (is) absl::StrAppend(&due, due.empty() ? "" : ", ", what);
+  };
+  say(background_busy_, "what the background thread is at");
+  say(reclaim_due_, "to reclaim space in RocksDB");
+  say(NeedsSlot(), "a new segment");
+  say(NeedsMove(), "to move the oldest segment");
+  say(NeedsFlush(), "to flush RocksDB");
+  say(NeedsDelete(), "to delete what is dead in RocksDB");
+  return absl::DeadlineExceededError(
+      absl::StrCat("the store in ", options_.directory, " has work due for ", at_most.count(), " s: ", due));
 }
 
 }  // namespace trireme::storage

@@ -1,6 +1,7 @@
 // The store: every group's log, votes and snapshots on this node's disk, in two generations. README.md says how.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -84,8 +85,9 @@ class Store final : public raft::LogStore {
   // directory that comes back with less has forgotten something (Safety rule 12).
   uint64_t last_synced() const;
 
-  // Waits until the background work that is due now (moving, deleting, allocating) is done. For tests.
-  void WaitForBackground();
+  // Waits until no background work (moving, deleting, allocating, reclaiming) is due, or the store has failed. For
+  // tests. DeadlineExceeded, saying what is due, when that takes longer than `at_most`.
+  absl::Status WaitForBackground(std::chrono::seconds at_most = std::chrono::seconds(60));
 
  private:
   class Impl;

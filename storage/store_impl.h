@@ -3,7 +3,7 @@
 // (what callers do), recovery.cc (opening), log_writer.cc, background.cc and reader.cc.
 #pragma once
 
-#include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -64,7 +64,7 @@ class Store::Impl {
   void Compact(raft::GroupId group, raft::Index upto, std::vector<raft::IndexRange> live);
   Figures figures() const;
   uint64_t last_synced() const;
-  void WaitForBackground();
+  absl::Status WaitForBackground(std::chrono::seconds at_most);
 
  private:
   using Lock = std::unique_lock<std::mutex>;
@@ -227,6 +227,8 @@ class Store::Impl {
 
   // ---- background.cc
   void RunBackground();
+  // Whether the background thread has anything to do. Whoever makes it true wakes that thread (TidySegments does).
+  bool BackgroundDue() const;
   bool NeedsSlot() const;
   bool NeedsMove() const;
   bool NeedsFlush() const;
@@ -279,7 +281,7 @@ class Store::Impl {
   std::condition_variable writer_wake_;
   std::condition_variable room_wake_;  // the writer, for a free slot
   std::condition_variable background_wake_;
-  std::condition_variable idle_wake_;  // WaitForBackground
+  std::condition_variable idle_wake_;  // WaitForBackground: a background thread has nothing to do
   std::condition_variable reclaim_wake_;
 
   // Node-based, so that a group stays where it is; on the heap, so that the table is small.

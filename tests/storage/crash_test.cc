@@ -97,7 +97,8 @@ std::string Script(StoreHarness& h) {
       wrong = h.Open();
       if (!wrong.empty() || h.store() == nullptr) return wrong;
     }
-    if (h.store() != nullptr) h.store()->WaitForBackground();
+    if (h.store() != nullptr) wrong = h.Settle();
+    if (!wrong.empty()) return wrong;
   }
   if (h.failed() || h.store() == nullptr) return "";
   wrong = h.CheckAll();
@@ -136,7 +137,7 @@ void CrashEverywhere(Survival survival) {
     h.Create(GroupId(id), "after the crash");
     h.Await();
     Append(h, id, Entries(1, 30, 9, 2000), HardState{Term(9), ReplicaId(1), Index(1)});
-    h.store()->WaitForBackground();
+    ASSERT_EQ(h.Settle(), "");
     ASSERT_EQ(h.CheckAll(), "");
     ASSERT_EQ(h.Open(), "");
   }

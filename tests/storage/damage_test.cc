@@ -236,7 +236,7 @@ TEST_F(DamageTest, ALogThatIsOlderThanRocksDbIsRefused) {
   for (const std::string& path : h_.disk().Files("/disk/store/wal")) before[path] = h_.disk().Content(path);
   ASSERT_EQ(h_.Open(), "");
   for (uint64_t i = 11; i <= 200; ++i) Append(i);
-  h_.store()->WaitForBackground();
+  ASSERT_EQ(h_.Settle(), "");
   ASSERT_GT(h_.store()->figures().bytes_moved, 0u);
   Kill();
   for (const std::string& path : h_.disk().Files("/disk/store/wal")) h_.disk().RemoveFile(path);
@@ -256,7 +256,7 @@ TEST_F(DamageTest, ADamagedEntryIsNotServed) {
 
 TEST_F(DamageTest, ADamagedEntryInRocksDbIsNotServed) {
   Fill(200);
-  h_.store()->WaitForBackground();
+  ASSERT_EQ(h_.Settle(), "");
   ASSERT_GT(h_.store()->figures().bytes_moved, 0u);
   for (const std::string& path : h_.disk().Files("/disk/store/old")) {
     if (!path.ends_with(".blob")) continue;

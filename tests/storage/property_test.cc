@@ -36,7 +36,7 @@ class History {
     }
     if (std::string wrong = Restart(); !wrong.empty()) return wrong;
     harness_.disk().CrashAt(0);
-    harness_.store()->WaitForBackground();
+    if (std::string wrong = harness_.Settle(); !wrong.empty()) return wrong;
     return harness_.CheckAll();
   }
 
@@ -154,8 +154,7 @@ class History {
       return "";
     }
     if (what < 98) {
-      harness_.store()->WaitForBackground();
-      return "";
+      return harness_.Settle();
     }
     return Restart();
   }

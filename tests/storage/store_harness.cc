@@ -4,6 +4,7 @@
 #include <future>
 
 #include "absl/strings/str_cat.h"
+#include "raft/core/check.h"
 #include "tests/storage/rocksdb_adapter.h"
 
 namespace trireme::storage {
@@ -16,6 +17,13 @@ using raft::Index;
 using raft::IndexRange;
 using raft::Term;
 using raft::TermRun;
+
+namespace {
+
+// What takes longer hangs.
+constexpr std::chrono::seconds kWaitAtMost(60);
+
+}  // namespace
 
 uint64_t ModelState::last() const {
   return log.empty() ? snapshot_index : std::max(snapshot_index, log.rbegin()->first);
@@ -184,7 +192,8 @@ raft::LogStore::Done StoreHarness::Completion() {
 void StoreHarness::Await() {
   {
     std::unique_lock<std::mutex> lock(mutex_);
-    wake_.wait(lock, [this] { return failed_ || completed_ == submissions_; });
+    bool done = wake_.wait_for(lock, kWaitAtMost, [this] { return failed_ || completed_ == submissions_; });
+    TRIREME_CHECK(done) << "submission " << submissions_ << " is not durable, " << completed_ << " is";
     for (auto& [id, group] : groups_) {
       while (!group.outstanding.empty() && group.outstanding.front().first <= completed_) {
         ApplyChange(group.outstanding.front().second, &group.durable);
@@ -193,6 +202,11 @@ void StoreHarness::Await() {
     }
   }
   if (!failed()) std::erase_if(groups_, [](const auto& g) { return !g.second.durable.exists; });
+}
+
+std::string StoreHarness::Settle() {
+  absl::Status status = store_->WaitForBackground(kWaitAtMost);
+  return status.ok() ? "" : status.ToString();
 }
 
 void StoreHarness::Create(GroupId group, std::string descriptor) {
@@ -240,9 +254,12 @@ void StoreHarness::Compact(GroupId group, uint64_t upto, std::vector<IndexRange>
 
 absl::StatusOr<std::vector<Entry>> StoreHarness::Read(GroupId group, uint64_t first, uint64_t last, size_t max_bytes) {
   std::promise<absl::StatusOr<std::vector<Entry>>> promise;
+  std::future<absl::StatusOr<std::vector<Entry>>> future = promise.get_future();
   store_->Read(group, Index(first), Index(last), max_bytes,
                [&](auto entries) { promise.set_value(std::move(entries)); });
-  return promise.get_future().get();
+  TRIREME_CHECK(future.wait_for(kWaitAtMost) == std::future_status::ready)
+      << "the read of " << first << ".." << last << " of group " << group << " is not answered";
+  return future.get();
 }
 
 std::string StoreHarness::CheckRead(GroupId id, uint64_t first, uint64_t last, size_t max_bytes) {

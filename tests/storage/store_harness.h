@@ -76,8 +76,11 @@ class StoreHarness {
   void Write(std::vector<raft::LogWrite> writes);
   void Save(raft::GroupId group, uint64_t index, std::string bytes);
   void Compact(raft::GroupId group, uint64_t upto, std::vector<raft::IndexRange> live);
-  // Until all is durable, or the store has failed.
+  // Until all is durable, or the store has failed. Ends the process, saying what it waits for, when that takes a
+  // minute.
   void Await();
+  // Until no background work is due, or the store has failed. Returns what is due still after a minute.
+  std::string Settle();
 
   // Reads and compares with the model.
   std::string CheckRead(raft::GroupId group, uint64_t first, uint64_t last, size_t max_bytes);

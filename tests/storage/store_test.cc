@@ -200,7 +200,7 @@ TEST_F(StoreTest, ABacklogMovesToRocksDbAndIsReadFromThere) {
     all.insert(all.end(), entries.begin(), entries.end());
     Append(kGroup, entries);
   }
-  store_->WaitForBackground();
+  ASSERT_TRUE(store_->WaitForBackground().ok());
   auto figures = store_->figures();
   EXPECT_GT(figures.bytes_moved, 400'000u);
   EXPECT_LE(figures.segments, 8u);
@@ -253,7 +253,7 @@ TEST_F(StoreTest, SparseEntriesBelowTheSnapshotStay) {
   EXPECT_THAT(*Read(kGroup, 100, 110), SizeIs(6));
   // Push them out of the young generation.
   for (uint64_t i = 401; i <= 1401; i += 4) Append(kGroup, Entries(i, 4, 1, 500));
-  store_->WaitForBackground();
+  ASSERT_TRUE(store_->WaitForBackground().ok());
   check();
   Open();
   check();
@@ -272,7 +272,7 @@ TEST_F(StoreTest, ADeletedGroupIsGone) {
   Delete(kGroup);
   EXPECT_FALSE(Read(kGroup, 1, 1).ok());
   for (uint64_t i = 2; i <= 600; i += 5) Append(GroupId(8), Entries(i, 5, 1, 900));
-  store_->WaitForBackground();
+  ASSERT_TRUE(store_->WaitForBackground().ok());
   Open();
   ASSERT_THAT(groups_, SizeIs(1));
   EXPECT_EQ(groups_[0].group, GroupId(8));
@@ -290,7 +290,7 @@ TEST_F(StoreTest, LargeEntriesAndSnapshots) {
   ExpectEntries(kGroup, Entries(1, 20, 1, 400'000));
   EXPECT_EQ(groups_[0].snapshot.view(), state);
   Append(kGroup, Entries(21, 20, 1, 400'000));
-  store_->WaitForBackground();
+  ASSERT_TRUE(store_->WaitForBackground().ok());
   Open();
   ExpectEntries(kGroup, Entries(1, 40, 1, 400'000));
   EXPECT_EQ(groups_[0].snapshot.view(), state);
@@ -300,7 +300,7 @@ TEST_F(StoreTest, SpaceOfConsumedBacklogsIsGivenBack) {
   Open();
   Create(kGroup);
   for (uint64_t i = 1; i <= 4000; i += 20) Append(kGroup, Entries(i, 20, 1, 1000));
-  store_->WaitForBackground();
+  ASSERT_TRUE(store_->WaitForBackground().ok());
   auto size_of_old = [&] {
     uint64_t bytes = 0;
     for (const auto& file : std::filesystem::directory_iterator(directory_ + "/old")) {
@@ -312,8 +312,8 @@ TEST_F(StoreTest, SpaceOfConsumedBacklogsIsGivenBack) {
   EXPECT_GT(size_of_old(), 3'000'000u);
   Snapshot(kGroup, 4000, 1, "s");
   store_->Compact(kGroup, Index(4000), {{Index(17), Index(17)}});
-  store_->WaitForBackground();
-  store_->WaitForBackground();
+  ASSERT_TRUE(store_->WaitForBackground().ok());
+  ASSERT_TRUE(store_->WaitForBackground().ok());
   EXPECT_LT(size_of_old(), 500'000u);
   ExpectEntries(kGroup, Entries(17, 1, 1, 1000));
 }
