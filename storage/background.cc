@@ -256,9 +256,8 @@ absl::Status Store::Impl::WriteMovedRows(SlotId slot, std::map<GroupId, Move>& m
     std::vector<SlotId> pinned;
     {
       Lock lock(mutex_);
-      auto it = groups_.find(id);
-      if (it == groups_.end()) continue;
-      const Group& group = *it->second;
+      if (moving_.at(id).deleted) continue;
+      const Group& group = *groups_.at(id);
       row = RowOf(id, group, &move);
       const std::vector<RecordRef>& parts = group.snapshot.parts;
       if (std::any_of(parts.begin(), parts.end(), [&](const RecordRef& r) { return r.slot == slot; })) {
@@ -288,16 +287,13 @@ absl::Status Store::Impl::WriteMovedRows(SlotId slot, std::map<GroupId, Move>& m
 void Store::Impl::FinishMove(SlotId slot, std::map<GroupId, Move>& moves) {
   for (auto& [id, move] : moves) {
     figures_.bytes_moved += move.packed_bytes;
-    auto it = groups_.find(id);
-    if (it == groups_.end()) {
-      Require(id, move.generation, std::nullopt);  // deleted meanwhile
-      continue;
-    }
-    Group& group = *it->second;
+    const Meanwhile& meanwhile = moving_.at(id);
+    if (meanwhile.deleted) continue;
+    Group& group = *groups_.at(id);
     group.row = true;
     group.old_bytes += move.packed_bytes;
     old_bytes_ += move.packed_bytes;
-    std::optional<Index> truncated = moving_[id];
+    const std::optional<Index>& truncated = meanwhile.truncated;
     Ranges dead;
     for (const auto& [record, ranges] : move.records) {
       for (const IndexRange& r : Subtract(ranges, group.index.MovedToOld(record, ranges, Releaser()))) {
@@ -308,7 +304,6 @@ void Store::Impl::FinishMove(SlotId slot, std::map<GroupId, Move>& moves) {
         }
       }
     }
-    if (truncated) Require(id, move.generation, *truncated);
     AddDead(id, group, dead);
     if (group.hard_state_slot == slot) {
       --(*segments_)[slot].live;

@@ -43,7 +43,11 @@ void Store::Impl::ApplyDeleted(GroupId id) {
   ReleaseSnapshot(group.incoming);
   group.index.Clear(Releaser());
   old_bytes_ -= std::min(old_bytes_, group.old_bytes);
-  if (group.row) Require(id, group.generation, std::nullopt);
+  // Safety rule 14: what is on its way to RocksDB must not outlive the segment that tells of the deletion, so that one
+  // waits for it from now on, not from when the move is over.
+  auto moving = moving_.find(id);
+  if (moving != moving_.end()) moving->second.deleted = true;
+  if (group.row || moving != moving_.end()) Require(id, group.generation, std::nullopt);
   dead_.erase(id);
   groups_.erase(it);
 }
@@ -56,12 +60,16 @@ void Store::Impl::ApplyHardState(Group& group, const raft::HardState& state, Slo
 }
 
 void Store::Impl::ApplyEntries(GroupId id, Group& group, const Run& run, absl::Span<const raft::Term> terms) {
+  bool overwrites = run.first <= group.index.last_index();
   bool cut_old = group.index.Append(run, terms, Releaser());
   (*segments_)[run.record.slot].live += run.count;
-  if (cut_old) Require(id, group.generation, run.first);
-  if (auto it = moving_.find(id); it != moving_.end()) {
-    it->second = it->second ? std::min(*it->second, run.first) : run.first;
+  auto moving = moving_.find(id);
+  bool cut_moving = overwrites && moving != moving_.end() && !moving->second.deleted;
+  if (cut_moving) {
+    std::optional<Index>& truncated = moving->second.truncated;
+    truncated = truncated ? std::min(*truncated, run.first) : run.first;
   }
+  if (cut_old || cut_moving) Require(id, group.generation, run.first);
 }
 
 bool Store::Impl::ApplySnapshotPart(Group& group, const SnapshotPart& part, const RecordRef& ref) {

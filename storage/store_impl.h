@@ -148,6 +148,14 @@ class Store::Impl {
     std::optional<raft::Index> truncate_from;
   };
 
+  // What has become durable of a group since the background thread began to move its records: the packs and the row
+  // that it writes do not know of that.
+  struct Meanwhile {
+    bool deleted = false;
+    // The lowest index from which on the log was overwritten.
+    std::optional<raft::Index> truncated;
+  };
+
   // What the background thread knows of a group while it moves a segment.
   struct Move {
     std::vector<raft::Entry> pack;
@@ -306,8 +314,8 @@ class Store::Impl {
   absl::flat_hash_map<raft::GroupId, Ranges> dead_ ABSL_GUARDED_BY(mutex_);
   uint64_t dead_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t old_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
-  // Groups of which a segment is being moved, with the lowest index truncated meanwhile.
-  absl::flat_hash_map<raft::GroupId, std::optional<raft::Index>> moving_ ABSL_GUARDED_BY(mutex_);
+  // Groups of which a segment is being moved, from before the first of it reaches RocksDB until its index says so.
+  absl::flat_hash_map<raft::GroupId, Meanwhile> moving_ ABSL_GUARDED_BY(mutex_);
   // A move that could not empty its segment is not tried again before another batch is durable.
   uint64_t move_blocked_at_ ABSL_GUARDED_BY(mutex_) = 0;
   bool background_busy_ ABSL_GUARDED_BY(mutex_) = false;

@@ -1,4 +1,4 @@
-// What the background thread does while the log goes on, and who waits for it.
+// What the background thread does while the log goes on: moves that are held up, work that comes to nothing.
 #include "gtest/gtest.h"
 #include "tests/storage/store_harness.h"
 
@@ -9,9 +9,14 @@ using raft::Bytes;
 using raft::Entry;
 using raft::EntryType;
 using raft::GroupId;
+using raft::HardState;
 using raft::Index;
 using raft::LogWrite;
+using raft::ReplicaId;
 using raft::Term;
+using Survival = FaultFileSystem::Survival;
+
+constexpr char kOld[] = "/disk/store/old";
 
 class BackgroundTest : public ::testing::Test {
  protected:
@@ -45,8 +50,47 @@ class BackgroundTest : public ::testing::Test {
     h_.Create(group, std::move(descriptor));
     h_.Await();
   }
+  // The power goes now.
+  void Crash() {
+    h_.disk().CrashAt(h_.disk().steps() + 1);
+    h_.Close();
+    h_.disk().Restart(Survival::kNothing, 1);
+  }
+
+  // `gone` is deleted and `next` begins while the first segment of `gone` is on its way to RocksDB; all segments are
+  // written over before the next move is through; then the power goes.
+  void DeleteWhileItMoves(GroupId gone, GroupId next) {
+    ASSERT_EQ(h_.Open(), "");
+    Make(gone);
+    h_.disk().Hold(kOld);
+    Append(gone, 33);  // two segments and more than half of the third
+    ASSERT_TRUE(h_.disk().AwaitHeld());
+    h_.Delete(gone);
+    h_.Await();
+    Make(next, std::string(30'000, 'd'));  // begins the fourth segment, for which the third has no room
+    Append(next, 2);
+    h_.disk().Release();
+    ASSERT_EQ(h_.Settle(), "");
+    h_.disk().Hold(kOld);
+    Append(next, 20);  // over the second and the third, where they are free
+    Crash();
+    ASSERT_EQ(h_.Open(), "");
+  }
+
   StoreHarness h_;
 };
+
+// Safety rule 14, broken on purpose where RocksDB learns of a deletion only once the move is over: the segment that
+// tells of the deletion is written over meanwhile, RocksDB has what was moved, and after a crash the group is back.
+TEST_F(BackgroundTest, AGroupThatIsDeletedWhileItMovesStaysDeleted) {
+  DeleteWhileItMoves(GroupId(1), GroupId(2));
+  EXPECT_EQ(h_.groups().count(GroupId(1)), 0u);
+}
+
+TEST_F(BackgroundTest, AGroupThatComesBackWhileItMovesHasNothingOfTheOldOne) {
+  DeleteWhileItMoves(GroupId(1), GroupId(1));
+  EXPECT_EQ(h_.groups().at(GroupId(1)).durable.last(), 22u);
+}
 
 TEST_F(BackgroundTest, WhatIsDeadIsDeletedOnceNothingElseIsInRocksDb) {
   const GroupId consumed(1), other(2), busy(3);

@@ -48,7 +48,8 @@ class FaultFileSystem::OpenFile final : public File {
   }
 
   absl::Status Sync() override {
-    std::lock_guard<std::mutex> lock(fs_->mutex_);
+    Guard lock(fs_->mutex_);
+    fs_->WaitWhileHeld(lock, path_);
     if (absl::Status s = Usable(); !s.ok()) return s;
     absl::StatusOr<Outcome> outcome = fs_->Step("sync", path_);
     if (!outcome.ok()) return outcome.status();
@@ -106,6 +107,31 @@ void FaultFileSystem::FailAt(uint64_t step) {
   fail_at_ = step;
 }
 
+void FaultFileSystem::Hold(const std::string& directory) {
+  Guard lock(mutex_);
+  held_ = directory;
+}
+
+bool FaultFileSystem::AwaitHeld(std::chrono::seconds at_most) {
+  Guard lock(mutex_);
+  return held_wake_.wait_for(lock, at_most, [this] { return waiting_ > 0; });
+}
+
+void FaultFileSystem::Release() {
+  Guard lock(mutex_);
+  held_.clear();
+  held_wake_.notify_all();
+}
+
+void FaultFileSystem::WaitWhileHeld(Guard& lock, const std::string& path) {
+  auto goes_on = [&] { return crashed_ || held_.empty() || !path.starts_with(held_); };
+  if (goes_on()) return;
+  ++waiting_;
+  held_wake_.notify_all();
+  held_wake_.wait(lock, goes_on);
+  --waiting_;
+}
+
 uint64_t FaultFileSystem::steps() const {
   std::lock_guard<std::mutex> lock(mutex_);
   return steps_;
@@ -137,6 +163,7 @@ absl::StatusOr<FaultFileSystem::Outcome> FaultFileSystem::Step(const std::string
   if (steps_ == fail_at_) return absl::DataLossError(absl::StrCat("input/output error: ", what, " ", path));
   if (steps_ != crash_at_) return Outcome::kDone;
   crashed_ = true;
+  held_wake_.notify_all();
   return Outcome::kLast;
 }
 
@@ -187,6 +214,7 @@ void FaultFileSystem::Restart(Survival survival, uint64_t seed) {
   names_ = durable_names_;
   locks_.clear();
   crash_at_ = fail_at_ = 0;
+  held_.clear();
   crashed_ = false;
   ++life_;
 }
@@ -294,7 +322,8 @@ absl::Status FaultFileSystem::Remove(const std::string& path) {
 }
 
 absl::Status FaultFileSystem::SyncDirectory(const std::string& directory) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  Guard lock(mutex_);
+  WaitWhileHeld(lock, directory);
   absl::StatusOr<Outcome> outcome = Step("sync", directory);
   if (!outcome.ok()) return outcome.status();
   if (*outcome != Outcome::kDone) return After(*outcome, directory);

@@ -2,6 +2,8 @@
 // sector; what was created or renamed is there or not. It can also fail a call, and flip bits.
 #pragma once
 
+#include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -39,6 +41,11 @@ class FaultFileSystem final : public FileSystem {
   void FailAt(uint64_t step);
   uint64_t steps() const;
   bool crashed() const;
+  // From now on syncs of files and directories below `directory` wait until Release, or the power goes.
+  void Hold(const std::string& directory);
+  // Whether any has come to wait; waits for that, but no longer than `at_most`.
+  bool AwaitHeld(std::chrono::seconds at_most = std::chrono::seconds(60));
+  void Release();
   // Back to life: no crash or failure is planned, no file is open, no lock is held. What is on the disk depends on
   // `survival` and `seed`.
   void Restart(Survival survival, uint64_t seed);
@@ -71,6 +78,8 @@ class FaultFileSystem final : public FileSystem {
     std::shared_ptr<Node> node;
   };
 
+  using Guard = std::unique_lock<std::mutex>;
+  void WaitWhileHeld(Guard& lock, const std::string& path);
   // Counts a step on `path`. An error if it fails. What it leaves on the disk is up to the outcome.
   enum class Outcome : uint8_t { kDone, kLast, kTraceless };
   absl::StatusOr<Outcome> Step(const std::string& what, const std::string& path);
@@ -88,6 +97,9 @@ class FaultFileSystem final : public FileSystem {
   bool crashed_ = false;
   std::string goes_on_;
   uint64_t life_ = 0;
+  std::string held_;  // empty = nothing is
+  int waiting_ = 0;
+  std::condition_variable held_wake_;
   std::set<std::string> directories_;
   std::map<std::string, std::shared_ptr<Node>> names_;
   std::map<std::string, std::shared_ptr<Node>> durable_names_;
