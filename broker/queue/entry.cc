@@ -321,6 +321,24 @@ raft::Bytes EncodeFacts(std::span<const Fact> facts, int64_t time_ms) {
   return Assemble(Kind::kFacts, header.bytes(), {});
 }
 
+FactsEntryBytes EncodeSomeFacts(std::span<const Fact> facts, int64_t time_ms) {
+  // Layout, kind, checksum, length, time, count.
+  constexpr size_t kAround = 1 + 1 + 4 + 10 + 10 + 10;
+  raft::Writer body;
+  size_t end = 0, count = 0;
+  for (const Fact& f : facts) {
+    std::visit(Encoder{body}, f);
+    if (count > 0 && body.size() + kAround > kMaxFactsBytes) break;
+    end = body.size();
+    ++count;
+  }
+  raft::Writer header;
+  header.Signed(time_ms);
+  header.Varint(count);
+  header.Raw(std::string_view(body.bytes()).substr(0, end));
+  return {Assemble(Kind::kFacts, header.bytes(), {}), count};
+}
+
 absl::StatusOr<DecodedEntry> DecodeEntry(const raft::Bytes& entry) {
   absl::StatusOr<Opened> opened = OpenEntry(entry);
   if (!opened.ok()) return opened.status();

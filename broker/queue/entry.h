@@ -22,6 +22,14 @@ namespace trireme::queue {
 raft::Bytes EncodePublished(const fact::Published& published, int64_t time_ms, std::string_view batch);
 // None of the facts is Published.
 raft::Bytes EncodeFacts(std::span<const Fact> facts, int64_t time_ms);
+// An entry of several facts is at most this large (Safety rule 17).
+inline constexpr size_t kMaxFactsBytes = size_t{256} << 10;
+// As many of the facts, from the first on, as go into one entry; and how many those are, at least one.
+struct FactsEntryBytes {
+  raft::Bytes entry;
+  size_t count = 0;
+};
+FactsEntryBytes EncodeSomeFacts(std::span<const Fact> facts, int64_t time_ms);
 
 // An entry, decoded. Shares its memory.
 struct DecodedEntry {

@@ -27,8 +27,6 @@ constexpr queue::SubscriptionId kSubscription = 0;
 // A single receive gives at most this many bytes, or one message, so that its answer fits a stock client's limit.
 constexpr size_t kMaxReceiveBytes = 3'670'016;
 constexpr char kMoved[] = "this node does not lead the queue any more";
-// Tokens in one Settled fact.
-constexpr size_t kMaxSettleTokens = 8'192;
 
 absl::Status Moved() {
   return absl::UnavailableError(absl::StrCat(kMoved, "; the outcome is unknown"));
@@ -49,32 +47,16 @@ struct QueueReplica::Impl {
     std::shared_ptr<ConsumerSink> sink;  // null: its stream is gone
     bool ended = false;                  // by the client's own wish
   };
-  // A part of a Settled or LeaseExtended fact's tokens, by who sent it.
-  struct SettleWaiter {
-    uint32_t begin = 0, end = 0;
-    std::shared_ptr<ConsumerSink> sink;
-    uint64_t receipt = 0;
-    TokensDone done;  // of a call
-  };
-  struct SettleWaiters {
-    std::vector<SettleWaiter> parts;
-  };
   struct PurgeWaiter {
     absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done;
   };
-  using Waiter = std::variant<std::monostate, OpenWaiter, AttachWaiter, SettleWaiters, PurgeWaiter>;
+  using Waiter = std::variant<std::monostate, OpenWaiter, AttachWaiter, AskedTokens, PurgeWaiter>;
 
   // An entry of facts that this leader appended.
   struct OwnFacts {
     uint64_t index = 0;
     std::vector<queue::Fact> facts;
     std::vector<Waiter> waiters;  // one per fact
-  };
-
-  struct PendingSettles {
-    std::vector<queue::Token> tokens;
-    std::vector<SettleWaiter> parts;
-    uint64_t messages = 0;
   };
 
   struct Consumer {
@@ -95,23 +77,23 @@ struct QueueReplica::Impl {
             int64_t wall_ms)
         : dispatcher(machine, machine->applied(), now_ms, {}),
           publishing(machine, group, {.max_message_bytes = limits.max_message_bytes}, limits.max_waiting_bytes),
+          settling(limits.settle_delay),
           reader(group, limits.read_ahead_bytes),
           // Safety rule 7: forward only; the host lets no node lead whose wall clock is far from the others'.
           time_base_ms(std::max(machine->time_ms(), wall_ms) - now_ms) {}
 
     queue::Dispatcher dispatcher;
     Publishing publishing;
+    Settling settling;
     EntryReader reader;
     int64_t time_base_ms;  // queue time less the monotonic clock's
     std::deque<OwnFacts> own;
     std::vector<queue::Fact> facts;  // to be appended
     std::vector<Waiter> waiters;
-    std::array<PendingSettles, 4> settles;                // by disposition
     std::map<queue::SessionId, uint64_t> session_epochs;  // of Attached facts under way
     absl::flat_hash_map<std::string, uint64_t> producer_epochs;
     std::map<queue::SessionId, Consumer> consumers;  // connected
     absl::flat_hash_map<queue::Dispatcher::ReceiverId, Receiver> receivers;
-    bool purging = false;
   };
 
   Impl(QueueReplica* replica, raft::Shard* s, ReplicaLimits l) : self(replica), shard(s), limits(std::move(l)) {}
@@ -157,6 +139,11 @@ struct QueueReplica::Impl {
     if (leading == nullptr) return;
     ReadAhead();
     if (leading == nullptr) return;
+    if (leading->settling.crowded()) {
+      Append({}, time_ms);
+      if (leading != nullptr) SetTimer();
+      return;
+    }
     queue::Dispatcher::Plan plan = leading->dispatcher.Decide(NowMs(), time_ms);
     for (queue::Dispatcher::ReceiverId id : plan.empty_handed) {
       auto receiver = leading->receivers.extract(id);
@@ -165,37 +152,40 @@ struct QueueReplica::Impl {
     if (leading == nullptr) return;
     // Settlements ride on any append.
     const bool append = published || !plan.facts.empty() || !leading->facts.empty();
-    if (append || SettlesAreDue()) Append(std::move(plan.facts), time_ms);
+    if (append || leading->settling.due(NowMs())) Append(std::move(plan.facts), time_ms);
     if (leading != nullptr) SetTimer();
   }
 
-  // Settlements come first, so that what they free is free when the rest is judged; a purge comes last.
+  // Settlements come first, so that what they free is free when the rest is judged.
   void Append(std::vector<queue::Fact> decided, int64_t time_ms) {
     OwnFacts own;
-    for (size_t d = 1; d < leading->settles.size(); ++d) {
-      PendingSettles& settles = leading->settles[d];
-      // One without tokens asks for a receipt of what was sent before.
-      if (settles.parts.empty()) continue;
-      own.facts.emplace_back(
-          queue::fact::Settled{kSubscription, static_cast<queue::Disposition>(d), std::move(settles.tokens)});
-      own.waiters.emplace_back(SettleWaiters{std::move(settles.parts)});
-      settles = {};
+    const bool crowded = leading->settling.crowded();
+    for (Settling::Fact& settled : leading->settling.Take()) {
+      own.facts.emplace_back(queue::fact::Settled{kSubscription, settled.disposition, settled.tokens.tokens()});
+      own.waiters.emplace_back(std::move(settled.tokens));
     }
-    settle_since.reset();
     for (queue::Fact& fact : decided) {
       if (const auto* forgotten = std::get_if<queue::fact::ProducerForgotten>(&fact))
         leading->publishing.Forgetting(forgotten->producer);
       own.facts.push_back(std::move(fact));
       own.waiters.emplace_back();
     }
-    std::move(leading->facts.begin(), leading->facts.end(), std::back_inserter(own.facts));
-    std::move(leading->waiters.begin(), leading->waiters.end(), std::back_inserter(own.waiters));
-    leading->facts.clear();
-    leading->waiters.clear();
+    if (!crowded) {
+      std::move(leading->facts.begin(), leading->facts.end(), std::back_inserter(own.facts));
+      std::move(leading->waiters.begin(), leading->waiters.end(), std::back_inserter(own.waiters));
+      leading->facts.clear();
+      leading->waiters.clear();
+    }
     if (own.facts.empty()) return;
-    // Urgent: settling never waits behind publishing (Safety rule 19).
+    // Safety rule 17: an entry is of a bounded size, whatever has come in this turn.
     std::vector<raft::Bytes> commands;
-    commands.push_back(queue::EncodeFacts(own.facts, time_ms));
+    std::vector<size_t> counts;
+    for (std::span<const queue::Fact> rest = own.facts; !rest.empty(); rest = rest.subspan(counts.back())) {
+      queue::FactsEntryBytes some = queue::EncodeSomeFacts(rest, time_ms);
+      commands.push_back(std::move(some.entry));
+      counts.push_back(some.count);
+    }
+    // Urgent: settling never waits behind publishing (Safety rule 19).
     raft::Proposed proposed = self->group_->Propose(std::move(commands), /*urgent=*/true);
     if (proposed.error) {
       // Even the reserve is used up, or leadership is gone. The dispatcher's decisions were not made after all; a new
@@ -208,30 +198,33 @@ struct QueueReplica::Impl {
       Lose(CutReason::kNotLeader, kMoved);
       return;
     }
-    own.index = proposed.first.value();
-    leading->dispatcher.Appended(own.index, {});
-    if (std::exchange(leading->purging, false)) leading->dispatcher.Purged(own.index);
-    leading->own.push_back(std::move(own));
+    Appended(std::move(own), counts, proposed.first.value());
   }
 
-  // Whether settlements have waited long enough to go by themselves.
-  bool SettlesAreDue() {
-    uint64_t messages = 0;
-    bool asked = false;
-    for (const PendingSettles& settles : leading->settles) {
-      messages += settles.messages;
-      for (const SettleWaiter& part : settles.parts) asked |= part.receipt != 0 || part.done != nullptr;
+  // The facts are in the log, so many in each entry from `index` on.
+  void Appended(OwnFacts all, const std::vector<size_t>& counts, uint64_t index) {
+    auto fact = all.facts.begin();
+    auto waiter = all.waiters.begin();
+    for (size_t count : counts) {
+      const auto n = static_cast<ptrdiff_t>(count);
+      OwnFacts own{index,
+                   {std::move_iterator(fact), std::move_iterator(fact + n)},
+                   {std::move_iterator(waiter), std::move_iterator(waiter + n)}};
+      fact += n;
+      waiter += n;
+      leading->dispatcher.Appended(index, {});
+      const bool purges = std::any_of(own.facts.begin(), own.facts.end(), [](const queue::Fact& f) {
+        return std::holds_alternative<queue::fact::Purged>(f);
+      });
+      if (purges) leading->dispatcher.Purged(index);
+      leading->own.push_back(std::move(own));
+      ++index;
     }
-    if (asked || messages >= settle_at) return true;
-    return settle_since.has_value() && NowMs() - *settle_since >= limits.settle_delay.count();
   }
 
   void SetTimer() {
     std::optional<queue::MonotonicMs> wake = leading->dispatcher.NextWake(NowMs(), QueueTimeMs());
-    if (settle_since.has_value()) {
-      const queue::MonotonicMs due = *settle_since + limits.settle_delay.count();
-      wake = wake ? std::min(*wake, due) : due;
-    }
+    if (auto due = leading->settling.due_at()) wake = wake ? std::min(*wake, *due) : *due;
     if (!wake || (timer_at && *timer_at <= *wake && *timer_at > NowMs())) return;
     timer_at = wake;
     const auto delay = std::chrono::milliseconds{std::max<int64_t>(1, *wake - NowMs())};
@@ -278,8 +271,9 @@ struct QueueReplica::Impl {
         AnswerOpen(*open, std::get<queue::effect::ProducerOpened>(effects.facts[i]));
       } else if (auto* attach = std::get_if<AttachWaiter>(&own.waiters[i])) {
         AnswerAttach(*attach, std::get<queue::effect::Attached>(effects.facts[i]));
-      } else if (auto* settle = std::get_if<SettleWaiters>(&own.waiters[i])) {
-        AnswerSettle(*settle, own.facts[i], std::get<queue::effect::Settled>(effects.facts[i]));
+      } else if (auto* settled = std::get_if<AskedTokens>(&own.waiters[i])) {
+        if (std::holds_alternative<queue::fact::Settled>(own.facts[i])) leading->settling.Applied();
+        settled->Answer(std::get<queue::effect::Settled>(effects.facts[i]));
       } else if (auto* purge = std::get_if<PurgeWaiter>(&own.waiters[i])) {
         purge->done(std::get<queue::effect::Purged>(effects.facts[i]).messages);
       } else if (const auto* forgotten = std::get_if<queue::fact::ProducerForgotten>(&own.facts[i])) {
@@ -359,31 +353,6 @@ struct QueueReplica::Impl {
     }
   }
 
-  void AnswerSettle(SettleWaiters& waiters, const queue::Fact& fact, const queue::effect::Settled& effect) {
-    const std::vector<queue::Token>& tokens = std::holds_alternative<queue::fact::Settled>(fact)
-                                                  ? std::get<queue::fact::Settled>(fact).tokens
-                                                  : std::get<queue::fact::LeaseExtended>(fact).tokens;
-    size_t next = 0;
-    for (SettleWaiter& part : waiters.parts) {
-      std::vector<queue::Token> lost;
-      std::vector<bool> current(part.done != nullptr ? part.end - part.begin : 0, true);
-      for (; next < effect.lost.size() && effect.lost[next].token < part.end; ++next) {
-        const auto& l = effect.lost[next];
-        if (part.done != nullptr) {
-          current[l.token - part.begin] = false;
-        } else {
-          lost.push_back({l.slots, tokens[l.token].checkout_index});
-        }
-      }
-      if (part.done != nullptr) {
-        part.done(std::move(current));
-      } else if (part.sink != nullptr && (part.receipt != 0 || !lost.empty())) {
-        part.sink->Receipt(part.receipt, std::move(lost));
-      }
-      if (leading == nullptr) return;
-    }
-  }
-
   void Send(queue::Dispatcher::Delivery& delivery) {
     if (leading == nullptr) return;
     if (!delivery.session.empty()) {
@@ -433,28 +402,19 @@ struct QueueReplica::Impl {
   void Lose(CutReason reason, const std::string& text) {
     if (leading == nullptr) return;
     std::unique_ptr<Leading> old = std::move(leading);
-    settle_since.reset();
     old->publishing.Cut(reason, text);
     auto tell = [&](Waiter& waiter) {
       if (auto* open = std::get_if<OpenWaiter>(&waiter)) open->done(Moved());
       if (auto* attach = std::get_if<AttachWaiter>(&waiter); attach != nullptr && attach->sink != nullptr)
         attach->sink->Cut(reason, text);
-      if (auto* settle = std::get_if<SettleWaiters>(&waiter)) {
-        for (SettleWaiter& part : settle->parts) {
-          if (part.done != nullptr) part.done(Moved());
-        }
-      }
+      if (auto* settled = std::get_if<AskedTokens>(&waiter)) settled->Fail(Moved());
       if (auto* purge = std::get_if<PurgeWaiter>(&waiter)) purge->done(Moved());
     };
     for (OwnFacts& own : old->own) {
       for (Waiter& waiter : own.waiters) tell(waiter);
     }
     for (Waiter& waiter : old->waiters) tell(waiter);
-    for (PendingSettles& settles : old->settles) {
-      for (SettleWaiter& part : settles.parts) {
-        if (part.done != nullptr) part.done(Moved());
-      }
-    }
+    old->settling.Fail(Moved());
     for (auto& [session, consumer] : old->consumers) {
       if (consumer.sink != nullptr) consumer.sink->Cut(reason, text);
     }
@@ -470,8 +430,6 @@ struct QueueReplica::Impl {
   queue::Dispatcher::ReceiverId last_receiver = 0;
   bool flush_due = false;
   std::optional<queue::MonotonicMs> timer_at;
-  std::optional<queue::MonotonicMs> settle_since;  // of the oldest settlement that waits
-  uint64_t settle_at = 1;                          // messages settled at which it does not wait any longer
   std::shared_ptr<bool> alive = std::make_shared<bool>(true);
 };
 
@@ -604,15 +562,8 @@ void QueueReplica::Settle(const queue::SessionId& session, const ConsumerSink* s
   if (i.refuses()) return;
   auto it = i.leading->consumers.find(session);
   if (it == i.leading->consumers.end() || it->second.sink.get() != sink) return;
-  Impl::PendingSettles& settles = i.leading->settles[static_cast<size_t>(disposition)];
-  const auto begin = static_cast<uint32_t>(settles.tokens.size());
-  for (const queue::Token& token : tokens) settles.messages += token.slots.count;
-  std::move(tokens.begin(), tokens.end(), std::back_inserter(settles.tokens));
-  settles.parts.push_back({begin, static_cast<uint32_t>(settles.tokens.size()), it->second.sink, receipt, nullptr});
-  // A consumer whose credit is running out is not kept waiting for company.
-  i.settle_at = std::max<uint64_t>(1, it->second.max_messages / 4);
-  if (!i.settle_since) i.settle_since = i.NowMs();
-  if (settles.tokens.size() >= kMaxSettleTokens) i.settle_since = i.NowMs() - i.limits.settle_delay.count();
+  i.leading->settling.HurryAt(std::max<uint64_t>(1, it->second.max_messages / 4));
+  i.leading->settling.Add(disposition, tokens, {.sink = it->second.sink, .receipt = receipt}, i.NowMs());
   i.FlushSoon();
 }
 
@@ -657,11 +608,7 @@ void QueueReplica::SettleTokens(queue::Disposition disposition, std::vector<queu
   Impl& i = *impl_;
   if (i.refuses()) return done(absl::UnavailableError(i.NotServing()));
   if (tokens.empty()) return done(std::vector<bool>{});
-  Impl::PendingSettles& settles = i.leading->settles[static_cast<size_t>(disposition)];
-  const auto begin = static_cast<uint32_t>(settles.tokens.size());
-  settles.messages += tokens.size();
-  std::move(tokens.begin(), tokens.end(), std::back_inserter(settles.tokens));
-  settles.parts.push_back({begin, static_cast<uint32_t>(settles.tokens.size()), nullptr, 0, std::move(done)});
+  i.leading->settling.Add(disposition, tokens, {.done = std::move(done)}, i.NowMs());
   i.FlushSoon();
 }
 
@@ -669,10 +616,11 @@ void QueueReplica::ExtendTokens(std::chrono::milliseconds lease, std::vector<que
   Impl& i = *impl_;
   if (i.refuses()) return done(absl::UnavailableError(i.NotServing()));
   if (tokens.empty()) return done(std::vector<bool>{});
-  Impl::SettleWaiters waiters;
-  waiters.parts.push_back({0, static_cast<uint32_t>(tokens.size()), nullptr, 0, std::move(done)});
-  i.AddFact(queue::fact::LeaseExtended{kSubscription, i.QueueTimeMs() + lease.count(), std::move(tokens)},
-            std::move(waiters));
+  const int64_t deadline_ms = i.QueueTimeMs() + lease.count();
+  for (AskedTokens& some : AskedTokens::Split(tokens, {.done = std::move(done)})) {
+    queue::fact::LeaseExtended fact{kSubscription, deadline_ms, some.tokens()};
+    i.AddFact(std::move(fact), std::move(some));
+  }
 }
 
 // ---------------------------------------------------------------- looking and cleaning
@@ -680,7 +628,6 @@ void QueueReplica::ExtendTokens(std::chrono::milliseconds lease, std::vector<que
 void QueueReplica::Purge(absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done) {
   Impl& i = *impl_;
   if (i.refuses()) return done(absl::UnavailableError(i.NotServing()));
-  i.leading->purging = true;
   i.AddFact(queue::fact::Purged{}, Impl::PurgeWaiter{std::move(done)});
 }
 

@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "broker/queue/facts.h"
 #include "broker/replica/publishing.h"
+#include "broker/replica/settling.h"
 #include "broker/replica/sinks.h"
 #include "raft/host/host.h"
 #include "raft/host/shard.h"
@@ -111,8 +112,6 @@ class QueueReplica final : public raft::StateMachine {
   // only.
   void Receive(uint32_t max_messages, std::chrono::milliseconds wait, std::chrono::milliseconds lease,
                absl::AnyInvocable<void(absl::StatusOr<std::vector<DeliveredRun>>)> done);
-  // True per token that was current, in the order asked.
-  using TokensDone = absl::AnyInvocable<void(absl::StatusOr<std::vector<bool>>)>;
   void SettleTokens(queue::Disposition disposition, std::vector<queue::Token> tokens, TokensDone done);
   void ExtendTokens(std::chrono::milliseconds lease, std::vector<queue::Token> tokens, TokensDone done);
 

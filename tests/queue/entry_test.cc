@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -216,6 +217,40 @@ TEST(EntryTest, AHeaderThatLiesIsRefused) {
   EXPECT_EQ(DecodeEntry(SealedEntry(1, kFactsKind, std::string(2, 0), "batch")).status().code(),
             absl::StatusCode::kDataLoss);
   EXPECT_TRUE(DecodeEntry(SealedEntry(1, kFactsKind, std::string(2, 0))).ok());
+}
+
+// Safety rule 17: an entry of facts stays within 256 KiB, however many there are and however large they are.
+TEST(EntryTest, ManyFactsGoIntoEntriesOfABoundedSize) {
+  std::vector<Fact> facts;
+  // Tokens as far apart as they can be, so that each takes as many bytes as it can.
+  fact::Settled scattered{0, Disposition::kAcknowledge, {}};
+  for (uint64_t i = 0; i < 8'192; ++i) {
+    scattered.tokens.push_back(
+        {{Position(i % 2 == 0 ? 1 : kMaxLogIndex, 65'000), 535}, i % 2 == 0 ? ~uint64_t{0} >> 1 : 1});
+  }
+  for (int i = 0; i < 20; ++i) facts.emplace_back(scattered);
+  for (int i = 0; i < 5'000; ++i)
+    facts.emplace_back(
+        fact::Attached{0, std::string(64, 's'), static_cast<uint64_t>(i), std::string(255, 'c'), 30'000});
+  std::vector<Fact> read;
+  size_t entries = 0;
+  for (std::span<const Fact> rest = facts; !rest.empty(); ++entries) {
+    const FactsEntryBytes some = EncodeSomeFacts(rest, 42);
+    ASSERT_GT(some.count, 0u);
+    EXPECT_LE(some.entry.size(), kMaxFactsBytes);
+    auto decoded = DecodeEntry(some.entry);
+    ASSERT_TRUE(decoded.ok()) << decoded.status();
+    ASSERT_EQ(decoded->facts.size(), some.count);
+    EXPECT_EQ(decoded->time_ms, 42);
+    read.insert(read.end(), decoded->facts.begin(), decoded->facts.end());
+    rest = rest.subspan(some.count);
+  }
+  EXPECT_EQ(read, facts);
+  EXPECT_LT(entries, 30u);  // and they are not cut more than they must be
+  // What fits one entry goes into one, byte for byte as without a bound.
+  const FactsEntryBytes one = EncodeSomeFacts({facts.data() + 20, 3}, 42);
+  EXPECT_EQ(one.count, 3u);
+  EXPECT_EQ(one.entry, EncodeFacts({facts.data() + 20, 3}, 42));
 }
 
 // Safety rule 3: what a version to come wrote is kept by a follower, and stopped at by apply, which says what it met.

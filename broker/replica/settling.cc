@@ -1,0 +1,106 @@
+#include "broker/replica/settling.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace trireme::broker {
+
+size_t AskedTokens::Add(const std::vector<queue::Token>& tokens, size_t from,
+                        const std::shared_ptr<SettleAsker>& asker) {
+  const size_t begin = tokens_.size();
+  const size_t end = std::min(tokens.size(), from + (kMax - begin));
+  tokens_.insert(tokens_.end(), tokens.begin() + static_cast<ptrdiff_t>(from),
+                 tokens.begin() + static_cast<ptrdiff_t>(end));
+  parts_.push_back({begin, tokens_.size(), asker, from, end == tokens.size()});
+  return end;
+}
+
+void AskedTokens::Answer(const queue::effect::Settled& effect) {
+  size_t next = 0;
+  for (Part& part : parts_) {
+    SettleAsker& asker = *part.asker;
+    std::vector<queue::Token> lost;
+    for (; next < effect.lost.size() && effect.lost[next].token < part.end; ++next) {
+      const auto& l = effect.lost[next];
+      if (asker.done != nullptr) {
+        asker.current[part.place + l.token - part.begin] = false;
+      } else {
+        lost.push_back({l.slots, tokens_[l.token].checkout_index});
+      }
+    }
+    if (asker.done != nullptr && part.last) std::exchange(asker.done, nullptr)(std::move(asker.current));
+    const uint64_t receipt = part.last ? asker.receipt : 0;
+    if (asker.sink != nullptr && (receipt != 0 || !lost.empty())) asker.sink->Receipt(receipt, std::move(lost));
+  }
+}
+
+void AskedTokens::Fail(const absl::Status& status) {
+  for (Part& part : parts_) {
+    if (part.asker->done != nullptr) std::exchange(part.asker->done, nullptr)(status);
+  }
+}
+
+std::deque<AskedTokens> AskedTokens::Split(const std::vector<queue::Token>& tokens, SettleAsker asker) {
+  std::deque<AskedTokens> facts;
+  auto shared = Share(std::move(asker), tokens.size());
+  for (size_t at = 0; at < tokens.size();) at = facts.emplace_back().Add(tokens, at, shared);
+  return facts;
+}
+
+std::shared_ptr<SettleAsker> AskedTokens::Share(SettleAsker asker, size_t tokens) {
+  if (asker.done != nullptr) asker.current.assign(tokens, true);
+  return std::make_shared<SettleAsker>(std::move(asker));
+}
+
+void Settling::Add(queue::Disposition disposition, const std::vector<queue::Token>& tokens, SettleAsker asker,
+                   queue::MonotonicMs now) {
+  for (const queue::Token& token : tokens) messages_ += token.slots.count;
+  asked_ |= asker.receipt != 0 || asker.done != nullptr;
+  if (!since_) since_ = now;
+  const auto d = static_cast<size_t>(disposition);
+  auto shared = AskedTokens::Share(std::move(asker), tokens.size());
+  size_t at = 0;
+  do {
+    if (rounds_.empty() || rounds_.back()[d].full()) rounds_.emplace_back();
+    at = rounds_.back()[d].Add(tokens, at, shared);
+  } while (at < tokens.size());
+}
+
+bool Settling::due(queue::MonotonicMs now) const {
+  return since_.has_value() && (asked_ || messages_ >= hurry_at_ || crowded() || now - *since_ >= delay_ms_);
+}
+
+std::optional<queue::MonotonicMs> Settling::due_at() const {
+  // With facts under way there is a turn when they are applied.
+  if (!since_ || crowded()) return std::nullopt;
+  return *since_ + delay_ms_;
+}
+
+std::vector<Settling::Fact> Settling::Take() {
+  std::vector<Fact> taken;
+  while (!rounds_.empty() && under_way_ < kMaxUnderWay) {
+    Round& round = rounds_.front();
+    for (size_t d = 1; d < round.size(); ++d) {
+      if (!round[d].asked()) continue;
+      taken.push_back({static_cast<queue::Disposition>(d), std::move(round[d])});
+      ++under_way_;
+    }
+    rounds_.pop_front();
+  }
+  if (rounds_.empty()) {
+    messages_ = 0;
+    asked_ = false;
+    since_.reset();
+  }
+  return taken;
+}
+
+void Settling::Fail(const absl::Status& status) {
+  for (Round& round : rounds_) {
+    for (AskedTokens& tokens : round) tokens.Fail(status);
+  }
+  rounds_.clear();
+  since_.reset();
+}
+
+}  // namespace trireme::broker
