@@ -1,7 +1,6 @@
 #include "broker/node.h"
 
 #include <grpc/support/log.h>
-#include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
@@ -11,6 +10,7 @@
 #include <csignal>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -18,6 +18,7 @@
 #include "absl/time/time.h"
 #include "broker/channels.h"
 #include "broker/cluster_service.h"
+#include "broker/health.h"
 #include "broker/node_metrics.h"
 #include "broker/node_shard.h"
 #include "broker/node_table.h"
@@ -40,6 +41,15 @@ constexpr absl::Duration kDrainTime = absl::Milliseconds(200);
 constexpr std::chrono::milliseconds kShutdownTime{300};
 
 static_assert(kMostMessageBytes + (size_t{1} << 20) <= raft::kFrameBytesMax);
+
+std::vector<std::string> ServiceNames() {
+  return {"trireme.v1.Broker",
+          "trireme.v1.Admin",
+          "trireme.v1.Cluster",
+          "grpc.health.v1.Health",
+          "grpc.reflection.v1.ServerReflection",
+          "grpc.reflection.v1alpha.ServerReflection"};
+}
 
 // gRPC's own complaints, in our log.
 void LogOfGrpc(gpr_log_func_args* args) {
@@ -105,6 +115,7 @@ class NodeImpl final : public Node, public NodeContext, public ReplicaHosting {
   std::unique_ptr<DataDirectory> directory_;
   std::unique_ptr<DiskMonitor> disk_;
   std::unique_ptr<storage::Store> store_;
+  Health health_{ServiceNames()};
   raft::RawService service_;
   std::optional<raft::PeerService> peer_service_;
   std::unique_ptr<grpc::Server> server_;
@@ -149,7 +160,6 @@ absl::Status NodeImpl::OpenData() {
 }
 
 absl::Status NodeImpl::StartServer(const ApiFactory& api) {
-  grpc::EnableDefaultHealthCheckService(true);
   grpc::ServerBuilder builder;
   raft::ConfigurePeerServer(&builder);
   builder.SetMaxReceiveMessageSize(kMaxGrpcMessageBytes);
@@ -169,8 +179,8 @@ absl::Status NodeImpl::StartServer(const ApiFactory& api) {
                                 home().client(), this, std::move(stored));
   peer_service_.emplace(&service_, &table_);
   RegisterClusterServices(service_, cluster_.get());
-  RegisterReflection(service_, {"trireme.v1.Broker", "trireme.v1.Admin", "trireme.v1.Cluster", "grpc.health.v1.Health",
-                                "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"});
+  RegisterReflection(service_, ServiceNames());
+  health_.Register(service_);
   api_ = api(this);
   api_->Register(service_);
   service_.Register(&builder);
@@ -242,7 +252,7 @@ absl::Status NodeImpl::Run() {
 void NodeImpl::Stop() {
   serving_ = false;
   if (server_ != nullptr && api_ != nullptr) {
-    server_->GetHealthCheckService()->SetServingStatus(false);
+    health_.SetServing(false);
     api_->Drain();
     absl::SleepFor(kDrainTime);
     server_->Shutdown(std::chrono::system_clock::now() + kShutdownTime);

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import subprocess
 import uuid
 
@@ -43,6 +44,19 @@ class Commands(harness.TestCase):
         self.assertEqual(again["cluster_id"], status["cluster_id"])
         other = self.run_command("cluster", "init", code=1)
         self.assertIn(status["cluster_id"], other.stderr)
+
+    def test_health(self):
+        serving = b"\x08\x01"  # HealthCheckResponse{status: SERVING}
+        call = "/grpc.health.v1.Health/"
+        self.assertEqual(self.cluster.channel().unary_unary(call + "Check")(b"", timeout=10), serving)
+        watch = self.cluster.channel().unary_stream(call + "Watch")(b"", timeout=10)
+        self.assertEqual(next(watch), serving)
+        watch.cancel()
+        # What gRPC serves through callbacks has it keep threads of its own that poll the shards' sockets.
+        for node in self.cluster.status()["nodes"]:
+            tasks = f"/proc/{node['pid']}/task"
+            names = [pathlib.Path(tasks, thread, "comm").read_text().strip() for thread in os.listdir(tasks)]
+            self.assertNotIn("nexting_thread", names)
 
     def test_the_life_of_a_queue(self):
         self.assertTrue(self.json("queue", "create", "life")["created"])
