@@ -85,9 +85,10 @@ void Replica::Impl::StartPreVote() {
   RecordVote(config_.id, true);
 }
 
-void Replica::Impl::StartVote() {
+void Replica::Impl::StartVote(bool leader_asked) {
   ++term_;
   voted_for_ = config_.id;
+  leader_ = ReplicaId();
   acknowledgement_.reset();
   role_ = Role::kCandidate;
   state_ = Campaigning{Ballots()};
@@ -100,7 +101,8 @@ void Replica::Impl::StartVote() {
           .to = member.replica,
           .log_index = log_.last_index(),
           .log_term = log_.last_term(),
-          .leader_lost = leader_lost_});
+          .leader_lost = leader_lost_,
+          .leader_asked = leader_asked});
   }
 }
 
@@ -124,7 +126,7 @@ void Replica::Impl::RecordVote(ReplicaId from, bool granted) {
     case Tally::kOpen:
       return;
     case Tally::kWon:
-      return role_ == Role::kPreCandidate ? StartVote() : BecomeLeader();
+      return role_ == Role::kPreCandidate ? StartVote(false) : BecomeLeader();
     case Tally::kLost:
       return BecomeFollower(term_, ReplicaId());
   }

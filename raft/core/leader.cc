@@ -6,9 +6,9 @@
 
 namespace trireme::raft {
 
-Progress* Replica::Impl::FindFollower(ReplicaId replica) {
-  if (Leading* leader = leading()) {
-    for (Progress& follower : leader->followers) {
+const Progress* Replica::Impl::FindFollower(ReplicaId replica) const {
+  if (const Leading* leader = leading()) {
+    for (const Progress& follower : leader->followers) {
       if (follower.id == replica) return &follower;
     }
   }
@@ -28,6 +28,7 @@ void Replica::Impl::LeaderTick() {
   const uint64_t quorum_heard =
       QuorumReached(1, [this](const Progress& f) { return f.silent_ticks < config_.election_ticks ? 1 : 0; });
   if (quorum_heard == 0) return BecomeFollower(term_, ReplicaId());
+  TransferTick();
   leader.commit_at_tick = std::max(leader.commit_at_tick, commit_);
   if (++leader.heartbeat_elapsed >= config_.heartbeat_ticks) {
     leader.heartbeat_elapsed = 0;
@@ -44,6 +45,7 @@ void Replica::Impl::AppendOwn(EntryType type, Bytes data) {
 Proposed Replica::Impl::Propose(std::vector<Bytes> commands, bool urgent) {
   Leading* leader = leading();
   if (leader == nullptr) return {.error = ProposeError::kNotLeader, .first = {}, .term = {}};
+  if (leader->transfer) return {.error = ProposeError::kTransferring, .first = {}, .term = {}};
   size_t bytes = 0;
   for (const Bytes& command : commands) bytes += command.size() + kEntryOverheadBytes;
   // Safety rule 19: settling has room where publishing has none. What is larger than the cap passes alone.
@@ -140,7 +142,7 @@ void Replica::Impl::ConfirmReads() {
 bool Replica::Impl::LeaderHasOutput() const {
   const Leading* leader = leading();
   if (leader == nullptr) return false;
-  return leader->heartbeat_due || CanStartReads() || MustLeaveJoint() || MustLeaveOffice() ||
+  return leader->heartbeat_due || CanStartReads() || MustLeaveJoint() || MustLeaveOffice() || MustTellTarget() ||
          std::any_of(leader->followers.begin(), leader->followers.end(),
                      [this](const Progress& follower) { return CanSend(follower); });
 }
@@ -156,6 +158,7 @@ void Replica::Impl::LeaderOutput() {
   }
   if (leader->heartbeat_due) SendHeartbeats();
   for (Progress& follower : leader->followers) SendAppends(follower);
+  if (MustTellTarget()) TellTarget();
   if (MustLeaveOffice()) LeaveOffice();
 }
 

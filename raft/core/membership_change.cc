@@ -43,7 +43,7 @@ MembershipProposed Replica::Impl::ProposeMembership(Membership target) {
   const Leading* leader = leading();
   if (leader == nullptr) return refused(MembershipError::kNotLeader);
   if (commit_ < leader->first_own) return refused(MembershipError::kTooEarly);
-  if (!MembershipCommitted() || membership().joint()) return refused(MembershipError::kUnderWay);
+  if (!MembershipCommitted() || membership().joint() || leader->transfer) return refused(MembershipError::kUnderWay);
   if (!target.Sound() || target.joint()) return refused(MembershipError::kNotSound);
   for (const Member& member : target.members) {
     const Member* now = membership().Find(member.replica);
@@ -73,8 +73,9 @@ bool Replica::Impl::MustLeaveOffice() const {
 }
 
 void Replica::Impl::LeaveOffice() {
-  // So that those who stay learn that it is committed, rather than from the next leader.
+  // So that those who stay learn that it is committed, rather than from the next leader; and need not wait for one.
   SendHeartbeats();
+  if (ReplicaId successor = BestSuccessor(); successor != ReplicaId()) SendTimeoutNow(successor);
   BecomeFollower(term_, ReplicaId());
 }
 

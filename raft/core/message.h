@@ -18,6 +18,7 @@ enum class MessageType : uint8_t {
   kAppendResponse = 6,
   kHeartbeat = 7,
   kHeartbeatResponse = 8,
+  kTimeoutNow = 9,  // from a leader that hands over: campaign at once
 };
 
 struct Message {
@@ -45,6 +46,8 @@ struct Message {
   // PreVote, Vote: the candidate saw its leader's connection close, so a voter that saw the same need not wait out its
   // own election timeout.
   bool leader_lost = false;
+  // Vote: the leader itself asked for this campaign (TimeoutNow), so that voters need not wait either.
+  bool leader_asked = false;
 
   // Append: consecutive, the first at log_index + 1.
   std::vector<Entry> entries{};

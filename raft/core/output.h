@@ -26,6 +26,7 @@ struct RoleChange {
 enum class ProposeError : uint8_t {
   kNotLeader,
   kTooMuchUncommitted,  // back-pressure: nothing was appended; try again when something has committed
+  kTransferring,        // another replica is about to lead, for an election timeout at most
 };
 
 struct Proposed {
@@ -35,10 +36,17 @@ struct Proposed {
   Term term{};
 };
 
+enum class TransferError : uint8_t {
+  kNotLeader,
+  kNotVoter,     // unknown, or a learner
+  kNotCaughtUp,  // silent, or its log is behind: it could not win, and nothing is served meanwhile
+  kUnderWay,     // another transfer, or a change of the membership, is not finished
+};
+
 enum class MembershipError : uint8_t {
   kNotLeader,
   kTooEarly,  // no entry of this leader's term is committed yet (the single-server bug of dissertation 4.1's erratum)
-  kUnderWay,  // the last change is not finished
+  kUnderWay,  // the last change, or a transfer of leadership, is not finished
   kNotSound,  // no voter, ids twice or none, too many members, a replica that would change its node
   kNotCaughtUp,  // a new voter has to be a learner first and hold nearly all of the log
 };

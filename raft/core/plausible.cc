@@ -39,9 +39,11 @@ bool Replica::Impl::Plausible(const Message& m) const {
       return member && (m.reject || m.term <= term_ + 1);  // we ask about no later term
     case MessageType::kAppend:
     case MessageType::kHeartbeat:
+    case MessageType::kTimeoutNow:
       // A term has one leader (Raft section 5.2).
       if (this_term && (leading() || (leader_ != ReplicaId() && leader_ != m.from))) return false;
       if (m.type == MessageType::kAppend) return EntriesInOrder(m);
+      if (m.type == MessageType::kTimeoutNow) return true;
       // A leader names what we acknowledged; less than that means that we forgot.
       return m.term < term_ || m.commit <= log_.last_index();
     case MessageType::kAppendResponse:

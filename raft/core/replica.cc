@@ -23,6 +23,9 @@ Proposed Replica::Propose(std::vector<Bytes> commands, bool urgent) {
 MembershipProposed Replica::ProposeMembership(std::vector<Member> target) {
   return impl_->ProposeMembership({std::move(target)});
 }
+std::optional<TransferError> Replica::TransferLeadership(ReplicaId target) {
+  return impl_->TransferLeadership(target);
+}
 void Replica::ReadIndex(uint64_t context) {
   impl_->ReadIndex(context);
 }
@@ -40,6 +43,7 @@ void Replica::PeerDown(ReplicaId peer) {
     if (Progress* follower = impl_->FindFollower(peer)) {
       follower->BecomeProbe();
       follower->down = true;
+      impl_->AbandonTransfer(peer);
     }
   } else if (peer == impl_->leader_ && peer != ReplicaId()) {
     impl_->LeaderConnectionClosed();
@@ -118,6 +122,10 @@ Index Replica::membership_index() const {
 }
 const Membership& Replica::MembershipAsOf(Index index) const {
   return impl_->memberships_.At(index);
+}
+bool Replica::transferring() const {
+  const Impl::Leading* leader = impl_->leading();
+  return leader != nullptr && leader->transfer.has_value();
 }
 bool Replica::leading() const {
   const Impl::Leading* leader = impl_->leading();

@@ -78,11 +78,12 @@ void Replica::Impl::Step(Message message) {
         break;
       case MessageType::kVote:
         // Dissertation 4.2.3: who hears from a leader is not drawn into an election.
-        if (SupportsLeader() && !(message.leader_lost && leader_lost_)) return;
+        if (SupportsLeader() && !message.leader_asked && !(message.leader_lost && leader_lost_)) return;
         BecomeFollower(message.term, ReplicaId());
         break;
       case MessageType::kAppend:
       case MessageType::kHeartbeat:
+      case MessageType::kTimeoutNow:
         BecomeFollower(message.term, message.from);
         break;
       default:
@@ -112,6 +113,8 @@ void Replica::Impl::Step(Message message) {
       return StepHeartbeat(message);
     case MessageType::kHeartbeatResponse:
       return StepHeartbeatResponse(message);
+    case MessageType::kTimeoutNow:
+      return StepTimeoutNow();
   }
 }
 

@@ -1,5 +1,5 @@
 // The inside of Replica. Split by role: election.cc, follower.cc, leader.cc and
-// replication.cc; membership_change.cc; replica_impl.cc has what all share.
+// replication.cc; membership_change.cc, transfer.cc; replica_impl.cc has what all share.
 #pragma once
 
 #include <optional>
@@ -39,6 +39,11 @@ struct Replica::Impl {
     };
     std::vector<Ballot> ballots;
   };
+  struct Transfer {
+    ReplicaId target;
+    int ticks = 0;      // since it began
+    bool told = false;  // TimeoutNow is on its way
+  };
   struct Leading {
     std::vector<Progress> followers;  // all members but this one
     std::optional<Standing> own;      // this replica's; none once it is no member any more
@@ -47,6 +52,7 @@ struct Replica::Impl {
     int heartbeat_elapsed = 0;
     bool heartbeat_due = false;
     ReadRounds reads;
+    std::optional<Transfer> transfer;
     // Bytes of the entries in (charged_above, last_index()], which are not committed or not durable here.
     size_t uncommitted_bytes = 0;
     Index charged_above;
@@ -91,7 +97,7 @@ struct Replica::Impl {
   // ---- election.cc
   void BecomeFollower(Term term, ReplicaId leader);
   void StartPreVote();
-  void StartVote();
+  void StartVote(bool leader_asked);
   std::vector<Campaigning::Ballot> Ballots() const;
   bool CanCampaign() const { return membership().Votes(config_.id); }
   void BecomeLeader();
@@ -124,6 +130,17 @@ struct Replica::Impl {
   void LeaveJoint();
   void LeaveOffice();
 
+  // ---- transfer.cc
+  std::optional<TransferError> TransferLeadership(ReplicaId target);
+  void TransferTick();
+  void AbandonTransfer(ReplicaId target);
+  bool MustTellTarget() const;
+  void TellTarget();
+  void SendTimeoutNow(ReplicaId target);
+  // Of the voters that are heard of, the one whose log goes furthest; none if there is none.
+  ReplicaId BestSuccessor() const;
+  void StepTimeoutNow();
+
   // ---- leader.cc
   void LeaderTick();
   // Appends an entry of this term, whatever the cap.
@@ -142,7 +159,11 @@ struct Replica::Impl {
   // What a quorum of voters has reached: `own` is this replica's, of(Progress) each follower's.
   template <typename Of>
   uint64_t QuorumReached(uint64_t own, Of of) const;
-  Progress* FindFollower(ReplicaId replica);
+  // Null if it is no follower, or this is no leader.
+  const Progress* FindFollower(ReplicaId replica) const;
+  Progress* FindFollower(ReplicaId replica) {
+    return const_cast<Progress*>(static_cast<const Impl*>(this)->FindFollower(replica));
+  }
   void SendHeartbeats();
 
   // ---- replication.cc

@@ -40,6 +40,7 @@ void ToWire(const GroupMessage& from, pb::RaftMessage* to) {
   to->set_read_context(m.read_context);
   to->set_all_match(m.all_match.value());
   to->set_leader_lost(m.leader_lost);
+  to->set_leader_asked(m.leader_asked);
   for (const Entry& entry : m.entries) {
     pb::EntryHeader* header = to->add_entries();
     header->set_term(entry.term.value());
@@ -69,7 +70,7 @@ class Payload {
 absl::Status FromWire(const pb::RaftMessage& from, Payload* payload, GroupMessage* to) {
   to->group = GroupId(from.group());
   Message& m = to->message;
-  if (from.type() < pb::RAFT_MESSAGE_TYPE_PRE_VOTE || from.type() > pb::RAFT_MESSAGE_TYPE_HEARTBEAT_RESPONSE) {
+  if (from.type() < pb::RAFT_MESSAGE_TYPE_PRE_VOTE || from.type() > pb::RaftMessageType_MAX) {
     return absl::InvalidArgumentError(absl::StrCat("a message of type ", from.type()));
   }
   m.type = static_cast<MessageType>(from.type());
@@ -85,6 +86,7 @@ absl::Status FromWire(const pb::RaftMessage& from, Payload* payload, GroupMessag
   m.read_context = from.read_context();
   m.all_match = Index(from.all_match());
   m.leader_lost = from.leader_lost();
+  m.leader_asked = from.leader_asked();
   size_t count = static_cast<size_t>(from.entries_size());
   if (count == 0) return absl::OkStatus();
   if (m.type != MessageType::kAppend) return absl::InvalidArgumentError("entries in what is no append");

@@ -73,6 +73,12 @@ void Scenario::Dispatch(const Words& words) {
   }
   if (verb == "campaign") return call([](Replica& r) { r.Campaign(); });
   if (verb == "stepdown") return call([](Replica& r) { r.StepDown(); });
+  if (verb == "transfer") {
+    std::optional<TransferError> error = PeerOf(id(1)).replica->TransferLeadership(id(2));
+    static constexpr const char* kErrors[] = {"not leader", "no voter", "not caught up", "something is under way"};
+    if (error) out_ << id(1) << " refuses: " << kErrors[static_cast<size_t>(*error)] << '\n';
+    return Turn(id(1));
+  }
   if (verb == "closed") return call([&](Replica& r) { r.PeerDown(id(2)); });
   if (verb == "opened") return call([&](Replica& r) { r.PeerUp(id(2)); });
   if (verb == "read") {
@@ -205,9 +211,8 @@ void Scenario::Propose(const Words& words) {
   Replica& replica = *PeerOf(id).replica;
   Proposed proposed = replica.Propose(std::move(commands), urgent);
   if (proposed.error) {
-    out_ << id
-         << " refuses: " << (*proposed.error == ProposeError::kNotLeader ? "not leader" : "too much is uncommitted")
-         << '\n';
+    static constexpr const char* kErrors[] = {"not leader", "too much is uncommitted", "leadership is on its way"};
+    out_ << id << " refuses: " << kErrors[static_cast<size_t>(*proposed.error)] << '\n';
   } else {
     out_ << id << " appends from " << proposed.first << " in term " << proposed.term;
     if (Option(words, "bytes")) out_ << ", " << replica.uncommitted_bytes() << " bytes uncommitted";
@@ -238,10 +243,10 @@ void Scenario::Members(const Words& words) {
 }
 
 // inject TYPE from=1 to=2 term=3 [after=5:2] [last=5:2] [commit=1] [refused=5] [hint=4:2] [match=3] [all-match=1]
-//   [read=1] [entries=6:3,7:3] [granted] [leader-lost]: a message that nobody sent.
+//   [read=1] [entries=6:3,7:3] [granted] [leader-lost] [leader-asked]: a message that nobody sent.
 void Scenario::Inject(const Words& words) {
   Message m;
-  for (int type = 1; type <= 8; ++type) {
+  for (int type = 1; type <= 9; ++type) {
     if (words.at(1) == Name(static_cast<MessageType>(type))) m.type = static_cast<MessageType>(type);
   }
   if (words[1] == "Unknown") m.type = static_cast<MessageType>(77);
@@ -257,6 +262,7 @@ void Scenario::Inject(const Words& words) {
   m.all_match = Index(Option(words, "all-match", 0));
   m.read_context = Option(words, "read", 0);
   m.reject = Option(words, "refused").has_value() || std::find(words.begin(), words.end(), "refused") != words.end();
+  m.leader_asked = std::find(words.begin(), words.end(), "leader-asked") != words.end();
   m.leader_lost = std::find(words.begin(), words.end(), "leader-lost") != words.end();
   std::istringstream entries(Option(words, "entries").value_or(""));
   for (std::string place; std::getline(entries, place, ',');) {
@@ -357,6 +363,7 @@ void Scenario::Status() {
     }
     if (r.all_match() != Index()) out_ << " all-match=" << r.all_match();
     if (r.leading()) out_ << " leading";
+    if (r.transferring()) out_ << " transferring";
     // When they are not simply all that there are.
     const std::vector<Member>& members = r.membership().members;
     const bool all_vote =

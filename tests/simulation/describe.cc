@@ -24,6 +24,8 @@ const char* Name(MessageType type) {
       return "Heartbeat";
     case MessageType::kHeartbeatResponse:
       return "HeartbeatResponse";
+    case MessageType::kTimeoutNow:
+      return "TimeoutNow";
   }
   return "unknown message";
 }
@@ -78,6 +80,7 @@ std::string Describe(const raft::Message& m) {
     case MessageType::kVote:
       text << " last=" << m.log_index << ':' << m.log_term;
       if (m.leader_lost) text << " leader-lost";
+      if (m.leader_asked) text << " leader-asked";
       break;
     case MessageType::kPreVoteResponse:
     case MessageType::kVoteResponse:
@@ -101,6 +104,8 @@ std::string Describe(const raft::Message& m) {
       [[fallthrough]];
     case MessageType::kHeartbeatResponse:
       if (m.read_context != 0) text << " read=" << m.read_context;
+      break;
+    case MessageType::kTimeoutNow:
       break;
   }
   return text.str();

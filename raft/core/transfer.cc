@@ -1,0 +1,57 @@
+// Leadership transfer: dissertation 3.10.
+#include "raft/core/replica_impl.h"
+
+namespace trireme::raft {
+
+std::optional<TransferError> Replica::Impl::TransferLeadership(ReplicaId target) {
+  Leading* leader = leading();
+  if (leader == nullptr) return TransferError::kNotLeader;
+  if (target == config_.id || (leader->transfer && leader->transfer->target == target)) return std::nullopt;
+  if (!membership().Votes(target)) return TransferError::kNotVoter;
+  if (leader->transfer || !MembershipCommitted() || membership().joint()) return TransferError::kUnderWay;
+  if (!IsCaughtUp(*FindFollower(target))) return TransferError::kNotCaughtUp;
+  leader->transfer = {.target = target};
+  return std::nullopt;
+}
+
+void Replica::Impl::TransferTick() {
+  Leading& leader = *leading();
+  if (leader.transfer && ++leader.transfer->ticks >= config_.election_ticks) leader.transfer.reset();
+}
+
+void Replica::Impl::AbandonTransfer(ReplicaId target) {
+  Leading& leader = *leading();
+  if (leader.transfer && leader.transfer->target == target) leader.transfer.reset();
+}
+
+bool Replica::Impl::MustTellTarget() const {
+  const Leading& leader = *leading();
+  if (!leader.transfer || leader.transfer->told) return false;
+  const Progress* target = FindFollower(leader.transfer->target);
+  return target != nullptr && target->match == log_.last_index();
+}
+
+void Replica::Impl::TellTarget() {
+  Transfer& transfer = *leading()->transfer;
+  transfer.told = true;
+  SendTimeoutNow(transfer.target);
+}
+
+void Replica::Impl::SendTimeoutNow(ReplicaId target) {
+  Send({.type = MessageType::kTimeoutNow, .to = target});
+}
+
+ReplicaId Replica::Impl::BestSuccessor() const {
+  const Progress* best = nullptr;
+  for (const Progress& follower : leading()->followers) {
+    const bool may_lead = CountsIn(follower.standing, Half::kNew) && IsCaughtUp(follower);
+    if (may_lead && (best == nullptr || follower.match > best->match)) best = &follower;
+  }
+  return best == nullptr ? ReplicaId() : best->id;
+}
+
+void Replica::Impl::StepTimeoutNow() {
+  if (CanCampaign()) StartVote(true);
+}
+
+}  // namespace trireme::raft
