@@ -214,7 +214,7 @@ const std::vector<OptionSpec>& Options() {
       {"join", "ADDR,ADDR,...", "", "this node alone",
        "The nodes to form a cluster with, as they advertise themselves, this one included; the same on each.",
        &SetJoin},
-      {"shards", "N", "", "2", "Threads that serve queues. Must be the same on every node of a cluster. 1 to 64.",
+      {"shards", "N", "", "1", "Threads that serve queues. Must be the same on every node of a cluster. 1 to 64.",
        &SetNumber<&Config::shards, 1, 64>},
       {"tick-ms", "N", "milliseconds", "50", "Raft's clock: heartbeats are sent at this interval. 5 to 10000.",
        &SetTick},

@@ -20,7 +20,7 @@ struct Config {
   std::string listen = "127.0.0.1:7650";
   std::string advertise;          // as listen, when empty
   std::vector<std::string> join;  // this node alone, when empty
-  uint32_t shards = 2;
+  uint32_t shards = 1;
   std::chrono::milliseconds tick{50};
   int election_ticks = 10;
   std::string log_level = "info";

@@ -16,13 +16,17 @@ from streams import Consumer, Publisher
 from trireme.v1 import broker_pb2
 
 
+# What crosses from one shard to another is in no other test of this folder.
+TWO_SHARDS = ("--shards", "2")
+
+
 def bodies(prefix, count):
     return [f"{prefix}-{i:06d}".encode() for i in range(count)]
 
 
 class LeaderKilled(harness.TestCase):
     def test_twenty_thousand_messages_while_the_leader_is_killed_three_times(self):
-        with Cluster() as cluster:
+        with Cluster(arguments=TWO_SHARDS) as cluster:
             cluster.create("orders")
             named, nameless = bodies("named", 16000), bodies("nameless", 4000)
             publishers = [Publisher(cluster.addresses, "orders", named, producer="shop", pause=0.01).start(),
@@ -99,7 +103,7 @@ class LeaderKilled(harness.TestCase):
 
 class AllKilled(harness.TestCase):
     def test_every_confirmed_message_is_there_after_all_nodes_were_killed(self):
-        with Cluster() as cluster:
+        with Cluster(arguments=TWO_SHARDS) as cluster:
             cluster.create("ledger")
             publisher = Publisher(cluster.addresses, "ledger", bodies("entry", 20000), producer="bank", pause=0.002).start()
             wait_for("4,000 confirmed", lambda: len(publisher.confirmed) >= 4000 or publisher.check(), 60)
@@ -197,7 +201,7 @@ class Elections(harness.TestCase):
 
 class AnyNode(harness.TestCase):
     def test_any_node_serves_any_client(self):
-        with Cluster() as cluster:
+        with Cluster(arguments=TWO_SHARDS) as cluster:
             for creator in (1, 2, 3):
                 name = f"q{creator}"
                 cluster.create(name, creator)
