@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "broker/api/checks.h"
 #include "broker/api/errors.h"
 #include "raft/grpc/buffers.h"
 
@@ -27,14 +28,19 @@ constexpr size_t kMaxRunsPerFrame = 100'000;
 constexpr std::chrono::seconds kPatience{30};
 constexpr std::chrono::milliseconds kRetryAfter{10};
 
-absl::Status OutOfRange(absl::string_view field, uint64_t value, uint64_t low, uint64_t high, absl::string_view unit) {
-  std::string limit = absl::StrCat(low, " to ", high, unit.empty() ? "" : " ", unit);
-  return Error(absl::StatusCode::kInvalidArgument, {.reason = "OUT_OF_RANGE", .name = field, .limit = limit},
-               absl::StrCat(field, " is ", value, "; it must be ", limit));
+absl::Status CheckRun(const v1::HeldRun& run) {
+  return CheckRange("run.count", run.count(), 1, queue::kMaxBatchMessages, "messages");
+}
+
+queue::Token TokenOf(const v1::HeldRun& run) {
+  return {{queue::Position(run.first_position()), run.count()}, run.checkout_index()};
+}
+
+absl::Status CheckOutstanding(uint32_t messages) {
+  return CheckRange("max_outstanding_messages", messages, 0, kMaxOutstanding, "messages");
 }
 
 absl::StatusOr<AttachRequest> Validate(const v1::OpenConsume& open) {
-  AttachRequest attach;
   if (open.session().empty() || open.session().size() > kMaxSessionBytes) {
     return Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_SESSION", .limit = "1 to 64 bytes"},
                  absl::StrCat("session has ", open.session().size(), " bytes; it must have 1 to 64"));
@@ -43,51 +49,31 @@ absl::StatusOr<AttachRequest> Validate(const v1::OpenConsume& open) {
     return Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_CONSUMER", .limit = "255 bytes"},
                  absl::StrCat("consumer has ", open.consumer().size(), " bytes; the limit is 255"));
   }
-  if (!open.subscription().empty() && open.subscription() != "default") {
-    return Error(absl::StatusCode::kNotFound, {.reason = "NO_SUBSCRIPTION", .name = open.subscription()},
-                 absl::StrCat("no subscription '", open.subscription(), "'; every queue has one, called 'default'"));
-  }
+  AttachRequest attach;
   attach.session = open.session();
   attach.consumer = open.consumer();
   attach.timeout_ms = open.session_timeout_ms() == 0 ? kDefaultTimeoutMs : open.session_timeout_ms();
-  if (attach.timeout_ms < kMinTimeoutMs || attach.timeout_ms > kMaxTimeoutMs) {
-    return OutOfRange("session_timeout_ms", attach.timeout_ms, kMinTimeoutMs, kMaxTimeoutMs, "ms");
-  }
   attach.max_messages = open.max_outstanding_messages() == 0 ? kDefaultOutstanding : open.max_outstanding_messages();
-  if (attach.max_messages > kMaxOutstanding)
-    return OutOfRange("max_outstanding_messages", attach.max_messages, 1, kMaxOutstanding, "messages");
   attach.max_bytes = open.max_outstanding_bytes() == 0 ? kDefaultOutstandingBytes : open.max_outstanding_bytes();
+  absl::Status good = CheckSubscription(open.subscription());
+  good.Update(CheckRange("session_timeout_ms", attach.timeout_ms, kMinTimeoutMs, kMaxTimeoutMs, "ms"));
+  good.Update(CheckOutstanding(attach.max_messages));
+  if (open.max_frame_bytes() != 0) {
+    good.Update(CheckRange("max_frame_bytes", open.max_frame_bytes(), kMinFrameBytes, kMaxFrameBytes, "bytes"));
+  }
   for (const v1::HeldRun& run : open.held()) {
-    if (run.count() == 0 || run.count() > queue::kMaxBatchMessages)
-      return OutOfRange("held.count", run.count(), 1, queue::kMaxBatchMessages, "");
-    attach.held.push_back({{queue::Position(run.first_position()), run.count()}, run.checkout_index()});
+    good.Update(CheckRun(run));
+    attach.held.push_back(TokenOf(run));
   }
-  if (open.max_frame_bytes() != 0 &&
-      (open.max_frame_bytes() < kMinFrameBytes || open.max_frame_bytes() > kMaxFrameBytes)) {
-    return OutOfRange("max_frame_bytes", open.max_frame_bytes(), kMinFrameBytes, kMaxFrameBytes, "bytes");
-  }
+  if (!good.ok()) return good;
   return attach;
 }
 
 }  // namespace
 
-class ConsumeStream::Handler final : public raft::StreamHandler {
- public:
-  explicit Handler(std::shared_ptr<ConsumeStream> stream) : stream_(std::move(stream)) {}
-  void OnMessage(grpc::ByteBuffer message) override { stream_->OnMessage(std::move(message)); }
-  void OnReadEnd() override { stream_->OnReadEnd(); }
-  void OnWritten() override {
-    if (!stream_->deliveries_.empty()) stream_->FlushDeliveries();
-  }
-  void OnClosed(const grpc::Status& status) override { stream_->OnClosed(status.ok()); }
-
- private:
-  std::shared_ptr<ConsumeStream> stream_;
-};
-
 class ConsumeStream::Sink final : public ConsumerSink {
  public:
-  explicit Sink(const std::shared_ptr<ConsumeStream>& stream) : shard_(stream->api_->shard()), stream_(stream) {}
+  explicit Sink(ConsumeStream* stream) : shard_(stream->api_->shard()), stream_(Weak(stream)) {}
 
   void Attached(bool resumed, uint64_t epoch, uint32_t timeout_ms) override {
     OnStream([=](ConsumeStream& s) { s.Attached(resumed, epoch, timeout_ms); });
@@ -103,13 +89,9 @@ class ConsumeStream::Sink final : public ConsumerSink {
   }
 
  private:
-  template <typename Do>
-  void OnStream(Do act) {
-    if (shard_->OnThisThread()) {
-      if (auto s = stream_.lock(); s != nullptr && s->sink_.get() == this) act(*s);
-      return;
-    }
-    shard_->Post([weak = stream_, self = this, act = std::move(act)]() mutable {
+  template <typename Act>
+  void OnStream(Act act) {
+    RunOn(shard_, [weak = stream_, self = this, act = std::move(act)]() mutable {
       if (auto s = weak.lock(); s != nullptr && s->sink_.get() == self) act(*s);
     });
   }
@@ -134,21 +116,8 @@ class ConsumeStream::UpstreamHandler final : public raft::StreamHandler {
 
 // ---------------------------------------------------------------- life
 
-std::unique_ptr<raft::StreamHandler> ConsumeStream::Open(ShardApi* api, raft::RawServerStream* stream) {
-  if (api->draining()) {
-    stream->Finish(ToGrpc(
-        Error(absl::StatusCode::kUnavailable, {.reason = "DRAINING"}, "this node is stopping; use another one")));
-    return nullptr;
-  }
-  return std::make_unique<Handler>(std::shared_ptr<ConsumeStream>(new ConsumeStream(api, stream)));
-}
-
-ConsumeStream::ConsumeStream(ShardApi* api, raft::RawServerStream* stream)
-    : api_(api),
-      stream_(std::static_pointer_cast<raft::RawServerStream>(stream->shared_from_this())),
-      forwarded_(stream->Metadata(kForwardedBy).has_value()) {
-  stream_->set_queue_limit(kMaxFrameBytes + kQueuedBytes);
-  api_->AddStream(this);
+ConsumeStream::ConsumeStream(ShardApi* api, raft::RawServerStream* call) : ClientStream(api, call) {
+  call->set_queue_limit(kMaxFrameBytes + kQueuedBytes);
 }
 
 ConsumeStream::~ConsumeStream() = default;
@@ -182,22 +151,24 @@ void ConsumeStream::Leave(bool graceful) {
 }
 
 void ConsumeStream::OnClosed(bool in_order) {
-  api_->RemoveStream(this);
   const bool farewell = half_closed_ && in_order;
   if (state_ != State::kOver) Leave(farewell);
   if (upstream_ != nullptr && !farewell) upstream_->Cancel();
   sink_.reset();
   upstream_.reset();
   deliveries_.clear();
-  stream_.reset();
+}
+
+void ConsumeStream::OnWritten() {
+  if (!deliveries_.empty()) FlushDeliveries();
 }
 
 // Half-closing is how a consumer says that its session is over. A call that is cancelled and a connection that breaks
 // end the reading, too, and must not end the session (Safety rule 5): which of them it was shows when the call is over.
 void ConsumeStream::OnReadEnd() {
-  if (stream_ == nullptr || state_ == State::kOver) return;
+  if (closed() || state_ == State::kOver) return;
   half_closed_ = true;
-  stream_->Finish(grpc::Status::OK);
+  End(absl::OkStatus());
 }
 
 void ConsumeStream::Drain() {
@@ -207,18 +178,14 @@ void ConsumeStream::Drain() {
 }
 
 void ConsumeStream::Fail(const absl::Status& status) {
-  if (stream_ == nullptr) return;
+  if (closed()) return;
   if (state_ != State::kOver) Leave(false);
-  stream_->Finish(ToGrpc(status));
-}
-
-bool ConsumeStream::Send(const v1::ConsumeResponse& response) {
-  return stream_ != nullptr && stream_->Write(raft::Serialize(response));
+  End(status);
 }
 
 // Ends a stream that is silent for the session's timeout, and keeps the client from thinking that of us.
 void ConsumeStream::Watch() {
-  if (state_ != State::kHere || stream_ == nullptr) return;
+  if (state_ != State::kHere || closed()) return;
   const std::chrono::milliseconds timeout{attach_.timeout_ms};
   if (api_->shard()->Now() - heard_ > timeout) {
     return Fail(Error(absl::StatusCode::kDeadlineExceeded,
@@ -229,7 +196,7 @@ void ConsumeStream::Watch() {
   v1::ConsumeResponse response;
   response.mutable_keep_alive();
   Send(response);
-  api_->shard()->After(timeout / 3, [weak = weak_from_this()] {
+  api_->shard()->After(timeout / 3, [weak = Weak(this)] {
     if (auto self = weak.lock()) self->Watch();
   });
 }
@@ -274,9 +241,9 @@ void ConsumeStream::OnOpen(const v1::OpenConsume& open) {
 }
 
 void ConsumeStream::FindLeader() {
-  api_->FindRoute(queue_name_, deadline_, [weak = weak_from_this()](absl::StatusOr<ShardApi::Route> route) {
+  api_->FindRoute(queue_name_, deadline_, [weak = Weak(this)](absl::StatusOr<ShardApi::Route> route) {
     auto self = weak.lock();
-    if (self == nullptr || self->state_ != State::kFinding || self->stream_ == nullptr) return;
+    if (self == nullptr || self->state_ != State::kFinding || self->closed()) return;
     if (!route.ok()) return self->Fail(route.status());
     if (route->here) return self->AttachHere(*std::move(route));
     self->AttachThere(*std::move(route));
@@ -287,16 +254,13 @@ void ConsumeStream::AttachHere(ShardApi::Route route) {
   queue_ = std::move(route.queue);
   leader_ = std::move(route.leader);
   state_ = State::kHere;
-  sink_ = std::make_shared<Sink>(shared_from_this());
+  sink_ = std::make_shared<Sink>(this);
   OnReplica(
       [attach = attach_](QueueReplica& replica, const std::shared_ptr<Sink>& sink) { replica.Attach(attach, sink); });
 }
 
 void ConsumeStream::OnFlow(const v1::Flow& flow) {
-  if (flow.max_outstanding_messages() > kMaxOutstanding) {
-    return Fail(
-        OutOfRange("max_outstanding_messages", flow.max_outstanding_messages(), 1, kMaxOutstanding, "messages"));
-  }
+  if (absl::Status good = CheckOutstanding(flow.max_outstanding_messages()); !good.ok()) return Fail(good);
   OnReplica([session = attach_.session, messages = flow.max_outstanding_messages(),
              bytes = flow.max_outstanding_bytes()](QueueReplica& replica, const std::shared_ptr<Sink>& sink) {
     replica.Flow(session, sink.get(), messages, bytes);
@@ -304,24 +268,16 @@ void ConsumeStream::OnFlow(const v1::Flow& flow) {
 }
 
 void ConsumeStream::OnSettle(const v1::SettleRuns& settle) {
-  if (settle.disposition() < v1::DISPOSITION_ACKNOWLEDGE || settle.disposition() > v1::DISPOSITION_REJECT) {
-    return Fail(Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_DISPOSITION", .limit = "1 to 3"},
-                      absl::StrCat("disposition ", static_cast<int>(settle.disposition()),
-                                   " is none of acknowledge, requeue, reject")));
-  }
+  absl::Status good = CheckDisposition(settle.disposition());
   // Nobody holds more, and all of them go into one entry of the log, which must fit a frame between nodes.
-  if (static_cast<uint64_t>(settle.runs_size()) > kMaxOutstanding) {
-    return Fail(
-        OutOfRange("settle.runs", static_cast<uint64_t>(settle.runs_size()), 0, kMaxOutstanding, "runs in a frame"));
-  }
+  good.Update(CheckRange("settle.runs", static_cast<uint64_t>(settle.runs_size()), 0, kMaxOutstanding, "in a frame"));
   std::vector<queue::Token> tokens;
   tokens.reserve(static_cast<size_t>(settle.runs_size()));
   for (const v1::HeldRun& run : settle.runs()) {
-    if (run.count() == 0 || run.count() > queue::kMaxBatchMessages) {
-      return Fail(OutOfRange("settle.count", run.count(), 1, queue::kMaxBatchMessages, "messages"));
-    }
-    tokens.push_back({{queue::Position(run.first_position()), run.count()}, run.checkout_index()});
+    good.Update(CheckRun(run));
+    tokens.push_back(TokenOf(run));
   }
+  if (!good.ok()) return Fail(good);
   OnReplica([session = attach_.session, disposition = static_cast<queue::Disposition>(settle.disposition()),
              tokens = std::move(tokens),
              receipt = settle.receipt()](QueueReplica& replica, const std::shared_ptr<Sink>& sink) mutable {
@@ -332,7 +288,7 @@ void ConsumeStream::OnSettle(const v1::SettleRuns& settle) {
 // ---------------------------------------------------------------- to another node
 
 void ConsumeStream::AttachThere(ShardApi::Route route) {
-  if (forwarded_) {
+  if (forwarded()) {
     v1::ConsumeResponse response;
     *response.mutable_redirect()->mutable_leader() = route.leader;
     response.mutable_redirect()->set_reason("the leader is elsewhere");
@@ -343,10 +299,7 @@ void ConsumeStream::AttachThere(ShardApi::Route route) {
   leader_ = std::move(route.leader);
   state_ = State::kThere;
   upstream_opened_ = false;
-  raft::CallOptions options;
-  options.metadata = {{kForwardedBy, absl::StrCat(api_->node()->self().value())}};
-  upstream_ = raft::RawClientStream::Start(api_->shard(), api_->node()->channel(leader_.address()), stream_->method(),
-                                           options, std::make_unique<UpstreamHandler>(weak_from_this()));
+  upstream_ = OpenUpstream(leader_.address(), std::make_unique<UpstreamHandler>(Weak(this)));
   PassOn(open_frame_);
 }
 
@@ -358,27 +311,27 @@ void ConsumeStream::PassOn(grpc::ByteBuffer message) {
 }
 
 void ConsumeStream::FromUpstream(grpc::ByteBuffer message) {
-  if (stream_ == nullptr) return;
+  if (closed()) return;
   upstream_opened_ = true;
   // The leader bounds what is outstanding; a client that does not read is cut off by the queue's limit.
-  if (!stream_->Write(std::move(message))) stream_->Cancel();
+  if (!call().Write(std::move(message))) call().Cancel();
 }
 
 void ConsumeStream::UpstreamClosed(const grpc::Status& status) {
   upstream_.reset();
-  if (stream_ == nullptr) return;
-  if (state_ == State::kOver) return stream_->Finish(status);
+  if (closed()) return;
+  if (state_ == State::kOver) return call().Finish(status);
   if (!status.ok() && status.error_code() != grpc::StatusCode::UNAVAILABLE) {
     state_ = State::kOver;
-    return stream_->Finish(status);
+    return call().Finish(status);
   }
   api_->WrongLeader(queue_, raft::NodeId(leader_.node_id()));
   if (!upstream_opened_ && api_->shard()->Now() < deadline_) {
     // Nothing has begun there: look for the leader again.
     state_ = State::kFinding;
-    api_->shard()->After(kRetryAfter, [weak = weak_from_this()] {
+    api_->shard()->After(kRetryAfter, [weak = Weak(this)] {
       auto self = weak.lock();
-      if (self != nullptr && self->stream_ != nullptr && self->state_ == State::kFinding) self->FindLeader();
+      if (self != nullptr && !self->closed() && self->state_ == State::kFinding) self->FindLeader();
     });
     return;
   }
@@ -386,7 +339,7 @@ void ConsumeStream::UpstreamClosed(const grpc::Status& status) {
   v1::ConsumeResponse response;
   response.mutable_redirect()->set_reason("the way to the queue's leader broke");
   Send(response);
-  stream_->Finish(ToGrpc(NotLeaderError(queue_name_)));
+  End(NotLeaderError(queue_name_));
 }
 
 // ---------------------------------------------------------------- from the replica
@@ -408,7 +361,7 @@ void ConsumeStream::Deliver(std::vector<DeliveredRun> runs) {
   for (DeliveredRun& run : runs) deliveries_.push_back(std::move(run));
   if (flush_due_) return;
   flush_due_ = true;
-  api_->shard()->AtTurnEnd([weak = weak_from_this()] {
+  api_->shard()->AtTurnEnd([weak = Weak(this)] {
     auto self = weak.lock();
     if (self == nullptr) return;
     self->flush_due_ = false;
@@ -417,7 +370,7 @@ void ConsumeStream::Deliver(std::vector<DeliveredRun> runs) {
 }
 
 void ConsumeStream::FlushDeliveries() {
-  while (stream_ != nullptr && !deliveries_.empty() && stream_->queued_bytes() < kQueuedBytes) {
+  while (!closed() && !deliveries_.empty() && call().queued_bytes() < kQueuedBytes) {
     DeliverBuilder frame;
     for (size_t n = 0; !deliveries_.empty() && n < kMaxRunsPerFrame; ++n) {
       const DeliveredRun& run = deliveries_.front();
@@ -433,7 +386,7 @@ void ConsumeStream::FlushDeliveries() {
       frame.Add(run.slots.first.packed(), run.checkout_index, run.slots.count, run.deliveries, run.batch);
       deliveries_.pop_front();
     }
-    if (!stream_->Write(frame.Take())) return;  // the stream is ending; the session's leases stay with the replica
+    if (!call().Write(frame.Take())) return;  // the stream is ending; the session's leases stay with the replica
   }
 }
 
@@ -450,7 +403,7 @@ void ConsumeStream::Receipt(uint64_t receipt, const std::vector<queue::Token>& l
 }
 
 void ConsumeStream::Cut(CutReason reason, const std::string& text) {
-  if (stream_ == nullptr) return;
+  if (closed()) return;
   state_ = State::kOver;
   sink_.reset();
   deliveries_.clear();
@@ -460,14 +413,12 @@ void ConsumeStream::Cut(CutReason reason, const std::string& text) {
       v1::ConsumeResponse response;
       response.mutable_redirect()->set_reason(text);
       Send(response);
-      return stream_->Finish(ToGrpc(NotLeaderError(queue_name_)));
+      return End(NotLeaderError(queue_name_));
     }
     case CutReason::kQueueDeleted:
-      return stream_->Finish(
-          ToGrpc(Error(absl::StatusCode::kNotFound, {.reason = "QUEUE_NOT_FOUND", .name = queue_name_}, text)));
+      return End(Error(absl::StatusCode::kNotFound, {.reason = "QUEUE_NOT_FOUND", .name = queue_name_}, text));
     case CutReason::kFenced:
-      return stream_->Finish(
-          ToGrpc(Error(absl::StatusCode::kAborted, {.reason = "SESSION_FENCED", .name = queue_name_}, text)));
+      return End(Error(absl::StatusCode::kAborted, {.reason = "SESSION_FENCED", .name = queue_name_}, text));
   }
 }
 

@@ -7,37 +7,33 @@
 #include <string>
 #include <vector>
 
+#include "broker/api/client_stream.h"
 #include "broker/api/frames.h"
-#include "broker/api/shard_api.h"
 #include "broker/replica/sinks.h"
-#include "raft/grpc/raw_client.h"
-#include "raft/grpc/raw_server.h"
 
 namespace trireme::broker {
 
 // Attached to the queue's replica if this node leads it; else all frames go, as they are, to and from the leader's
-// node. On its shard's thread only; the sink posts back to it.
-class ConsumeStream final : public std::enable_shared_from_this<ConsumeStream>, private Drainable {
+// node. The sink posts back to it.
+class ConsumeStream final : public ClientStream {
  public:
-  // The stream's handler, which owns the ConsumeStream.
-  static std::unique_ptr<raft::StreamHandler> Open(ShardApi* api, raft::RawServerStream* stream);
   ~ConsumeStream() override;
 
  private:
-  class Handler;
+  friend class ClientStream;
   class Sink;
   class UpstreamHandler;
   enum class State : uint8_t { kNew, kFinding, kHere, kThere, kOver };
 
-  ConsumeStream(ShardApi* api, raft::RawServerStream* stream);
+  ConsumeStream(ShardApi* api, raft::RawServerStream* call);
 
-  void OnMessage(grpc::ByteBuffer message);
+  void OnMessage(grpc::ByteBuffer message) override;
   void OnOpen(const trireme::v1::OpenConsume& open);
   void OnFlow(const trireme::v1::Flow& flow);
   void OnSettle(const trireme::v1::SettleRuns& settle);
-  void OnReadEnd();
-  // `in_order`: by our status, not by a cancellation or a broken connection.
-  void OnClosed(bool in_order);
+  void OnReadEnd() override;
+  void OnWritten() override;
+  void OnClosed(bool in_order) override;
   void Drain() override;
 
   void FindLeader();
@@ -59,12 +55,8 @@ class ConsumeStream final : public std::enable_shared_from_this<ConsumeStream>, 
   void OnReplica(Act act);
   void Leave(bool graceful);
   void Watch();
-  bool Send(const trireme::v1::ConsumeResponse& response);
   void Fail(const absl::Status& status);
 
-  ShardApi* const api_;
-  std::shared_ptr<raft::RawServerStream> stream_;
-  const bool forwarded_;
   State state_ = State::kNew;
   std::string queue_name_;
   QueuePtr queue_;

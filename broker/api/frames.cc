@@ -81,6 +81,22 @@ absl::StatusOr<PublishFrame> ParsePublishRequest(const raft::Bytes& frame) {
   return absl::InvalidArgumentError("a PublishRequest holds none of open, bind, append");
 }
 
+v1::Outcome ToProto(PublishOutcome::Kind kind) {
+  switch (kind) {
+    case PublishOutcome::Kind::kOk:
+      return v1::OUTCOME_OK;
+    case PublishOutcome::Kind::kDuplicate:
+      return v1::OUTCOME_DUPLICATE;
+    case PublishOutcome::Kind::kFenced:
+      return v1::OUTCOME_FENCED;
+    case PublishOutcome::Kind::kRefused:
+      return v1::OUTCOME_REFUSED;
+    case PublishOutcome::Kind::kUnknown:
+      break;
+  }
+  return v1::OUTCOME_UNKNOWN;
+}
+
 FrameKind PeekFrame(const raft::Bytes& frame) {
   raft::Reader in(frame.view());
   Field outer = NextField(in);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "broker/replica/sinks.h"
 #include "raft/core/bytes.h"
 #include "trireme/v1/broker.pb.h"
 
@@ -25,6 +26,8 @@ using PublishFrame = std::variant<v1::OpenPublish, v1::Bind, AppendFrame>;
 
 // INVALID_ARGUMENT when it does not parse or holds no frame.
 absl::StatusOr<PublishFrame> ParsePublishRequest(const raft::Bytes& frame);
+
+v1::Outcome ToProto(PublishOutcome::Kind kind);
 
 // Which kind of frame a PublishRequest or PublishResponse holds (its oneof's field number), and the alias in it if it
 // has one. 0 = not to be told. For forwarding, where the rest is none of our business.

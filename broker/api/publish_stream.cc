@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "broker/api/checks.h"
 #include "broker/api/errors.h"
 #include "raft/grpc/buffers.h"
 
@@ -16,47 +17,19 @@ constexpr size_t kShardBudgetBytes = size_t{256} << 20;
 // Bytes waiting for a stream to another node, above which the client is not read.
 constexpr size_t kUpstreamBytes = size_t{4} << 20;
 constexpr uint32_t kMaxAliases = 65'536;
-constexpr size_t kMaxProducerBytes = 255;
 // How long a Bind waits for its queue to have a leader.
 constexpr std::chrono::seconds kBindPatience{30};
 constexpr std::chrono::milliseconds kRetryAfter{10};
-
-v1::Outcome ToProto(PublishOutcome::Kind kind) {
-  switch (kind) {
-    case PublishOutcome::Kind::kOk:
-      return v1::OUTCOME_OK;
-    case PublishOutcome::Kind::kDuplicate:
-      return v1::OUTCOME_DUPLICATE;
-    case PublishOutcome::Kind::kFenced:
-      return v1::OUTCOME_FENCED;
-    case PublishOutcome::Kind::kRefused:
-      return v1::OUTCOME_REFUSED;
-    case PublishOutcome::Kind::kUnknown:
-      break;
-  }
-  return v1::OUTCOME_UNKNOWN;
-}
 
 }  // namespace
 
 // ---------------------------------------------------------------- the pieces around it
 
-class PublishStream::Handler final : public raft::StreamHandler {
- public:
-  explicit Handler(std::shared_ptr<PublishStream> stream) : stream_(std::move(stream)) {}
-  void OnMessage(grpc::ByteBuffer message) override { stream_->OnMessage(std::move(message)); }
-  void OnReadEnd() override { stream_->OnReadEnd(); }
-  void OnClosed(const grpc::Status&) override { stream_->OnClosed(); }
-
- private:
-  std::shared_ptr<PublishStream> stream_;
-};
-
 // What a replica answers one binding through. Any shard; outlives the stream if the replica still holds it.
 class PublishStream::AliasSink final : public PublishSink {
  public:
-  AliasSink(const std::shared_ptr<PublishStream>& stream, uint64_t generation)
-      : shard_(stream->api_->shard()), stream_(stream), generation_(generation) {}
+  AliasSink(PublishStream* stream, uint64_t generation)
+      : shard_(stream->api_->shard()), stream_(Weak(stream)), generation_(generation) {}
 
   void Confirmed(uint32_t alias, PublishOutcome outcome, size_t bytes) override {
     OnStream([alias, generation = generation_, outcome = std::move(outcome), bytes](PublishStream& s) mutable {
@@ -68,13 +41,9 @@ class PublishStream::AliasSink final : public PublishSink {
   }
 
  private:
-  template <typename Do>
-  void OnStream(Do act) {
-    if (shard_->OnThisThread()) {
-      if (auto s = stream_.lock()) act(*s);
-      return;
-    }
-    shard_->Post([weak = stream_, act = std::move(act)]() mutable {
+  template <typename Act>
+  void OnStream(Act act) {
+    RunOn(shard_, [weak = stream_, act = std::move(act)]() mutable {
       if (auto s = weak.lock()) act(*s);
     });
   }
@@ -115,46 +84,29 @@ class PublishStream::UpstreamHandler final : public raft::StreamHandler {
 
 // ---------------------------------------------------------------- life
 
-std::unique_ptr<raft::StreamHandler> PublishStream::Open(ShardApi* api, raft::RawServerStream* stream) {
-  if (api->draining()) {
-    stream->Finish(ToGrpc(
-        Error(absl::StatusCode::kUnavailable, {.reason = "DRAINING"}, "this node is stopping; use another one")));
-    return nullptr;
-  }
-  return std::make_unique<Handler>(std::shared_ptr<PublishStream>(new PublishStream(api, stream)));
-}
-
-PublishStream::PublishStream(ShardApi* api, raft::RawServerStream* stream)
-    : api_(api),
-      stream_(std::static_pointer_cast<raft::RawServerStream>(stream->shared_from_this())),
-      forwarded_(stream->Metadata(kForwardedBy).has_value()) {
-  api_->AddStream(this);
-}
+PublishStream::PublishStream(ShardApi* api, raft::RawServerStream* call) : ClientStream(api, call) {}
 
 PublishStream::~PublishStream() = default;
 
-void PublishStream::OnClosed() {
-  closed_ = true;
-  api_->RemoveStream(this);
+void PublishStream::OnClosed(bool) {
   for (auto& [alias, binding] : aliases_) Release(alias, binding);
   aliases_.clear();
   for (auto& [node, upstream] : upstreams_) {
     if (upstream->stream != nullptr) upstream->stream->Cancel();
   }
   upstreams_.clear();
-  stream_.reset();
 }
 
 void PublishStream::OnReadEnd() {
   // The client sends no more. What is under way is still answered.
   ending_ = true;
   FlushConfirms();
-  if (unconfirmed_ == 0 && !closed_) {
+  if (unconfirmed_ == 0 && !closed()) {
     bool waiting = false;
     for (const auto& [alias, binding] : aliases_)
       waiting |= binding.state == Alias::State::kThere && !binding.upstream->closed;
     if (!waiting) {
-      stream_->Finish(grpc::Status::OK);
+      End(absl::OkStatus());
     } else {
       for (auto& [node, upstream] : upstreams_) {
         if (upstream->stream != nullptr) upstream->stream->WritesDone();
@@ -166,19 +118,14 @@ void PublishStream::OnReadEnd() {
 void PublishStream::Drain() {
   v1::PublishResponse response;
   response.mutable_draining();
-  Send(response);
+  Answer(response);
 }
 
-void PublishStream::Fail(const absl::Status& status) {
-  if (!closed_) stream_->Finish(ToGrpc(status));
-}
-
-void PublishStream::Send(const v1::PublishResponse& response) {
-  if (closed_) return;
+void PublishStream::Answer(const v1::PublishResponse& response) {
   // Confirms are bounded by what was read; a client that does not read its confirms is not served for ever.
-  if (!stream_->Write(raft::Serialize(response))) {
-    Fail(Error(absl::StatusCode::kResourceExhausted, {.reason = "SLOW_READER", .limit = "16 MiB"},
-               "the client does not read its confirms; more than 16 MiB of them wait"));
+  if (!closed() && !Send(response)) {
+    End(Error(absl::StatusCode::kResourceExhausted, {.reason = "SLOW_READER", .limit = "16 MiB"},
+              "the client does not read its confirms; more than 16 MiB of them wait"));
   }
 }
 
@@ -191,34 +138,31 @@ PublishStream::Alias* PublishStream::Find(uint32_t alias, uint64_t generation) {
 
 void PublishStream::OnMessage(grpc::ByteBuffer message) {
   absl::StatusOr<raft::Bytes> bytes = raft::FromBuffer(message);
-  if (!bytes.ok()) return Fail(bytes.status());
+  if (!bytes.ok()) return End(bytes.status());
   absl::StatusOr<PublishFrame> frame = ParsePublishRequest(*bytes);
-  if (!frame.ok()) return Fail(frame.status());
+  if (!frame.ok()) return End(frame.status());
   if (auto* append = std::get_if<AppendFrame>(&*frame)) return OnAppend(std::move(*append), *bytes);
   if (auto* open = std::get_if<v1::OpenPublish>(&*frame)) return OnOpen(std::move(*open), *std::move(bytes));
   OnBind(std::get<v1::Bind>(*frame), *std::move(bytes));
 }
 
 void PublishStream::OnOpen(v1::OpenPublish open, raft::Bytes frame) {
-  if (opened_) return Fail(absl::InvalidArgumentError("Open was sent twice on one Publish stream"));
-  if (open.producer().size() > kMaxProducerBytes) {
-    return Fail(Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_PRODUCER", .limit = "255 bytes"},
-                      absl::StrCat("the producer's name has ", open.producer().size(), " bytes; the limit is 255")));
-  }
+  if (opened_) return End(absl::InvalidArgumentError("Open was sent twice on one Publish stream"));
+  if (absl::Status named = CheckProducer(open.producer()); !named.ok()) return End(named);
   opened_ = true;
   open_ = std::move(open);
   open_frame_ = std::move(frame);
   v1::PublishResponse response;
   response.mutable_opened()->set_window_bytes(kWindowBytes);
   response.mutable_opened()->set_max_message_bytes(api_->node()->config().max_message_bytes);
-  Send(response);
+  Answer(response);
 }
 
 void PublishStream::OnBind(const v1::Bind& bind, raft::Bytes frame) {
-  if (!opened_) return Fail(absl::InvalidArgumentError("the first frame of a Publish stream must be Open, not Bind"));
+  if (!opened_) return End(absl::InvalidArgumentError("the first frame of a Publish stream must be Open, not Bind"));
   if (bind.alias() >= kMaxAliases) {
-    return Fail(Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_ALIAS", .limit = "65535"},
-                      absl::StrCat("alias ", bind.alias(), " is above the limit of ", kMaxAliases - 1)));
+    return End(Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_ALIAS", .limit = "65535"},
+                     absl::StrCat("alias ", bind.alias(), " is above the limit of ", kMaxAliases - 1)));
   }
   Alias& alias = aliases_[bind.alias()];
   Release(bind.alias(), alias);
@@ -233,7 +177,7 @@ void PublishStream::OnBind(const v1::Bind& bind, raft::Bytes frame) {
 void PublishStream::OnAppend(AppendFrame append, const raft::Bytes& frame) {
   auto it = aliases_.find(append.alias);
   if (it == aliases_.end()) {
-    return Fail(absl::InvalidArgumentError(
+    return End(absl::InvalidArgumentError(
         absl::StrCat("an Append names alias ", append.alias, ", which no Bind on this stream has named")));
   }
   Alias& alias = it->second;
@@ -279,25 +223,24 @@ void PublishStream::OnAppend(AppendFrame append, const raft::Bytes& frame) {
 
 void PublishStream::FindLeaderOf(uint32_t alias) {
   Alias& binding = aliases_[alias];
-  api_->FindRoute(
-      binding.name, binding.deadline,
-      [weak = weak_from_this(), alias, generation = binding.generation](absl::StatusOr<ShardApi::Route> route) {
-        auto self = weak.lock();
-        if (self == nullptr || self->closed_ || self->Find(alias, generation) == nullptr) return;
-        if (!route.ok()) return self->Bound(alias, route.status());
-        if (route->here) return self->BindHere(alias, *std::move(route));
-        self->BindThere(alias, *route);
-      });
+  api_->FindRoute(binding.name, binding.deadline,
+                  [weak = Weak(this), alias, generation = binding.generation](absl::StatusOr<ShardApi::Route> route) {
+                    auto self = weak.lock();
+                    if (self == nullptr || self->closed() || self->Find(alias, generation) == nullptr) return;
+                    if (!route.ok()) return self->Bound(alias, route.status());
+                    if (route->here) return self->BindHere(alias, *std::move(route));
+                    self->BindThere(alias, *route);
+                  });
 }
 
 void PublishStream::BindHere(uint32_t alias, ShardApi::Route route) {
   Alias& binding = aliases_[alias];
   binding.queue = route.queue;
   binding.leader = route.leader;
-  binding.sink = std::make_shared<AliasSink>(shared_from_this(), binding.generation);
+  binding.sink = std::make_shared<AliasSink>(this, binding.generation);
   if (open_.producer().empty()) return Bound(alias, QueueReplica::OpenedProducer{});
   ShardApi* owner = api_->of(route.queue->group);
-  RunOn(owner->shard(), [weak = weak_from_this(), shard = api_->shard(), owner, group = route.queue->group, alias,
+  RunOn(owner->shard(), [weak = Weak(this), shard = api_->shard(), owner, group = route.queue->group, alias,
                          generation = binding.generation, producer = open_.producer(), epoch = open_.epoch()] {
     auto answer = [weak, shard, alias, generation](absl::StatusOr<QueueReplica::OpenedProducer> opened) {
       RunOn(shard, [weak, alias, generation, opened = std::move(opened)] {
@@ -316,9 +259,9 @@ void PublishStream::Bound(uint32_t alias, const absl::StatusOr<QueueReplica::Ope
   if (!opened.ok() && opened.status().code() == absl::StatusCode::kUnavailable &&
       api_->shard()->Now() < binding.deadline) {
     // Leadership moved between the look-up and the answer, or nobody leads yet.
-    api_->shard()->After(kRetryAfter, [weak = weak_from_this(), alias, generation = binding.generation] {
+    api_->shard()->After(kRetryAfter, [weak = Weak(this), alias, generation = binding.generation] {
       auto self = weak.lock();
-      if (self != nullptr && !self->closed_ && self->Find(alias, generation) != nullptr) self->FindLeaderOf(alias);
+      if (self != nullptr && !self->closed() && self->Find(alias, generation) != nullptr) self->FindLeaderOf(alias);
     });
     return;
   }
@@ -338,23 +281,19 @@ void PublishStream::Bound(uint32_t alias, const absl::StatusOr<QueueReplica::Ope
     bound->set_outcome(opened.status().code() == absl::StatusCode::kAborted ? v1::OUTCOME_FENCED : v1::OUTCOME_REFUSED);
     bound->set_reason(std::string(opened.status().message()));
   }
-  Send(response);
+  Answer(response);
 }
 
 void PublishStream::BindThere(uint32_t alias, const ShardApi::Route& route) {
   Alias& binding = aliases_[alias];
   binding.queue = route.queue;
   binding.leader = route.leader;
-  if (forwarded_) return Unbind(alias, "the leader is elsewhere", route.leader);
+  if (forwarded()) return Unbind(alias, "the leader is elsewhere", route.leader);
   std::shared_ptr<Upstream>& upstream = upstreams_[route.leader.node_id()];
   if (upstream == nullptr || upstream->stream == nullptr) {
     upstream = std::make_shared<Upstream>();
     upstream->node = route.leader.node_id();
-    raft::CallOptions options;
-    options.metadata = {{kForwardedBy, absl::StrCat(api_->node()->self().value())}};
-    upstream->stream =
-        raft::RawClientStream::Start(api_->shard(), api_->node()->channel(route.leader.address()), stream_->method(),
-                                     options, std::make_unique<UpstreamHandler>(weak_from_this(), upstream));
+    upstream->stream = OpenUpstream(route.leader.address(), std::make_unique<UpstreamHandler>(Weak(this), upstream));
     upstream->stream->Write(raft::ToBuffer(open_frame_));
   }
   binding.upstream = upstream;
@@ -363,12 +302,12 @@ void PublishStream::BindThere(uint32_t alias, const ShardApi::Route& route) {
 
 void PublishStream::FromUpstream(Upstream* upstream, grpc::ByteBuffer message) {
   absl::StatusOr<raft::Bytes> frame = raft::FromBuffer(message);
-  if (!frame.ok() || closed_) return;
+  if (!frame.ok() || closed()) return;
   FrameKind kind = PeekFrame(*frame);
   if (kind.field == v1::PublishResponse::kOpenedFieldNumber || kind.field == v1::PublishResponse::kDrainingFieldNumber)
     return;
   if (kind.field == v1::PublishResponse::kConfirmsFieldNumber) {
-    if (!stream_->Write(std::move(message))) stream_->Cancel();
+    if (!call().Write(std::move(message))) call().Cancel();
     return;
   }
   auto it = aliases_.find(kind.alias);
@@ -387,12 +326,12 @@ void PublishStream::FromUpstream(Upstream* upstream, grpc::ByteBuffer message) {
   }
   if (kind.field == v1::PublishResponse::kBoundFieldNumber) {
     binding.state = Alias::State::kThere;
-    if (!stream_->Write(std::move(message))) stream_->Cancel();
+    if (!call().Write(std::move(message))) call().Cancel();
   }
 }
 
 void PublishStream::UpstreamClosed(Upstream* upstream, const grpc::Status& status) {
-  if (closed_) return;
+  if (closed()) return;
   auto it = upstreams_.find(upstream->node);
   if (it != upstreams_.end() && it->second.get() == upstream) upstreams_.erase(it);
   for (auto& [alias, binding] : aliases_) {
@@ -416,9 +355,9 @@ void PublishStream::Unbind(uint32_t alias, const std::string& reason, const v1::
   response.mutable_unbound()->set_alias(alias);
   response.mutable_unbound()->set_reason(reason);
   *response.mutable_unbound()->mutable_leader() = leader;
-  Send(response);
+  Answer(response);
   // It may have been all that a client which sends no more was waiting for.
-  if (ending_ && !closed_) OnReadEnd();
+  if (ending_ && !closed()) OnReadEnd();
 }
 
 void PublishStream::Release(uint32_t alias, Alias& binding) {
@@ -440,13 +379,13 @@ void PublishStream::Release(uint32_t alias, Alias& binding) {
 
 void PublishStream::Confirmed(uint32_t alias, uint64_t generation, PublishOutcome outcome, size_t bytes) {
   Alias* binding = Find(alias, generation);
-  if (closed_ || binding == nullptr) return;
+  if (closed() || binding == nullptr) return;
   Account(*binding, 0, bytes);
   Confirm(alias, std::move(outcome));
 }
 
 void PublishStream::Cut(uint32_t alias, uint64_t generation, const std::string& text) {
-  if (closed_ || Find(alias, generation) == nullptr) return;
+  if (closed() || Find(alias, generation) == nullptr) return;
   Unbind(alias, text, {});
 }
 
@@ -462,19 +401,19 @@ void PublishStream::Confirm(uint32_t alias, PublishOutcome outcome) {
   if (!outcome.reason.empty()) confirm->set_reason(std::move(outcome.reason));
   if (flush_due_) return;
   flush_due_ = true;
-  api_->shard()->AtTurnEnd([weak = weak_from_this()] {
+  api_->shard()->AtTurnEnd([weak = Weak(this)] {
     auto self = weak.lock();
     if (self == nullptr) return;
     self->flush_due_ = false;
     self->FlushConfirms();
     self->UpdateReading();
-    if (self->ending_ && !self->closed_) self->OnReadEnd();
+    if (self->ending_ && !self->closed()) self->OnReadEnd();
   });
 }
 
 void PublishStream::FlushConfirms() {
-  if (closed_ || confirms_.confirms().confirms().empty()) return;
-  Send(confirms_);
+  if (closed() || confirms_.confirms().confirms().empty()) return;
+  Answer(confirms_);
   confirms_.mutable_confirms()->clear_confirms();
 }
 
@@ -494,16 +433,16 @@ void PublishStream::Account(Alias& alias, size_t add, size_t take) {
 }
 
 void PublishStream::UpdateReading() {
-  if (closed_) return;
+  if (closed()) return;
   bool pause = aliases_over_ > 0 || (api_->publish_bytes > kShardBudgetBytes && unconfirmed_ > 0);
   for (const auto& [node, upstream] : upstreams_) {
     pause |= upstream->stream != nullptr && upstream->stream->queued_bytes() > kUpstreamBytes;
   }
-  if (pause == stream_->reading_paused()) return;
+  if (pause == call().reading_paused()) return;
   if (pause) {
-    stream_->PauseReading();
+    call().PauseReading();
   } else {
-    stream_->ResumeReading();
+    call().ResumeReading();
   }
 }
 

@@ -7,24 +7,20 @@
 #include <string>
 
 #include "absl/container/flat_hash_map.h"
+#include "broker/api/client_stream.h"
 #include "broker/api/frames.h"
-#include "broker/api/shard_api.h"
 #include "broker/replica/sinks.h"
-#include "raft/grpc/raw_client.h"
-#include "raft/grpc/raw_server.h"
 
 namespace trireme::broker {
 
 // Frames for a queue that this node leads go to its replica; those for another's go on, as they are, to that node, over
-// one stream per node. On its shard's thread only; sinks post back to it.
-class PublishStream final : public std::enable_shared_from_this<PublishStream>, private Drainable {
+// one stream per node. Sinks post back to it.
+class PublishStream final : public ClientStream {
  public:
-  // The stream's handler, which owns the PublishStream.
-  static std::unique_ptr<raft::StreamHandler> Open(ShardApi* api, raft::RawServerStream* stream);
   ~PublishStream() override;
 
  private:
-  class Handler;
+  friend class ClientStream;
   class AliasSink;
   class Upstream;
   class UpstreamHandler;
@@ -47,14 +43,14 @@ class PublishStream final : public std::enable_shared_from_this<PublishStream>, 
     size_t unconfirmed = 0;              // bytes
   };
 
-  PublishStream(ShardApi* api, raft::RawServerStream* stream);
+  PublishStream(ShardApi* api, raft::RawServerStream* call);
 
-  void OnMessage(grpc::ByteBuffer message);
+  void OnMessage(grpc::ByteBuffer message) override;
   void OnOpen(trireme::v1::OpenPublish open, raft::Bytes frame);
   void OnBind(const trireme::v1::Bind& bind, raft::Bytes frame);
   void OnAppend(AppendFrame append, const raft::Bytes& frame);
-  void OnReadEnd();
-  void OnClosed();
+  void OnReadEnd() override;
+  void OnClosed(bool in_order) override;
   void Drain() override;
 
   void FindLeaderOf(uint32_t alias);
@@ -71,18 +67,13 @@ class PublishStream final : public std::enable_shared_from_this<PublishStream>, 
   // Puts it into the frame of confirms that leaves at the end of the turn.
   void Confirm(uint32_t alias, PublishOutcome outcome);
   void FlushConfirms();
-  void Send(const trireme::v1::PublishResponse& response);
+  void Answer(const trireme::v1::PublishResponse& response);
   void Account(Alias& alias, size_t add, size_t take);
   // Reads, or does not, as the windows, the node's budget and what waits for other nodes allow.
   void UpdateReading();
-  void Fail(const absl::Status& status);
   Alias* Find(uint32_t alias, uint64_t generation);
 
-  ShardApi* const api_;
-  std::shared_ptr<raft::RawServerStream> stream_;
-  const bool forwarded_;  // by another node: not forwarded again
   bool opened_ = false;
-  bool closed_ = false;
   trireme::v1::OpenPublish open_;
   raft::Bytes open_frame_;
   absl::flat_hash_map<uint32_t, Alias> aliases_;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "broker/api/checks.h"
 #include "broker/api/errors.h"
 #include "broker/api/frames.h"
 #include "broker/api/queue_info.h"
@@ -19,11 +20,11 @@ namespace {
 
 constexpr std::chrono::seconds kPatience{30};
 // Receive may wait for its message for this long, beside what finding the leader takes.
-constexpr std::chrono::milliseconds kMaxWait{60'000};
+constexpr std::chrono::milliseconds kNoWait{0}, kMaxWait{60'000};
 constexpr std::chrono::milliseconds kMinLease{1'000}, kMaxLease{std::chrono::hours{12}};
 constexpr std::chrono::milliseconds kDefaultLease{30'000};
 constexpr uint32_t kMaxReceive = 1'000;
-constexpr int kMaxTokens = 10'000;
+constexpr uint64_t kMaxTokens = 10'000;
 constexpr std::chrono::milliseconds kRetryAfter{10};
 
 // What a call does at the leader, on the queue's shard; it answers through `answer`, once, from any shard.
@@ -69,8 +70,7 @@ void Forward(const QueueCallPtr& call, const Inspect& inspect, const Act& act, c
     if (state == GRPC_CHANNEL_TRANSIENT_FAILURE) api->WrongLeader(route.queue, raft::NodeId(route.leader.node_id()));
     return api->shard()->After(kRetryAfter, [call, inspect, act, queue] { Dispatch(call, inspect, act, queue); });
   }
-  raft::CallOptions options;
-  options.metadata = {{kForwardedBy, absl::StrCat(api->node()->self().value())}};
+  raft::CallOptions options = api->ForwardOptions();
   options.timeout =
       std::max(std::chrono::duration_cast<std::chrono::milliseconds>(call->deadline - api->shard()->Now()),
                std::chrono::milliseconds{1}) +
@@ -119,12 +119,6 @@ Request Reparse(const QueueCallPtr& call) {
   return request;
 }
 
-absl::Status OutOfRange(absl::string_view field, int64_t value, int64_t low, int64_t high, absl::string_view unit) {
-  std::string limit = absl::StrCat(low, " to ", high, " ", unit);
-  return Error(absl::StatusCode::kInvalidArgument, {.reason = "OUT_OF_RANGE", .name = field, .limit = limit},
-               absl::StrCat(field, " is ", value, "; it must be ", limit));
-}
-
 // ---------------------------------------------------------------- Send
 
 // Collects the outcomes of one batch, which may come in parts, and answers the call with all of them.
@@ -142,23 +136,7 @@ class SendSink final : public PublishSink {
     confirm->set_count(outcome.count);
     confirm->set_first_position(outcome.first.packed());
     confirm->set_reason(outcome.reason);
-    switch (outcome.kind) {
-      case PublishOutcome::Kind::kOk:
-        confirm->set_outcome(v1::OUTCOME_OK);
-        break;
-      case PublishOutcome::Kind::kDuplicate:
-        confirm->set_outcome(v1::OUTCOME_DUPLICATE);
-        break;
-      case PublishOutcome::Kind::kFenced:
-        confirm->set_outcome(v1::OUTCOME_FENCED);
-        break;
-      case PublishOutcome::Kind::kRefused:
-        confirm->set_outcome(v1::OUTCOME_REFUSED);
-        break;
-      case PublishOutcome::Kind::kUnknown:
-        confirm->set_outcome(v1::OUTCOME_UNKNOWN);
-        break;
-    }
+    confirm->set_outcome(ToProto(outcome.kind));
     left_ -= std::min(left_, bytes);
     if (left_ == 0) Done(response_);
   }
@@ -187,10 +165,7 @@ absl::StatusOr<std::string> InspectSend(QueueCall& call) {
     return Error(absl::StatusCode::kInvalidArgument, {.reason = "EMPTY_BATCH", .limit = "1 message"},
                  "the batch has no messages; it must have at least 1");
   }
-  if (send->producer.size() > 255) {
-    return Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_PRODUCER", .limit = "255 bytes"},
-                 absl::StrCat("the producer's name has ", send->producer.size(), " bytes; the limit is 255"));
-  }
+  if (absl::Status named = CheckProducer(send->producer); !named.ok()) return named;
   if (!send->producer.empty() && send->first_sequence == 0) {
     return Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_SEQUENCE", .limit = "1"},
                  "first_sequence is 0; sequences start at 1");
@@ -231,22 +206,18 @@ void ActSend(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr&) {
 
 // ---------------------------------------------------------------- Receive, Settle, Extend
 
+absl::Status CheckLease(uint32_t lease_ms) {
+  return CheckRange("lease_ms", std::chrono::milliseconds{lease_ms}, kMinLease, kMaxLease);
+}
+
 absl::StatusOr<std::string> InspectReceive(const QueueCall& call) {
   absl::StatusOr<v1::ReceiveRequest> request = ParseRequest<v1::ReceiveRequest>(call);
   if (!request.ok()) return request.status();
-  if (!request->subscription().empty() && request->subscription() != "default") {
-    return Error(
-        absl::StatusCode::kNotFound, {.reason = "NO_SUBSCRIPTION", .name = request->subscription()},
-        absl::StrCat("no subscription '", request->subscription(), "'; every queue has one, called 'default'"));
-  }
-  if (request->max_messages() > kMaxReceive)
-    return OutOfRange("max_messages", request->max_messages(), 1, kMaxReceive, "messages");
-  if (request->wait_ms() > kMaxWait.count())
-    return OutOfRange("wait_ms", request->wait_ms(), 0, kMaxWait.count(), "ms");
-  if (request->lease_ms() != 0 &&
-      (request->lease_ms() < kMinLease.count() || request->lease_ms() > kMaxLease.count())) {
-    return OutOfRange("lease_ms", request->lease_ms(), kMinLease.count(), kMaxLease.count(), "ms");
-  }
+  if (absl::Status known = CheckSubscription(request->subscription()); !known.ok()) return known;
+  absl::Status good = CheckRange("max_messages", request->max_messages(), 0, kMaxReceive, "messages");
+  good.Update(CheckRange("wait_ms", std::chrono::milliseconds{request->wait_ms()}, kNoWait, kMaxWait));
+  if (request->lease_ms() != 0) good.Update(CheckLease(request->lease_ms()));
+  if (!good.ok()) return good;
   return request->queue();
 }
 
@@ -277,7 +248,8 @@ void ActReceive(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr&
 // Tokens of one request, in its order.
 template <typename Request>
 absl::StatusOr<std::vector<OpaqueToken>> Tokens(const Request& request) {
-  if (request.tokens_size() > kMaxTokens) return OutOfRange("tokens", request.tokens_size(), 1, kMaxTokens, "tokens");
+  absl::Status good = CheckRange("tokens", static_cast<uint64_t>(request.tokens_size()), 0, kMaxTokens, "tokens");
+  if (!good.ok()) return good;
   std::vector<OpaqueToken> tokens;
   for (const std::string& bytes : request.tokens()) {
     absl::StatusOr<OpaqueToken> token = DecodeToken(bytes);
@@ -310,11 +282,7 @@ void ActTokens(const QueueCallPtr& call, const QueuePtr& queue, const Start& sta
 absl::StatusOr<std::string> InspectSettle(const QueueCall& call) {
   absl::StatusOr<v1::SettleRequest> request = ParseRequest<v1::SettleRequest>(call);
   if (!request.ok()) return request.status();
-  if (request->disposition() < v1::DISPOSITION_ACKNOWLEDGE || request->disposition() > v1::DISPOSITION_REJECT) {
-    return Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_DISPOSITION", .limit = "1 to 3"},
-                 absl::StrCat("disposition ", static_cast<int>(request->disposition()),
-                              " is none of acknowledge, requeue, reject"));
-  }
+  if (absl::Status good = CheckDisposition(request->disposition()); !good.ok()) return good;
   if (absl::Status tokens = Tokens(*request).status(); !tokens.ok()) return tokens;
   return request->queue();
 }
@@ -330,9 +298,7 @@ void ActSettle(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& 
 absl::StatusOr<std::string> InspectExtend(const QueueCall& call) {
   absl::StatusOr<v1::ExtendRequest> request = ParseRequest<v1::ExtendRequest>(call);
   if (!request.ok()) return request.status();
-  if (request->lease_ms() < kMinLease.count() || request->lease_ms() > kMaxLease.count()) {
-    return OutOfRange("lease_ms", request->lease_ms(), kMinLease.count(), kMaxLease.count(), "ms");
-  }
+  if (absl::Status good = CheckLease(request->lease_ms()); !good.ok()) return good;
   if (absl::Status tokens = Tokens(*request).status(); !tokens.ok()) return tokens;
   return request->queue();
 }

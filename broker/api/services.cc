@@ -56,10 +56,10 @@ void Services::Register(raft::RawService& service) {
   }
   FindApi apis = [this](raft::ShardId shard) { return At(shard); };
   service.Handle("/trireme.v1.Broker/Publish", [apis](raft::RawServerStream* stream) {
-    return PublishStream::Open(apis(stream->shard()->id()), stream);
+    return ClientStream::Open<PublishStream>(apis(stream->shard()->id()), stream);
   });
   service.Handle("/trireme.v1.Broker/Consume", [apis](raft::RawServerStream* stream) {
-    return ConsumeStream::Open(apis(stream->shard()->id()), stream);
+    return ClientStream::Open<ConsumeStream>(apis(stream->shard()->id()), stream);
   });
   RegisterQueueCalls(service, apis);
   RegisterAdmin(service);

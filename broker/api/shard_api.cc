@@ -72,6 +72,12 @@ void ShardApi::WrongLeader(const QueuePtr& queue, raft::NodeId node) {
   });
 }
 
+raft::CallOptions ShardApi::ForwardOptions() const {
+  raft::CallOptions options;
+  options.metadata = {{kForwardedBy, absl::StrCat(node_->self().value())}};
+  return options;
+}
+
 void ShardApi::Drain() {
   draining_ = true;
   for (Drainable* stream : std::vector<Drainable*>(streams_.begin(), streams_.end())) stream->Drain();

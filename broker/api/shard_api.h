@@ -14,6 +14,7 @@
 #include "broker/node.h"
 #include "broker/replica/queue_replica.h"
 #include "raft/grpc/completion_queue_shard.h"
+#include "raft/grpc/raw_client.h"
 #include "trireme/v1/broker.pb.h"
 
 namespace trireme::broker {
@@ -72,6 +73,9 @@ class ShardApi {
   void FindRoute(const std::string& queue, raft::MonotonicTime deadline, RouteDone done);
   // The node named did not lead after all, or could not be reached.
   void WrongLeader(const QueuePtr& queue, raft::NodeId node);
+
+  // Of a call that goes on to another node.
+  raft::CallOptions ForwardOptions() const;
 
   void AddStream(Drainable* stream) { streams_.insert(stream); }
   void RemoveStream(Drainable* stream) { streams_.erase(stream); }

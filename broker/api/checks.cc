@@ -1,0 +1,43 @@
+#include "broker/api/checks.h"
+
+#include "absl/strings/str_cat.h"
+#include "broker/ops/error.h"
+#include "trireme/v1/broker.pb.h"
+
+namespace trireme::broker {
+namespace {
+constexpr size_t kMaxProducerBytes = 255;
+}
+
+absl::Status CheckRange(absl::string_view field, uint64_t value, uint64_t low, uint64_t high, absl::string_view unit) {
+  if (value >= low && value <= high) return absl::OkStatus();
+  const std::string limit = absl::StrCat(low, " to ", high, unit.empty() ? "" : " ", unit);
+  return Error(absl::StatusCode::kInvalidArgument, {.reason = "OUT_OF_RANGE", .name = field, .limit = limit},
+               absl::StrCat(field, " is ", value, "; it must be ", limit));
+}
+
+absl::Status CheckRange(absl::string_view field, std::chrono::milliseconds value, std::chrono::milliseconds low,
+                        std::chrono::milliseconds high) {
+  auto number = [](std::chrono::milliseconds ms) { return static_cast<uint64_t>(ms.count()); };
+  return CheckRange(field, number(value), number(low), number(high), "ms");
+}
+
+absl::Status CheckProducer(const std::string& name) {
+  if (name.size() <= kMaxProducerBytes) return absl::OkStatus();
+  return Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_PRODUCER", .limit = "255 bytes"},
+               absl::StrCat("the producer's name has ", name.size(), " bytes; the limit is ", kMaxProducerBytes));
+}
+
+absl::Status CheckSubscription(const std::string& name) {
+  if (name.empty() || name == "default") return absl::OkStatus();
+  return Error(absl::StatusCode::kNotFound, {.reason = "NO_SUBSCRIPTION", .name = name},
+               absl::StrCat("no subscription '", name, "'; every queue has one, called 'default'"));
+}
+
+absl::Status CheckDisposition(int disposition) {
+  if (disposition >= v1::DISPOSITION_ACKNOWLEDGE && disposition <= v1::DISPOSITION_REJECT) return absl::OkStatus();
+  return Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_DISPOSITION", .limit = "1 to 3"},
+               absl::StrCat("disposition ", disposition, " is none of acknowledge, requeue, reject"));
+}
+
+}  // namespace trireme::broker
