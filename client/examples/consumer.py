@@ -9,49 +9,29 @@ acknowledged and has no receipt yet is named as held, so that it does not come a
 """
 
 import itertools
-import os
 import queue
 import sys
-import time
 import uuid
 
-sys.path.append(os.environ.get("TRIREME_STUBS", os.path.join(os.path.dirname(__file__), "../../build/stubs")))
-import grpc  # noqa: E402
-from trireme.v1 import broker_pb2, broker_pb2_grpc  # noqa: E402
+import reconnecting
+from reconnecting import Moved, Reconnecting
+import grpc
+from trireme.v1 import broker_pb2, broker_pb2_grpc
 
 SESSION_TIMEOUT_MS = 30_000
-GIVE_UP_S = 60  # without any message
 
 
-class Consumer:
+class Consumer(Reconnecting):
     def __init__(self, servers, target):
-        self.servers = itertools.cycle(servers)
-        self.next_server = next(self.servers)
+        super().__init__(servers)
         self.target, self.session = target, uuid.uuid4().bytes
         self.taken = 0
         self.receipts = itertools.count(1)
         self.settling = {}  # by receipt: runs that are acknowledged, and not known to be settled
-        self.last_progress = time.monotonic()
 
-    def run(self, count):
-        pause = 0.01
-        while True:
-            try:
-                return self.stream(count)
-            except grpc.RpcError as error:
-                if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN):
-                    raise
-                if time.monotonic() - self.last_progress > GIVE_UP_S:
-                    raise
-                self.next_server = next(self.servers)
-            except ConnectionResetError as moved:
-                self.next_server = str(moved) or next(self.servers)
-            time.sleep(pause)
-            pause = min(2 * pause, 1.0)
-
-    def stream(self, count):
+    def stream(self, server, count):
         """One stream, until `count` messages are settled or it breaks."""
-        with grpc.insecure_channel(self.next_server) as channel:
+        with grpc.insecure_channel(server) as channel:
             requests = queue.Queue()
             call = broker_pb2_grpc.BrokerStub(channel).Consume(self.frames(requests))
             requests.put(broker_pb2.ConsumeRequest(open=broker_pb2.OpenConsume(
@@ -70,17 +50,16 @@ class Consumer:
                         # Lost leases were settled by the first of two tries, or are somebody else's now.
                         self.settling.pop(response.receipt.receipt, None)
                     elif kind in ("redirect", "draining"):
-                        leader = response.redirect.leader.address if kind == "redirect" else ""
-                        raise ConnectionResetError(leader)
+                        raise Moved(response.redirect.leader.address)  # none in Draining
                     if self.taken >= count and not self.settling:
                         requests.put(None)  # half-closing ends the session
                         return
-                raise ConnectionResetError("")
+                raise Moved()
             finally:
                 requests.put(None)
 
     def deliver(self, deliver, count, requests):
-        self.last_progress = time.monotonic()
+        self.progressed()
         runs = []
         for run in deliver.runs:
             messages = run.batch.messages[:max(0, count - self.taken)]
@@ -116,10 +95,8 @@ class Consumer:
 def main():
     if len(sys.argv) != 4:
         sys.exit(__doc__)
-    try:
-        Consumer(sys.argv[1].split(","), sys.argv[2]).run(int(sys.argv[3]))
-    except grpc.RpcError as error:
-        sys.exit(f"consumer.py: {error.code().name}: {error.details()}")
+    consumer = Consumer(sys.argv[1].split(","), sys.argv[2])
+    reconnecting.main("consumer.py", lambda: consumer.run(int(sys.argv[3])))
 
 
 if __name__ == "__main__":

@@ -9,54 +9,32 @@ the same sequences, so nothing is stored twice. With a NAME, a second run goes o
 """
 
 import collections
-import itertools
-import os
 import queue
 import sys
-import time
 import uuid
 
-sys.path.append(os.environ.get("TRIREME_STUBS", os.path.join(os.path.dirname(__file__), "../../build/stubs")))
-import grpc  # noqa: E402
-from trireme.v1 import broker_pb2, broker_pb2_grpc, message_pb2  # noqa: E402
+import reconnecting
+from reconnecting import Moved, Reconnecting
+import grpc
+from trireme.v1 import broker_pb2, broker_pb2_grpc, message_pb2
 
 BATCH = 500  # messages per frame
 IN_FLIGHT = 16  # frames that are not confirmed
 ALIAS = 1
-GIVE_UP_S = 60  # without any confirm
 
 
-class Producer:
+class Producer(Reconnecting):
     """One queue, one name. A frame stays in `unconfirmed`, by its first sequence, until it is confirmed."""
 
     def __init__(self, servers, target, name):
-        self.servers = itertools.cycle(servers)
-        self.next_server = next(self.servers)
+        super().__init__(servers)
         self.target, self.name, self.epoch = target, name, 0
         self.unconfirmed = collections.OrderedDict()
         self.confirmed = 0
-        self.last_progress = time.monotonic()
 
-    def run(self, count):
-        pause = 0.01
-        while True:
-            try:
-                return self.stream(count)
-            except grpc.RpcError as error:
-                if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN):
-                    raise
-                if time.monotonic() - self.last_progress > GIVE_UP_S:
-                    raise
-                self.next_server = next(self.servers)
-            except ConnectionResetError as moved:
-                # The leader is elsewhere: go there, or ask any node.
-                self.next_server = str(moved) or next(self.servers)
-            time.sleep(pause)
-            pause = min(2 * pause, 1.0)
-
-    def stream(self, count):
+    def stream(self, server, count):
         """One stream, until all is confirmed or it breaks."""
-        with grpc.insecure_channel(self.next_server) as channel:
+        with grpc.insecure_channel(server) as channel:
             requests = queue.Queue()
             call = broker_pb2_grpc.BrokerStub(channel).Publish(iter(requests.get, None))
             send = lambda **frame: requests.put(broker_pb2.PublishRequest(**frame))  # noqa: E731
@@ -77,14 +55,14 @@ class Producer:
                         for confirm in response.confirms.confirms:
                             self.confirm(confirm)
                     elif kind == "unbound":
-                        raise ConnectionResetError(response.unbound.leader.address)
+                        raise Moved(response.unbound.leader.address)
                     elif kind == "draining":
-                        raise ConnectionResetError("")
+                        raise Moved()
                     if kind in ("bound", "confirms"):
                         self.fill(count, send)
                         if not self.unconfirmed:
                             return self.confirmed
-                raise ConnectionResetError("")
+                raise Moved()
             finally:
                 requests.put(None)
                 call.cancel()
@@ -103,7 +81,7 @@ class Producer:
         if confirm.outcome not in (broker_pb2.OUTCOME_OK, broker_pb2.OUTCOME_DUPLICATE):
             outcome = broker_pb2.Outcome.Name(confirm.outcome)
             sys.exit(f"producer.py: sequences {confirm.first_sequence} and on: {outcome} {confirm.reason}")
-        self.last_progress = time.monotonic()
+        self.progressed()
         self.confirmed += confirm.count
         # A frame that was partly stored before is confirmed in two parts, the last of them last.
         end = confirm.first_sequence + confirm.count
@@ -118,10 +96,7 @@ def main():
         sys.exit(__doc__)
     name = sys.argv[4] if len(sys.argv) == 5 else f"example-{uuid.uuid4().hex}"
     producer = Producer(sys.argv[1].split(","), sys.argv[2], name)
-    try:
-        print("confirmed", producer.run(int(sys.argv[3])))
-    except grpc.RpcError as error:
-        sys.exit(f"producer.py: {error.code().name}: {error.details()}")
+    reconnecting.main("producer.py", lambda: print("confirmed", producer.run(int(sys.argv[3]))))
 
 
 if __name__ == "__main__":
