@@ -8,10 +8,10 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "absl/synchronization/notification.h"
 #include "client/consumer_impl.h"
 #include "client/core.h"
 #include "client/producer_impl.h"
+#include "client/sync.h"
 
 namespace trireme::client {
 namespace {
@@ -37,12 +37,12 @@ void CallAsync(Core& core, CallOptions options, const google::protobuf::MessageL
 template <typename Response>
 absl::StatusOr<Response> CallAndWait(Core& core, CallOptions options, const google::protobuf::MessageLite& request) {
   absl::StatusOr<Response> result;
-  absl::Notification ready;
+  Notification ready;
   CallAsync<Response>(core, std::move(options), request, [&](absl::StatusOr<Response> response) {
     result = std::move(response);
     ready.Notify();
   });
-  ready.WaitForNotification();
+  ready.Wait();
   return result;
 }
 
@@ -143,12 +143,12 @@ absl::StatusOr<v1::DeleteQueueResponse> Client::DeleteQueue(const std::string& n
   v1::DeleteQueueRequest request;
   request.set_name(name);
   absl::StatusOr<v1::DeleteQueueResponse> result;
-  absl::Notification ready;
+  Notification ready;
   DeleteQueue(request, [&](absl::StatusOr<v1::DeleteQueueResponse> response) {
     result = std::move(response);
     ready.Notify();
   });
-  ready.WaitForNotification();
+  ready.Wait();
   return result;
 }
 void Client::DeleteQueue(const v1::DeleteQueueRequest& request, Done<v1::DeleteQueueResponse> done) {

@@ -39,22 +39,22 @@ void Connector::Close() {
 }
 
 std::string Connector::server() const {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   return server_;
 }
 
 uint64_t Connector::reconnects() const {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   return opened_ == 0 ? 0 : opened_ - 1;
 }
 
 std::string Connector::last_error() const {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   return last_error_;
 }
 
 void Connector::Note(const std::string& server, const absl::Status& status) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   last_error_ = absl::StrCat(server, ": ", std::string(status.message()));
 }
 
@@ -63,7 +63,7 @@ void Connector::Again(bool pause) {
   const bool had_stream = stream_ != nullptr;
   if (had_stream) std::exchange(stream_, nullptr)->Abandon();
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     server_.clear();
   }
   if (accepted_ && core_.loop().Now() - accepted_at_ >= kSettledStream) backoff_.Reset();
@@ -112,7 +112,7 @@ void Connector::OpenAt(const std::string& address) {
   leader_.clear();
   last_server_ = address;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     server_ = address;
     ++opened_;
   }

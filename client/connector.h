@@ -117,7 +117,7 @@ class Connector : private Stream::Listener {
   Time awaiting_since_;
   Duration look_after_ = kSilence;
 
-  mutable absl::Mutex mutex_;
+  mutable Mutex mutex_;
   std::string server_ ABSL_GUARDED_BY(mutex_);
   uint64_t opened_ ABSL_GUARDED_BY(mutex_) = 0;
   std::string last_error_ ABSL_GUARDED_BY(mutex_);

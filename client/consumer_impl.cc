@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
+#include "client/sync.h"
 
 namespace trireme::client {
 namespace {
@@ -46,19 +46,19 @@ void ConsumerImpl::Start(Consumer& consumer) {
 // -------------------------------------------------------------------------------------------- the user's side
 
 std::shared_ptr<Core> ConsumerImpl::Close() {
-  const absl::Time deadline = absl::Now() + absl::FromChrono(kCloseTimeout);
+  const Time deadline = DeadlineIn(kCloseTimeout);
   core_->loop().Post([self = shared_from_this()] { self->CloseOnLoop(false); });
   {
-    absl::MutexLock lock(&mutex_);
-    while (!over_ && !changed_.WaitWithDeadline(&mutex_, deadline)) {
+    MutexLock lock(&mutex_);
+    while (!over_ && !changed_.WaitUntil(&mutex_, deadline)) {
     }
   }
-  absl::Notification closed;
+  Notification closed;
   core_->loop().Post([this, &closed] {
     CloseOnLoop(true);
     closed.Notify();
   });
-  closed.WaitForNotification();
+  closed.Wait();
   return core_;
 }
 
@@ -69,10 +69,10 @@ std::string ConsumerImpl::NotOpened(std::chrono::milliseconds timeout) const {
 }
 
 absl::Status ConsumerImpl::WaitOpen(std::chrono::milliseconds timeout) {
-  const absl::Time deadline = absl::Now() + absl::FromChrono(timeout);
-  absl::MutexLock lock(&mutex_);
+  const Time deadline = DeadlineIn(timeout);
+  MutexLock lock(&mutex_);
   while (!opened_ && closed_.ok()) {
-    if (changed_.WaitWithDeadline(&mutex_, deadline) && !opened_ && closed_.ok()) {
+    if (changed_.WaitUntil(&mutex_, deadline) && !opened_ && closed_.ok()) {
       return absl::DeadlineExceededError(NotOpened(timeout));
     }
   }
@@ -87,11 +87,11 @@ absl::StatusOr<std::vector<Delivery>> ConsumerImpl::Next(size_t max, std::chrono
   if (options_.on_delivery != nullptr) {
     return absl::FailedPreconditionError("this consumer has on_delivery, which gets the messages");
   }
-  const absl::Time deadline = absl::Now() + absl::FromChrono(timeout);
-  absl::MutexLock lock(&mutex_);
+  const Time deadline = DeadlineIn(timeout);
+  MutexLock lock(&mutex_);
   // Safety rule 5: after a long silence the leases may be others', whatever is still in the queue.
   while (closed_.ok() && (queue_.empty() || Silent())) {
-    if (changed_.WaitWithDeadline(&mutex_, deadline) && (queue_.empty() || Silent())) return std::vector<Delivery>();
+    if (changed_.WaitUntil(&mutex_, deadline) && (queue_.empty() || Silent())) return std::vector<Delivery>();
   }
   if (!closed_.ok()) return closed_;
   const size_t count = std::min(std::max<size_t>(max, 1), queue_.size());
@@ -102,7 +102,7 @@ absl::StatusOr<std::vector<Delivery>> ConsumerImpl::Next(size_t max, std::chrono
 }
 
 void ConsumerImpl::Settle(std::span<const Delivery> deliveries, v1::Disposition disposition) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   if (over_) return;
   LeaseRun run;
   auto settle = [&] {
@@ -132,22 +132,22 @@ void ConsumerImpl::Settle(std::span<const Delivery> deliveries, v1::Disposition 
 }
 
 absl::Status ConsumerImpl::Flush(std::chrono::milliseconds timeout) {
-  const absl::Time deadline = absl::Now() + absl::FromChrono(timeout);
+  const Time deadline = DeadlineIn(timeout);
   // The task may come to its turn when this call has given up.
   auto through = std::make_shared<std::atomic<uint64_t>>(UINT64_MAX);
   core_->loop().Post([self = shared_from_this(), through] {
     self->GatherSettles();
     self->flush_through_ = self->next_settle_ - 1;
-    absl::MutexLock lock(&self->mutex_);
+    MutexLock lock(&self->mutex_);
     // With everything durable there is nothing to wait for.
     if (self->to_send_.empty() && self->unreceipted_.empty()) self->durable_through_ = self->flush_through_;
     *through = self->flush_through_;
     self->changed_.SignalAll();
     self->core_->loop().AtTurnEnd([self] { self->Pump(); });
   });
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   bool late = false;
-  while (durable_through_ < *through && closed_.ok() && !late) late = changed_.WaitWithDeadline(&mutex_, deadline);
+  while (durable_through_ < *through && closed_.ok() && !late) late = changed_.WaitUntil(&mutex_, deadline);
   if (durable_through_ >= *through) return absl::OkStatus();
   if (!closed_.ok()) return closed_;
   return absl::DeadlineExceededError(
@@ -155,7 +155,7 @@ absl::Status ConsumerImpl::Flush(std::chrono::milliseconds timeout) {
 }
 
 void ConsumerImpl::SetLimits(uint32_t max_outstanding_messages, uint64_t max_outstanding_bytes) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   options_.max_outstanding_messages = max_outstanding_messages;
   options_.max_outstanding_bytes = max_outstanding_bytes;
   core_->loop().Post([self = shared_from_this()] {
@@ -165,17 +165,17 @@ void ConsumerImpl::SetLimits(uint32_t max_outstanding_messages, uint64_t max_out
 }
 
 absl::Status ConsumerImpl::closed() const {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   return closed_;
 }
 
 uint64_t ConsumerImpl::held() const {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   return leases_.messages();
 }
 
 uint64_t ConsumerImpl::leases_lost() const {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   return leases_lost_;
 }
 
@@ -196,7 +196,7 @@ void ConsumerImpl::Pump() {
     v1::ConsumeRequest request;
     v1::Flow* flow = request.mutable_flow();
     if (std::exchange(limits_due_, false)) {
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       flow->set_max_outstanding_messages(options_.max_outstanding_messages);
       flow->set_max_outstanding_bytes(options_.max_outstanding_bytes);
     }
@@ -238,7 +238,7 @@ void ConsumerImpl::WriteOpen() {
     for (const v1::HeldRun& run : frame.runs.runs()) held.push_back(FromProto(run));
   }
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     open->set_max_outstanding_messages(options_.max_outstanding_messages);
     open->set_max_outstanding_bytes(options_.max_outstanding_bytes);
     for (const std::vector<LeaseRun>& runs : {leases_.runs(), settles_.runs()}) {
@@ -299,7 +299,7 @@ void ConsumerImpl::ArmSettleTimer() {
 void ConsumerImpl::GatherSettles() {
   std::vector<v1::SettleRuns> settles;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     settles_due_ = Due::kNothing;
     if (settles_.empty()) return;
     settles = settles_.Take();
@@ -312,7 +312,7 @@ void ConsumerImpl::GatherSettles() {
 void ConsumerImpl::OnFrame(grpc::ByteBuffer& frame) {
   if (ended_) return;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     heard_ = core_->loop().Now();
   }
   auto bytes = std::make_shared<const Frame>(frame);
@@ -342,7 +342,7 @@ void ConsumerImpl::OnOpened(const v1::OpenedConsume& opened) {
   // The session had ended, and with it every lease, also of what was settled and had not arrived.
   if (!opened.resumed()) LoseEverything(true);
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     opened_ = true;
     changed_.SignalAll();
   }
@@ -359,7 +359,7 @@ void ConsumerImpl::OnDeliver(const std::shared_ptr<const Frame>& frame) {
   }
   connector_.Progressed();
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     for (const v1::HeldRun& run : delivered_.runs) leases_.Add(FromProto(run));
     if (options_.on_delivery == nullptr) {
       queue_.insert(queue_.end(), std::make_move_iterator(delivered_.messages.begin()),
@@ -392,7 +392,7 @@ void ConsumerImpl::OnReceipt(const v1::Receipt& receipt) {
   while (!unreceipted_.empty() && unreceipted_.front().id <= id) unreceipted_.pop_front();
   if (receipt_awaited_ == id) receipt_awaited_ = 0;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     durable_through_ = std::max(durable_through_, id);
     changed_.SignalAll();
   }
@@ -403,7 +403,7 @@ void ConsumerImpl::LoseRuns(const std::vector<LeaseRun>& lost) {
   if (lost.empty()) return;
   std::vector<v1::HeldRun> told;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     for (const LeaseRun& run : lost) {
       told.push_back(ToProto(run));
       leases_lost_ += run.count;
@@ -419,7 +419,7 @@ void ConsumerImpl::LoseRuns(const std::vector<LeaseRun>& lost) {
 void ConsumerImpl::LoseEverything(bool settled_too) {
   std::vector<LeaseRun> lost;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     lost = leases_.runs();
     if (settled_too) {
       const std::vector<LeaseRun> settled = settles_.runs();
@@ -434,7 +434,7 @@ void ConsumerImpl::LoseEverything(bool settled_too) {
     }
     to_send_.clear();
     unreceipted_.clear();
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     durable_through_ = next_settle_ - 1;
     changed_.SignalAll();
   }
@@ -466,7 +466,7 @@ void ConsumerImpl::OnGivenUp(const absl::Status& status) {
 void ConsumerImpl::End(const absl::Status& status) {
   if (std::exchange(ended_, true)) return;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     closed_ = status;
     over_ = true;
     queue_.clear();
@@ -494,7 +494,7 @@ void ConsumerImpl::Tick() {
   }
   bool holds_in_silence;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     holds_in_silence = leases_.messages() > 0 && Silent();
   }
   if (holds_in_silence) {

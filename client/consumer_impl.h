@@ -8,11 +8,11 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "client/connector.h"
 #include "client/consumer.h"
 #include "client/core.h"
 #include "client/leases.h"
+#include "client/sync.h"
 #include "client/wire.h"
 
 namespace trireme::client {
@@ -112,8 +112,8 @@ class ConsumerImpl : public std::enable_shared_from_this<ConsumerImpl>, private 
   v1::ConsumeResponse response_;
   Delivered delivered_;
 
-  mutable absl::Mutex mutex_;
-  absl::CondVar changed_;
+  mutable Mutex mutex_;
+  CondVar changed_;
   Leases leases_ ABSL_GUARDED_BY(mutex_);
   SettleBuffer settles_ ABSL_GUARDED_BY(mutex_);
   Due settles_due_ ABSL_GUARDED_BY(mutex_) = Due::kNothing;

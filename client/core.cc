@@ -149,7 +149,7 @@ Core::~Core() {
 }
 
 void Core::StopCalls() {
-  absl::Notification stopped;
+  Notification stopped;
   loop_.Post([this, &stopped] {
     stopped_ = true;
     // Cancel may finish, which takes it out of the set.
@@ -157,11 +157,11 @@ void Core::StopCalls() {
     for (const auto& call : calls) call->Cancel();
     stopped.Notify();
   });
-  stopped.WaitForNotification();
+  stopped.Wait();
 }
 
 uint64_t Core::RandomNumber() {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   return random_();
 }
 
@@ -176,7 +176,7 @@ std::string Core::RandomBytes(size_t n) {
 }
 
 std::shared_ptr<grpc::Channel> Core::ChannelTo(const std::string& address) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   std::shared_ptr<grpc::Channel>& channel = channels_[address];
   if (channel == nullptr) {
     grpc::ChannelArguments arguments;

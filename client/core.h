@@ -17,10 +17,9 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
-#include "absl/synchronization/notification.h"
 #include "client/loop.h"
 #include "client/route.h"
+#include "client/sync.h"
 
 namespace trireme::client {
 
@@ -93,7 +92,7 @@ class Core : public std::enable_shared_from_this<Core> {
   // Self-synchronised.
   Servers servers_;
 
-  absl::Mutex mutex_;
+  Mutex mutex_;
   absl::flat_hash_map<std::string, std::shared_ptr<grpc::Channel>> channels_ ABSL_GUARDED_BY(mutex_);
   std::mt19937_64 random_ ABSL_GUARDED_BY(mutex_);
 

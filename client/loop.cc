@@ -26,7 +26,7 @@ Loop::Loop() : now_(std::chrono::steady_clock::now()) {
 
 Loop::~Loop() {
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     stopping_ = true;
     if (!alarm_pending_) {
       alarm_pending_ = true;
@@ -37,7 +37,7 @@ Loop::~Loop() {
 }
 
 void Loop::Post(Task task) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   inbox_.push_back(std::move(task));
   // The loop's own thread looks into the inbox before it sleeps.
   if (inbox_.size() > 1 || alarm_pending_ || OnThisThread()) return;
@@ -51,7 +51,7 @@ void Loop::After(Duration delay, Task task) {
 
 Time Loop::NextDeadline() {
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     if (!inbox_.empty() || stopping_) return now_;
   }
   return timers_.empty() ? now_ + kIdle : timers_.top().due;
@@ -68,7 +68,7 @@ void Loop::Run() {
     now_ = std::chrono::steady_clock::now();
     while (status == grpc::CompletionQueue::GOT_EVENT) {
       if (tag == nullptr) {
-        absl::MutexLock lock(&mutex_);
+        MutexLock lock(&mutex_);
         alarm_pending_ = false;
       } else {
         --pending_;
@@ -80,7 +80,7 @@ void Loop::Run() {
     RunInbox();
     RunTimers();
     RunTurnEnd();
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     stop = stopping_ && pending_ == 0 && !alarm_pending_ && inbox_.empty();
   }
   queue_.Shutdown();
@@ -93,7 +93,7 @@ void Loop::Run() {
 void Loop::RunInbox() {
   std::vector<Task> tasks;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     tasks.swap(inbox_);
   }
   for (Task& task : tasks) task();

@@ -15,7 +15,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
-#include "absl/synchronization/mutex.h"
+#include "client/sync.h"
 
 namespace trireme::client {
 
@@ -82,7 +82,7 @@ class Loop {
   // Self-synchronised.
   grpc::CompletionQueue queue_;
 
-  absl::Mutex mutex_;
+  Mutex mutex_;
   std::vector<Task> inbox_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   // Set under the mutex, and only while no earlier setting is pending.

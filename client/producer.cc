@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
 #include "client/producer_impl.h"
+#include "client/sync.h"
 
 namespace trireme::client {
 
@@ -36,7 +36,7 @@ absl::StatusOr<uint64_t> Producer::TryPublishBody(std::string_view body) {
 absl::StatusOr<Confirmation> Producer::PublishAndWait(const v1::Message& message) {
   Confirmation result;
   std::string reason;
-  absl::Notification resolved;
+  Notification resolved;
   absl::StatusOr<uint64_t> ticket = impl_->Publish(
       message,
       [&](const Confirmation& confirmation) {
@@ -46,7 +46,7 @@ absl::StatusOr<Confirmation> Producer::PublishAndWait(const v1::Message& message
       },
       true);
   if (!ticket.ok()) return ticket.status();
-  resolved.WaitForNotification();
+  resolved.Wait();
   result.reason = {};
   switch (result.outcome) {
     case v1::OUTCOME_OK:

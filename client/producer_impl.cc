@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
+#include "client/sync.h"
 #include "client/wire.h"
 
 namespace trireme::client {
@@ -45,13 +45,13 @@ void ProducerImpl::Start(Producer& producer) {
 }
 
 std::shared_ptr<Core> ProducerImpl::Close() {
-  absl::Notification closed;
+  Notification closed;
   core_->loop().Post([this, &closed] {
     connector_.Close();
     Fail(absl::CancelledError("the producer was closed"), v1::OUTCOME_REFUSED);
     closed.Notify();
   });
-  closed.WaitForNotification();
+  closed.Wait();
   return core_;
 }
 
@@ -78,7 +78,7 @@ void ProducerImpl::Seal() {
 template <typename Append>
 absl::StatusOr<uint64_t> ProducerImpl::Take(size_t message_bytes, Producer::Callback done, bool wait, Append append) {
   const size_t bytes = RecordBytes(message_bytes);
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   while (true) {
     if (!closed_.ok()) return closed_;
     if (message_bytes > message_limit_) {
@@ -126,10 +126,10 @@ std::string ProducerImpl::NotOpened(std::chrono::milliseconds timeout) const {
 }
 
 absl::StatusOr<uint64_t> ProducerImpl::WaitOpen(std::chrono::milliseconds timeout) {
-  const absl::Time deadline = absl::Now() + absl::FromChrono(timeout);
-  absl::MutexLock lock(&mutex_);
+  const Time deadline = DeadlineIn(timeout);
+  MutexLock lock(&mutex_);
   while (!opened_ && closed_.ok()) {
-    if (changed_.WaitWithDeadline(&mutex_, deadline) && !opened_ && closed_.ok()) {
+    if (changed_.WaitUntil(&mutex_, deadline) && !opened_ && closed_.ok()) {
       return absl::DeadlineExceededError(NotOpened(timeout));
     }
   }
@@ -138,11 +138,11 @@ absl::StatusOr<uint64_t> ProducerImpl::WaitOpen(std::chrono::milliseconds timeou
 }
 
 absl::Status ProducerImpl::Flush(std::chrono::milliseconds timeout) {
-  const absl::Time deadline = absl::Now() + absl::FromChrono(timeout);
-  absl::MutexLock lock(&mutex_);
+  const Time deadline = DeadlineIn(timeout);
+  MutexLock lock(&mutex_);
   ++waiters_;
   bool late = false;
-  while (unreported_ > 0 && !late) late = changed_.WaitWithDeadline(&mutex_, deadline);
+  while (unreported_ > 0 && !late) late = changed_.WaitUntil(&mutex_, deadline);
   --waiters_;
   if (unreported_ == 0) return absl::OkStatus();
   return absl::DeadlineExceededError(
@@ -150,12 +150,12 @@ absl::Status ProducerImpl::Flush(std::chrono::milliseconds timeout) {
 }
 
 absl::Status ProducerImpl::closed() const {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   return closed_;
 }
 
 uint64_t ProducerImpl::in_flight() const {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   return in_flight_;
 }
 
@@ -209,7 +209,7 @@ void ProducerImpl::Pump() {
 void ProducerImpl::Refill() {
   // What is there already goes first.
   if (window_.waiting() > 0) return;
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   const bool little = window_.under_way() < kFramesUnderLoad;
   if (sealed_.empty() && little) Seal();
   if (sealed_.empty()) {
@@ -229,7 +229,7 @@ void ProducerImpl::OnFrame(grpc::ByteBuffer& frame) {
   switch (response_.frame_case()) {
     case v1::PublishResponse::kOpened: {
       window_bytes_ = response_.opened().window_bytes();
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       if (uint32_t limit = response_.opened().max_message_bytes(); limit > 0) {
         message_limit_ = std::min<uint64_t>(options_.max_message_bytes, limit);
       }
@@ -288,7 +288,7 @@ void ProducerImpl::OnBound(const v1::Bound& bound) {
   window_.Bound(bound.last_sequence(), window_bytes_);
   handshake_ = Handshake::kBound;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     if (!std::exchange(opened_, true)) stored_before_ = bound.last_sequence();
     changed_.SignalAll();
   }
@@ -325,7 +325,7 @@ void ProducerImpl::Fail(const absl::Status& status, v1::Outcome unsent) {
   window_.Abort(unsent, reason, resolved);
   std::deque<Batch> left;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     closed_ = status;
     Seal();
     left.swap(sealed_);
@@ -333,7 +333,7 @@ void ProducerImpl::Fail(const absl::Status& status, v1::Outcome unsent) {
   }
   for (Batch& batch : left) window_.Refuse(std::move(batch), unsent, reason, resolved);
   Report(resolved);
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   changed_.SignalAll();
 }
 
@@ -344,7 +344,7 @@ void ProducerImpl::Report(std::vector<Resolved>& resolved) {
   if (messages == 0 && bytes == 0) return;
   {
     // Before the callbacks, so that they find room.
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     in_flight_ -= messages;
     in_flight_bytes_ -= bytes;
   }
@@ -356,7 +356,7 @@ void ProducerImpl::Report(std::vector<Resolved>& resolved) {
       options_.on_confirm(*facade_, one.confirmation);
     }
   }
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   unreported_ -= messages;
   // Publishers that wait are woken for a good piece of work, not for each message.
   const bool roomy =
@@ -371,7 +371,7 @@ void ProducerImpl::Tick() {
   window_.Expire(expired, resolved);
   std::deque<Batch> late;
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     if (open_.count > 0 && open_.published <= expired) Seal();
     while (!sealed_.empty() && sealed_.front().published <= expired) {
       late.push_back(std::move(sealed_.front()));

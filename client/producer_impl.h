@@ -8,11 +8,11 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "client/connector.h"
 #include "client/core.h"
 #include "client/producer.h"
 #include "client/send_window.h"
+#include "client/sync.h"
 
 namespace trireme::client {
 
@@ -92,8 +92,8 @@ class ProducerImpl : public std::enable_shared_from_this<ProducerImpl>, private 
   bool pump_scheduled_ = false;
   bool ended_ = false;
 
-  mutable absl::Mutex mutex_;
-  absl::CondVar changed_;
+  mutable Mutex mutex_;
+  CondVar changed_;
   Open open_ ABSL_GUARDED_BY(mutex_);
   std::deque<Batch> sealed_ ABSL_GUARDED_BY(mutex_);
   Want want_ ABSL_GUARDED_BY(mutex_) = Want::kNothing;

@@ -8,29 +8,29 @@ namespace trireme::client {
 Servers::Servers(std::vector<std::string> addresses) : addresses_(std::move(addresses)) {}
 
 void Servers::Learn(const std::string& address) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   if (address.empty() || std::find(addresses_.begin(), addresses_.end(), address) != addresses_.end()) return;
   addresses_.push_back(address);
 }
 
 void Servers::Failed(const std::string& address, Time now) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   avoid_until_[address] = now + kAvoid;
 }
 
 void Servers::Answered(const std::string& address) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   avoid_until_.erase(address);
 }
 
 bool Servers::Avoided(const std::string& address, Time now) const {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   auto it = avoid_until_.find(address);
   return it != avoid_until_.end() && it->second > now;
 }
 
 std::string Servers::Next(const std::string& except, Time now) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   std::string second_best;
   for (size_t i = 0; i < addresses_.size(); ++i) {
     const std::string& address = addresses_[turn_++ % addresses_.size()];
@@ -43,7 +43,7 @@ std::string Servers::Next(const std::string& except, Time now) {
 }
 
 std::vector<std::string> Servers::all() const {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   return addresses_;
 }
 

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "client/loop.h"
+#include "client/sync.h"
 
 namespace trireme::client {
 
@@ -31,7 +31,7 @@ class Servers {
   static constexpr Duration kAvoid = std::chrono::seconds(2);
 
  private:
-  mutable absl::Mutex mutex_;
+  mutable Mutex mutex_;
   std::vector<std::string> addresses_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, Time> avoid_until_ ABSL_GUARDED_BY(mutex_);
   size_t turn_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -103,27 +103,27 @@ class Queues {
   template <typename Act>
   absl::Status ForAll(Client&, Act act) {
     struct State {
-      absl::Mutex mutex;
-      absl::CondVar changed;
+      Mutex mutex;
+      CondVar changed;
       size_t running = 0;
       absl::Status status;
     };
     auto state = std::make_shared<State>();
     for (size_t i = 0; i < names_.size(); ++i) {
       {
-        absl::MutexLock lock(&state->mutex);
+        MutexLock lock(&state->mutex);
         while (state->running >= kAtOnce) state->changed.Wait(&state->mutex);
         if (!state->status.ok()) break;
         ++state->running;
       }
       act(i, [state](const absl::Status& status) {
-        absl::MutexLock lock(&state->mutex);
+        MutexLock lock(&state->mutex);
         state->status.Update(status);
         --state->running;
         state->changed.SignalAll();
       });
     }
-    absl::MutexLock lock(&state->mutex);
+    MutexLock lock(&state->mutex);
     while (state->running > 0) state->changed.Wait(&state->mutex);
     return state->status;
   }

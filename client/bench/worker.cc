@@ -37,7 +37,7 @@ absl::Status BenchWorker::AddProducer(const std::string& queue, uint32_t number,
   sender->limit = limit;
   sender->body.assign(options_.size, 'x');
   {
-    absl::MutexLock lock(&sender->mutex);
+    MutexLock lock(&sender->mutex);
     // Twice the window: a refill may come before all of the confirms that made room were looked at.
     sender->sent_ns.resize(size_t{2} * options_.in_flight);
     sender->done = limit == 0;
@@ -55,7 +55,7 @@ absl::Status BenchWorker::AddProducer(const std::string& queue, uint32_t number,
   if (!producer.ok()) return producer.status();
   sender->producer = *std::move(producer);
   producers_.push_back(std::move(sender));
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   if (received_.size() <= number) received_.resize(number + 1);
   return absl::OkStatus();
 }
@@ -119,14 +119,14 @@ bool BenchWorker::SendOne(Sender& sender, uint64_t now_ns) {
 }
 
 void BenchWorker::Fill(Sender& sender) {
-  absl::MutexLock lock(&sender.mutex);
+  MutexLock lock(&sender.mutex);
   while (SendOne(sender, MonotonicNs())) {
   }
 }
 
 bool BenchWorker::SendDue(size_t producer, uint64_t due_ns) {
   Sender& sender = *producers_[producer];
-  absl::MutexLock lock(&sender.mutex);
+  MutexLock lock(&sender.mutex);
   return SendOne(sender, due_ns);
 }
 
@@ -135,8 +135,8 @@ void BenchWorker::OnConfirm(Sender& sender, const Confirmation& confirmation) {
   if (confirmation.stored()) {
     confirmed_.fetch_add(confirmation.count, std::memory_order_relaxed);
     last_confirm_ns_ = now;
-    absl::MutexLock lock(&sender.mutex);
-    absl::MutexLock totals(&mutex_);
+    MutexLock lock(&sender.mutex);
+    MutexLock totals(&mutex_);
     for (uint64_t i = 0; i < confirmation.count; ++i) {
       const uint64_t ticket = confirmation.first_ticket + i;
       const uint64_t sent = sender.sent_ns[ticket % sender.sent_ns.size()];
@@ -168,7 +168,7 @@ void BenchWorker::OnDelivery(Consumer& consumer, std::span<const Delivery> deliv
     ours_from = to + 1;
   };
   {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     for (size_t i = 0; i < deliveries.size(); ++i) {
       const std::string_view body = deliveries[i].body();
       BenchHeader header{};
@@ -198,7 +198,7 @@ void BenchWorker::OnDelivery(Consumer& consumer, std::span<const Delivery> deliv
 bool BenchWorker::SendingDone() const {
   const bool nothing_left =
       stopped_ || std::all_of(producers_.begin(), producers_.end(), [](const std::unique_ptr<Sender>& sender) {
-        absl::MutexLock lock(&sender->mutex);
+        MutexLock lock(&sender->mutex);
         return sender->done;
       });
   return nothing_left && resolved_ == published_;
@@ -235,7 +235,7 @@ void BenchWorker::Finish(BenchResult& result) {
   result.foreign += foreign_;
   result.leases_lost += leases_lost_;
   result.longest_confirm_gap = std::max<uint64_t>(result.longest_confirm_gap, longest_gap_ns_);
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   if (options_.consumers > 0) {
     for (const auto& sender : producers_) result.lost += sender->confirmed.CountMissingIn(received_[sender->number]);
   }
@@ -247,7 +247,7 @@ void BenchWorker::Finish(BenchResult& result) {
 }
 
 void BenchWorker::Note(std::string error) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   if (notes_.size() < kMaxNotes && std::find(notes_.begin(), notes_.end(), error) == notes_.end()) {
     notes_.push_back(std::move(error));
   }

@@ -10,10 +10,10 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
-#include "absl/synchronization/mutex.h"
 #include "client/bench/bench.h"
 #include "client/bench/sequence_set.h"
 #include "client/client.h"
+#include "client/sync.h"
 
 namespace trireme::client {
 
@@ -72,7 +72,7 @@ class BenchWorker {
     uint64_t limit = 0;
     std::string body;
     std::unique_ptr<Producer> producer;
-    absl::Mutex mutex;
+    Mutex mutex;
     uint64_t sent ABSL_GUARDED_BY(mutex) = 0;
     // When a message was sent, by its ticket modulo the size.
     std::vector<uint64_t> sent_ns ABSL_GUARDED_BY(mutex);
@@ -104,7 +104,7 @@ class BenchWorker {
   std::atomic<uint64_t> longest_gap_ns_{0};
 
   // By the client's thread, and by whoever asks at the end.
-  absl::Mutex mutex_;
+  Mutex mutex_;
   std::vector<SequenceSet> received_ ABSL_GUARDED_BY(mutex_);  // by the producer's number
   Histogram confirm_latency_ ABSL_GUARDED_BY(mutex_);
   Histogram end_to_end_ ABSL_GUARDED_BY(mutex_);

@@ -6,8 +6,8 @@
 #include <iterator>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
 #include "client/cli/command.h"
+#include "client/sync.h"
 
 namespace trireme::client {
 namespace {
@@ -26,7 +26,7 @@ struct Arguments {
 
 // What became of the messages. By the client's thread; read when all are resolved, and for the progress.
 struct Tally {
-  absl::Mutex mutex;
+  Mutex mutex;
   uint64_t stored ABSL_GUARDED_BY(mutex) = 0;
   uint64_t duplicates ABSL_GUARDED_BY(mutex) = 0;
   uint64_t unknown ABSL_GUARDED_BY(mutex) = 0;
@@ -36,7 +36,7 @@ struct Tally {
   std::string reason ABSL_GUARDED_BY(mutex);
 
   void Count(const Confirmation& confirmation) {
-    absl::MutexLock lock(&mutex);
+    MutexLock lock(&mutex);
     if (confirmation.stored()) {
       stored += confirmation.count;
       if (confirmation.outcome == v1::OUTCOME_DUPLICATE) duplicates += confirmation.count;
@@ -135,7 +135,7 @@ class Publishing {
     showing_ = true;
     uint64_t stored;
     {
-      absl::MutexLock lock(&tally_.mutex);
+      MutexLock lock(&tally_.mutex);
       stored = tally_.stored;
     }
     std::fprintf(stderr, "\r%s published, %s confirmed%s", Thousands(published_).c_str(), Thousands(stored).c_str(),
@@ -143,7 +143,7 @@ class Publishing {
   }
 
   int Report(const absl::Status& status) {
-    absl::MutexLock lock(&tally_.mutex);
+    MutexLock lock(&tally_.mutex);
     if (command_.json()) {
       Json json = {{"queue", arguments_.queue},       {"published", published_},   {"confirmed", tally_.stored},
                    {"duplicates", tally_.duplicates}, {"unknown", tally_.unknown}, {"refused", tally_.refused},

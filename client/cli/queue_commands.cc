@@ -4,8 +4,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/synchronization/mutex.h"
 #include "client/cli/command.h"
+#include "client/sync.h"
 
 namespace trireme::client {
 namespace {
@@ -53,8 +53,8 @@ std::string QueuesTable(const std::vector<v1::QueueInfo>& queues) {
 absl::Status ForAll(size_t count, const char* what,
                     const std::function<void(size_t, std::function<void(absl::Status)>)>& act) {
   struct State {
-    absl::Mutex mutex;
-    absl::CondVar changed;
+    Mutex mutex;
+    CondVar changed;
     size_t running = 0;
     size_t finished = 0;
     absl::Status status;
@@ -62,13 +62,13 @@ absl::Status ForAll(size_t count, const char* what,
   auto state = std::make_shared<State>();
   for (size_t i = 0; i < count && !interrupted; ++i) {
     {
-      absl::MutexLock lock(&state->mutex);
+      MutexLock lock(&state->mutex);
       while (state->running >= kAtOnce) state->changed.Wait(&state->mutex);
       if (!state->status.ok()) break;
       ++state->running;
     }
     act(i, [state](absl::Status status) {
-      absl::MutexLock lock(&state->mutex);
+      MutexLock lock(&state->mutex);
       state->status.Update(status);
       --state->running;
       ++state->finished;
@@ -76,7 +76,7 @@ absl::Status ForAll(size_t count, const char* what,
     });
     if (count >= 100 && (i + 1) % 100 == 0) std::fprintf(stderr, "\r%s %zu of %zu", what, i + 1, count);
   }
-  absl::MutexLock lock(&state->mutex);
+  MutexLock lock(&state->mutex);
   while (state->running > 0) state->changed.Wait(&state->mutex);
   if (count >= 100) std::fprintf(stderr, "\r%s %zu of %zu\n", what, state->finished, count);
   if (state->status.ok() && interrupted) return absl::CancelledError("interrupted");

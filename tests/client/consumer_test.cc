@@ -2,8 +2,8 @@
 
 #include <atomic>
 
-#include "absl/synchronization/notification.h"
 #include "client/client.h"
+#include "client/sync.h"
 #include "gtest/gtest.h"
 #include "tests/client/scripted_broker.h"
 
@@ -25,19 +25,19 @@ class ConsumerTest : public testing::Test {
     ConsumerOptions options;
     options.queue = "q";
     options.on_lease_lost = [this](std::span<const v1::HeldRun> runs) {
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       for (const v1::HeldRun& run : runs) lost_ += run.ShortDebugString() + "; ";
     };
     if (change) change(options);
     return *client_->CreateConsumer(std::move(options));
   }
   std::string lost() {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     return lost_;
   }
 
   std::unique_ptr<Client> client_;
-  absl::Mutex mutex_;
+  Mutex mutex_;
   std::string lost_;
 };
 
@@ -98,7 +98,7 @@ TEST_F(ConsumerTest, OpensDeliversAndSettlesInRuns) {
 
 TEST_F(ConsumerTest, GivesCallbacksTheMessages) {
   ScriptedBroker broker;
-  absl::Notification settled;
+  Notification settled;
   broker.OnConsume([&](Consuming& stream) {
     stream.ExpectOpen();
     stream.Opened(false);
@@ -115,14 +115,14 @@ TEST_F(ConsumerTest, GivesCallbacksTheMessages) {
       self.Acknowledge(deliveries);
     };
   });
-  settled.WaitForNotification();
+  settled.Wait();
   EXPECT_EQ(bodies, "a b ");
   EXPECT_EQ(consumer->Next(1, milliseconds(0)).status().code(), absl::StatusCode::kFailedPrecondition);
 }
 
 TEST_F(ConsumerTest, SettlesAtAQuarterOfTheLimitWithoutWaiting) {
   ScriptedBroker broker;
-  absl::Notification settled;
+  Notification settled;
   broker.OnConsume([&](Consuming& stream) {
     stream.ExpectOpen();
     stream.Opened(false);
@@ -137,7 +137,7 @@ TEST_F(ConsumerTest, SettlesAtAQuarterOfTheLimitWithoutWaiting) {
   });
   std::vector<Delivery> deliveries = Take(*consumer, 8);
   consumer->Acknowledge(std::span(deliveries).first(2));
-  settled.WaitForNotification();
+  settled.Wait();
 }
 
 TEST_F(ConsumerTest, DispositionsAreSentApart) {
@@ -293,7 +293,7 @@ TEST_F(ConsumerTest, FollowsARedirect) {
 
 TEST_F(ConsumerTest, KeepsItsSessionAlive) {
   ScriptedBroker broker;
-  absl::Notification alive;
+  Notification alive;
   broker.OnConsume([&](Consuming& stream) {
     stream.ExpectOpen();
     stream.Opened(false);
@@ -306,7 +306,7 @@ TEST_F(ConsumerTest, KeepsItsSessionAlive) {
   });
   auto consumer =
       Consume({broker.address()}, [](ConsumerOptions& options) { options.session_timeout = milliseconds(1'000); });
-  EXPECT_TRUE(alive.WaitForNotificationWithTimeout(absl::Seconds(5)));
+  EXPECT_TRUE(alive.WaitFor(std::chrono::seconds(5)));
 }
 
 // Safety rule 5: a client whose stream has been silent for the session's timeout stops working on what it holds.
@@ -337,7 +337,7 @@ TEST_F(ConsumerTest, SilenceEndsTheLeases) {
 
 TEST_F(ConsumerTest, ChangesItsLimits) {
   ScriptedBroker broker;
-  absl::Notification changed;
+  Notification changed;
   broker.OnConsume([&](Consuming& stream) {
     stream.ExpectOpen();
     stream.Opened(false);
@@ -350,12 +350,12 @@ TEST_F(ConsumerTest, ChangesItsLimits) {
   auto consumer = Consume({broker.address()});
   ASSERT_EQ(consumer->WaitOpen(kLong), absl::OkStatus());
   consumer->SetLimits(5, 6);
-  EXPECT_TRUE(changed.WaitForNotificationWithTimeout(absl::Seconds(5)));
+  EXPECT_TRUE(changed.WaitFor(std::chrono::seconds(5)));
 }
 
 TEST_F(ConsumerTest, ClosingSendsWhatIsSettled) {
   ScriptedBroker broker;
-  absl::Notification over;
+  Notification over;
   broker.OnConsume([&](Consuming& stream) {
     stream.ExpectOpen();
     stream.Opened(false);
@@ -368,7 +368,7 @@ TEST_F(ConsumerTest, ClosingSendsWhatIsSettled) {
   auto consumer = Consume({broker.address()}, [](ConsumerOptions& o) { o.settle_delay = milliseconds(100); });
   consumer->Acknowledge(Take(*consumer, 2));
   consumer.reset();
-  EXPECT_TRUE(over.WaitForNotificationWithTimeout(absl::Seconds(5)));
+  EXPECT_TRUE(over.WaitFor(std::chrono::seconds(5)));
 }
 
 TEST_F(ConsumerTest, AQueueThatIsNotThereIsSaid) {

@@ -3,8 +3,8 @@
 #include <atomic>
 #include <map>
 
-#include "absl/synchronization/notification.h"
 #include "client/client.h"
+#include "client/sync.h"
 #include "gtest/gtest.h"
 #include "tests/client/scripted_broker.h"
 
@@ -27,7 +27,7 @@ class ProducerTest : public testing::Test {
     options.queue = "q";
     options.name = "p";
     options.on_confirm = [this](Producer&, const Confirmation& c) {
-      absl::MutexLock lock(&mutex_);
+      MutexLock lock(&mutex_);
       for (uint32_t i = 0; i < c.count; ++i) {
         EXPECT_TRUE(outcomes_.emplace(c.first_ticket + i, c.outcome).second) << "twice: " << c.first_ticket + i;
       }
@@ -37,12 +37,12 @@ class ProducerTest : public testing::Test {
     return *client_->CreateProducer(std::move(options));
   }
   std::map<uint64_t, v1::Outcome> outcomes() {
-    absl::MutexLock lock(&mutex_);
+    MutexLock lock(&mutex_);
     return outcomes_;
   }
 
   std::unique_ptr<Client> client_;
-  absl::Mutex mutex_;
+  Mutex mutex_;
   std::map<uint64_t, v1::Outcome> outcomes_;
   std::string reason_;
 };
@@ -85,11 +85,11 @@ TEST_F(ProducerTest, OpensBindsAndConfirms) {
 
 TEST_F(ProducerTest, GathersWhatComesWhileFramesAreUnderWay) {
   ScriptedBroker broker;
-  absl::Notification published;
+  Notification published;
   std::vector<int> sizes;
   broker.OnPublish([&](Publishing& stream) {
     const uint32_t alias = stream.Begin();
-    published.WaitForNotification();
+    published.Wait();
     uint64_t next = 1;
     while (next <= 1'000) {
       v1::Append append = stream.ExpectAppend();
@@ -366,10 +366,10 @@ TEST_F(ProducerTest, ARefusedBindIsSaid) {
 
 TEST_F(ProducerTest, IsBoundedAndSaysSoWithoutWaiting) {
   ScriptedBroker broker;
-  absl::Notification go;
+  Notification go;
   broker.OnPublish([&](Publishing& stream) {
     const uint32_t alias = stream.Begin();
-    go.WaitForNotification();
+    go.Wait();
     for (uint64_t next = 1; next <= 11;) {
       v1::Append append = stream.ExpectAppend();
       v1::MessageBatch batch;
@@ -455,7 +455,7 @@ TEST_F(ProducerTest, DrainingLeadsElsewhere) {
 
 TEST_F(ProducerTest, ClosingReportsWhatIsLeft) {
   ScriptedBroker broker;
-  absl::Notification got;
+  Notification got;
   broker.OnPublish([&](Publishing& stream) {
     stream.Begin();
     stream.ExpectAppend();
@@ -464,7 +464,7 @@ TEST_F(ProducerTest, ClosingReportsWhatIsLeft) {
   });
   auto producer = Produce({broker.address()});
   ASSERT_TRUE(producer->PublishBody("x").ok());
-  got.WaitForNotification();
+  got.Wait();
   producer.reset();
   EXPECT_EQ(outcomes(), (std::map<uint64_t, v1::Outcome>{{1, v1::OUTCOME_UNKNOWN}}));
 }
@@ -492,7 +492,7 @@ TEST_F(ProducerTest, CallbacksMayPublish) {
     }
     return stream.UntilClosed();
   });
-  absl::Notification done;
+  Notification done;
   auto producer = Produce({broker.address()}, [&](ProducerOptions& options) {
     options.max_in_flight_messages = 1;
     options.on_confirm = [&](Producer& p, const Confirmation& c) {
@@ -502,7 +502,7 @@ TEST_F(ProducerTest, CallbacksMayPublish) {
     };
   });
   ASSERT_TRUE(producer->PublishBody("x").ok());
-  EXPECT_TRUE(done.WaitForNotificationWithTimeout(absl::Seconds(10)));
+  EXPECT_TRUE(done.WaitFor(std::chrono::seconds(10)));
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include "tests/client/scripted_broker.h"
 
+#include <chrono>
+#include <thread>
 #include <utility>
 
 #include "gtest/gtest.h"
@@ -151,7 +153,7 @@ class ScriptedBroker::BrokerService : public v1::Broker::Service {
                        grpc::ServerReaderWriter<v1::PublishResponse, v1::PublishRequest>* stream) override {
     PublishScript script;
     {
-      absl::MutexLock lock(&broker_->mutex_);
+      MutexLock lock(&broker_->mutex_);
       if (broker_->publish_.empty()) return {grpc::StatusCode::UNAVAILABLE, "no script is left"};
       script = std::move(broker_->publish_.front());
       broker_->publish_.pop_front();
@@ -164,7 +166,7 @@ class ScriptedBroker::BrokerService : public v1::Broker::Service {
                        grpc::ServerReaderWriter<v1::ConsumeResponse, v1::ConsumeRequest>* stream) override {
     ConsumeScript script;
     {
-      absl::MutexLock lock(&broker_->mutex_);
+      MutexLock lock(&broker_->mutex_);
       if (broker_->consume_.empty()) return {grpc::StatusCode::UNAVAILABLE, "no script is left"};
       script = std::move(broker_->consume_.front());
       broker_->consume_.pop_front();
@@ -178,7 +180,7 @@ class ScriptedBroker::BrokerService : public v1::Broker::Service {
   }
 
   grpc::Status Resolve(grpc::ServerContext*, const v1::ResolveRequest*, v1::ResolveResponse* response) override {
-    absl::MutexLock lock(&broker_->mutex_);
+    MutexLock lock(&broker_->mutex_);
     ++broker_->resolves_;
     response->mutable_leader()->set_address(broker_->leader_);
     return broker_->resolve_status_;
@@ -229,41 +231,41 @@ ScriptedBroker::~ScriptedBroker() {
 }
 
 void ScriptedBroker::OnPublish(PublishScript script) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   publish_.push_back(std::move(script));
 }
 
 void ScriptedBroker::OnConsume(ConsumeScript script) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   consume_.push_back(std::move(script));
 }
 
 bool ScriptedBroker::Exhausted() {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   return publish_.empty() && consume_.empty();
 }
 
 void ScriptedBroker::ResolveTo(const std::string& address) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   leader_ = address;
 }
 
 void ScriptedBroker::FailResolve(const grpc::Status& status) {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   resolve_status_ = status;
 }
 
 int ScriptedBroker::resolves() {
-  absl::MutexLock lock(&mutex_);
+  MutexLock lock(&mutex_);
   return resolves_;
 }
 
 bool Eventually(const std::function<bool()>& condition) {
-  const absl::Time end = absl::Now() + absl::Seconds(10);
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
   while (!condition()) {
-    if (absl::Now() > end) return false;
+    if (std::chrono::steady_clock::now() > end) return false;
     // Nothing tells us; the bound above is what counts.
-    absl::SleepFor(absl::Milliseconds(1));
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   return true;
 }

@@ -8,8 +8,7 @@
 #include <memory>
 #include <string>
 
-#include "absl/synchronization/mutex.h"
-#include "absl/synchronization/notification.h"
+#include "client/sync.h"
 #include "trireme/v1/admin.grpc.pb.h"
 #include "trireme/v1/broker.grpc.pb.h"
 #include "trireme/v1/cluster.grpc.pb.h"
@@ -95,7 +94,7 @@ class ScriptedBroker {
   class AdminService;
   class ClusterService;
 
-  absl::Mutex mutex_;
+  Mutex mutex_;
   std::deque<PublishScript> publish_;
   std::deque<ConsumeScript> consume_;
   std::string leader_;
