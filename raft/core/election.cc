@@ -10,6 +10,8 @@ namespace {
 // After the leader's connection closed: campaigns that start within a few ticks, before the usual timeout holds again.
 constexpr int kQuickElections = 2;
 constexpr uint64_t kQuickElectionTicks = 4;
+// For so long after it closed, what the leader had sent before may still be read.
+constexpr int kLateTicks = 2;
 
 }  // namespace
 
@@ -25,6 +27,8 @@ void Replica::Impl::ResetElectionTimer() {
 
 void Replica::Impl::LeaderConnectionClosed() {
   leader_lost_ = true;
+  lost_leader_ = leader_;
+  lost_ticks_ = 0;
   quick_elections_ = kQuickElections;
   // Those who are left go in turn, so that they do not split the vote: the first at the next tick, when the others
   // should have seen the same, each of the rest two ticks after the one before it.
@@ -60,10 +64,18 @@ void Replica::Impl::BecomeFollower(Term term, ReplicaId leader) {
 }
 
 void Replica::Impl::HeardFromLeader(ReplicaId leader) {
+  // A frame that was on its way when the connection closed proves nothing: neither is the timer set back, nor are those
+  // who campaign early refused. (They come by another connection, and are read when this shard gets to them.)
+  const int ticks = lost_ticks_;
+  const bool late = leader_lost_ && lost_leader_ == leader && ticks < kLateTicks;
+  if (late && role_ == Role::kFollower && leader_ == leader) return;
   if (role_ != Role::kFollower || leader_ != leader || leader_lost_) {
     BecomeFollower(term_, leader);
   }
   election_elapsed_ = 0;
+  if (!late) return;
+  LeaderConnectionClosed();
+  lost_ticks_ = ticks;
 }
 
 void Replica::Impl::StartPreVote() {

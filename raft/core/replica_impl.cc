@@ -57,6 +57,7 @@ RoleChange Replica::Impl::CurrentRole() const {
 void Replica::Impl::Tick() {
   apply_read_failed_ = false;
   if (leading()) return LeaderTick();
+  if (leader_lost_) ++lost_ticks_;
   // Held at the timeout by one that may not campaign.
   election_elapsed_ = std::min(election_elapsed_ + 1, election_timeout_);
   if (election_elapsed_ < election_timeout_) return;

@@ -211,6 +211,9 @@ struct Replica::Impl {
   int election_timeout_ = 0;
   // The connection to the leader closed, and no leader was heard of since.
   bool leader_lost_ = false;
+  // With leader_lost_: whose connection it was, and the ticks since it closed.
+  ReplicaId lost_leader_;
+  int lost_ticks_ = 0;
   int quick_elections_ = 0;  // campaigns to be started after a few ticks only
 
   // The last append of this turn that was taken in; one answer serves all.
