@@ -51,7 +51,7 @@ bool Store::Impl::NeedsDelete() const {
   return !dead_.empty() && (dead_bytes_ >= options_.reclaim_bytes / 8 || old_bytes_ == 0);
 }
 
-void Store::Impl::Require(GroupId id, uint32_t generation, std::optional<Index> truncate_from) {
+void Store::Impl::Require(GroupId id, uint64_t generation, std::optional<Index> truncate_from) {
   required_.push_back({.group = id, .generation = generation, .truncate_from = truncate_from});
   ++required_asked_;
 }
@@ -352,7 +352,7 @@ void Store::Impl::RunOldOps(Lock& lock, bool flush) {
   }
   for (auto it = dead.begin(); status.ok() && it != dead.end(); ++it) {
     Ranges alive;
-    uint32_t generation = 1;
+    uint64_t generation = 0;
     lock.lock();
     auto group = groups_.find(it->first);
     bool there = group != groups_.end();

@@ -11,7 +11,7 @@ namespace trireme::storage {
 namespace {
 
 constexpr char kTitle[] = "trireme store";
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr size_t kMaxBytes = 4096;
 
 std::string Encode(const Format& format) {

@@ -23,10 +23,12 @@ constexpr uint64_t kReservedBytes = 2 * kBlockBytes;
 
 // ---- what is durable now, with the mutex held (or before there are threads)
 
-void Store::Impl::ApplyCreated(GroupId id, raft::ReplicaId replica, raft::Bytes descriptor, SlotId slot) {
+void Store::Impl::ApplyCreated(GroupId id, raft::ReplicaId replica, raft::Bytes descriptor, SlotId slot,
+                               uint64_t sequence) {
   std::unique_ptr<Group>& group = groups_[id];
   if (!group) group = std::make_unique<Group>();
   group->replica = replica;
+  group->generation = sequence;
   group->descriptor = std::move(descriptor);
   if (group->created_slot != kNoSlot) --(*segments_)[group->created_slot].live;
   group->created_slot = slot;
@@ -295,7 +297,7 @@ void Store::Impl::Apply() {
   for (const Added& a : added_) {
     RecordRef ref{slot, static_cast<uint32_t>(base + a.offset), a.size};
     if (a.type == RecordType::kGroupCreated) {
-      ApplyCreated(a.group, a.replica, a.descriptor, slot);
+      ApplyCreated(a.group, a.replica, a.descriptor, slot, synced_);
       continue;
     }
     if (a.type == RecordType::kGroupDeleted) {

@@ -56,25 +56,25 @@ std::string GroupKey(GroupId group) {
   return key;
 }
 
-constexpr size_t kLogKeyBytes = 28;
+constexpr size_t kLogKeyBytes = 32;
 constexpr uint64_t kMax = ~uint64_t{0};
 
-std::string LogKey(GroupId group, uint32_t generation, uint64_t first, uint64_t last) {
+std::string LogKey(GroupId group, uint64_t generation, uint64_t first, uint64_t last) {
   std::string key;
   key.reserve(kLogKeyBytes + 1);
   PutBig(&key, group.value(), 8);
-  PutBig(&key, generation, 4);
+  PutBig(&key, generation, 8);
   PutBig(&key, first, 8);
   PutBig(&key, last, 8);
   return key;
 }
 
 // The indexes of the pack with this key, if it is one of this group and generation.
-std::optional<IndexRange> PackRange(const rocksdb::Slice& key, GroupId group, uint32_t generation) {
-  if (key.size() != kLogKeyBytes || GetBig(key.data(), 8) != group.value() || GetBig(key.data() + 8, 4) != generation) {
+std::optional<IndexRange> PackRange(const rocksdb::Slice& key, GroupId group, uint64_t generation) {
+  if (key.size() != kLogKeyBytes || GetBig(key.data(), 8) != group.value() || GetBig(key.data() + 8, 8) != generation) {
     return std::nullopt;
   }
-  return IndexRange{Index(GetBig(key.data() + 12, 8)), Index(GetBig(key.data() + 20, 8))};
+  return IndexRange{Index(GetBig(key.data() + 16, 8)), Index(GetBig(key.data() + 24, 8))};
 }
 
 std::string EncodePack(absl::Span<const Entry> entries) {
@@ -160,7 +160,7 @@ std::optional<OldRow> DecodeRow(std::string_view bytes) {
   if (r.Byte() != kRowVersion) return std::nullopt;
   OldRow row;
   row.replica = raft::ReplicaId(r.Varint());
-  row.generation = static_cast<uint32_t>(r.Varint());
+  row.generation = r.Varint();
   row.descriptor = raft::Bytes::Copy(r.Counted());
   row.hard_state.term = raft::Term(r.Varint());
   row.hard_state.voted_for = raft::ReplicaId(r.Varint());
@@ -333,7 +333,7 @@ absl::StatusOr<uint64_t> OldGeneration::FlushedSequence() {
   return GetBig(value.data(), 8);
 }
 
-absl::Status OldGeneration::PutPack(GroupId group, uint32_t generation, absl::Span<const Entry> entries) {
+absl::Status OldGeneration::PutPack(GroupId group, uint64_t generation, absl::Span<const Entry> entries) {
   return impl_->Added(impl_->batch.Put(
       impl_->log(), LogKey(group, generation, entries.front().index.value(), entries.back().index.value()),
       EncodePack(entries)));
@@ -352,7 +352,7 @@ absl::Status OldGeneration::PutSnapshot(GroupId group, const OldSnapshot& snapsh
   return impl_->Added(impl_->batch.Put(impl_->state(), GroupKey(group), w.bytes()));
 }
 
-absl::Status OldGeneration::Truncate(GroupId group, uint32_t generation, Index from) {
+absl::Status OldGeneration::Truncate(GroupId group, uint64_t generation, Index from) {
   if (absl::Status s = impl_->WriteOut(); !s.ok()) return s;
   // Reads skip range tombstones, so what these cover goes as well, and by point deletes: after a crash its indexes may
   // be replayed from the log, and come back in packs with other bounds.
@@ -364,7 +364,7 @@ absl::Status OldGeneration::Truncate(GroupId group, uint32_t generation, Index f
   return Convert(it->status(), absl::StrCat("truncate group ", group.value()));
 }
 
-absl::Status OldGeneration::DeleteDead(GroupId group, uint32_t generation, IndexRange dead, const Ranges& alive) {
+absl::Status OldGeneration::DeleteDead(GroupId group, uint64_t generation, IndexRange dead, const Ranges& alive) {
   if (absl::Status s = impl_->WriteOut(); !s.ok()) return s;
   auto it = impl_->LogIterator(/*skip_range_tombstones=*/true);
   // [begin, end) of the keys whose packs lie in `dead`, and those across its ends of which nothing else is alive.
@@ -405,7 +405,7 @@ absl::Status OldGeneration::Flush(uint64_t sequence) {
   return impl_->FlushAll();
 }
 
-absl::Status OldGeneration::Read(GroupId group, uint32_t generation, Index first, Index last, size_t max_bytes,
+absl::Status OldGeneration::Read(GroupId group, uint64_t generation, Index first, Index last, size_t max_bytes,
                                  std::vector<Entry>* out) const {
   // What is asked for is alive, so no range tombstone covers it, and they need not be looked at (Safety rule 18).
   auto it = impl_->LogIterator(/*skip_range_tombstones=*/true);

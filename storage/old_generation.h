@@ -28,7 +28,7 @@ namespace trireme::storage {
 struct OldRow {
   raft::ReplicaId replica;
   // Part of the entries' keys: a snapshot that is installed goes beside the state that it replaces (Safety rule 13).
-  uint32_t generation = 1;
+  uint64_t generation = 0;
   raft::Bytes descriptor;
   raft::HardState hard_state;
   // The entries that are alive here.
@@ -66,13 +66,13 @@ class OldGeneration {
 
   // ---- changes, in order. Later ones win.
   // Ascending, not empty; read back by the ranges between the first and the last index.
-  absl::Status PutPack(raft::GroupId group, uint32_t generation, absl::Span<const raft::Entry> entries);
+  absl::Status PutPack(raft::GroupId group, uint64_t generation, absl::Span<const raft::Entry> entries);
   absl::Status PutRow(raft::GroupId group, const OldRow& row);
   absl::Status PutSnapshot(raft::GroupId group, const OldSnapshot& snapshot);
   // Deletes the packs that start at or behind `from`.
-  absl::Status Truncate(raft::GroupId group, uint32_t generation, raft::Index from);
+  absl::Status Truncate(raft::GroupId group, uint64_t generation, raft::Index from);
   // Deletes the packs of which everything is dead, given that `dead` just died and `alive` is what is alive.
-  absl::Status DeleteDead(raft::GroupId group, uint32_t generation, raft::IndexRange dead, const Ranges& alive);
+  absl::Status DeleteDead(raft::GroupId group, uint64_t generation, raft::IndexRange dead, const Ranges& alive);
   absl::Status DropGroup(raft::GroupId group);
   // Makes all of it durable. `sequence`: the write-ahead log's last durable batch, without which this is not whole.
   absl::Status Flush(uint64_t sequence);
@@ -80,7 +80,7 @@ class OldGeneration {
   // ---- reads
   // Appends entries from `first` on to `out`, consecutive, up to `last`, until `out` holds `max_bytes` (at least one is
   // read). NotFound if `first` is not there, DataLoss if it is damaged.
-  absl::Status Read(raft::GroupId group, uint32_t generation, raft::Index first, raft::Index last, size_t max_bytes,
+  absl::Status Read(raft::GroupId group, uint64_t generation, raft::Index first, raft::Index last, size_t max_bytes,
                     std::vector<raft::Entry>* out) const;
   absl::StatusOr<OldSnapshot> ReadSnapshot(raft::GroupId group) const;
 

@@ -232,14 +232,14 @@ absl::Status Store::Impl::Replay(const std::vector<FoundBatch>& batches) {
       }
       for (const Record& record : (*batch)->records) {
         RecordRef ref{slot, static_cast<uint32_t>((*batch)->offset + record.offset), record.size};
-        if (absl::Status s = ReplayRecord(record, ref); !s.ok()) return s;
+        if (absl::Status s = ReplayRecord(record, ref, batches[i].sequence); !s.ok()) return s;
       }
     }
   }
   return absl::OkStatus();
 }
 
-absl::Status Store::Impl::ReplayRecord(const Record& record, const RecordRef& ref) {
+absl::Status Store::Impl::ReplayRecord(const Record& record, const RecordRef& ref, uint64_t sequence) {
   auto damaged = [&] {
     return absl::DataLossError(absl::StrCat((*segments_)[ref.slot].path, " is damaged: the record at byte ", ref.offset,
                                             ", of group ", record.group.value(), ", cannot be read"));
@@ -247,12 +247,12 @@ absl::Status Store::Impl::ReplayRecord(const Record& record, const RecordRef& re
   if (record.type == RecordType::kGroupCreated) {
     std::optional<GroupCreated> created = DecodeGroupCreated(record.payload);
     if (!created) return damaged();
-    ApplyCreated(record.group, created->replica, Bytes::Copy(created->descriptor), ref.slot);
+    ApplyCreated(record.group, created->replica, Bytes::Copy(created->descriptor), ref.slot, sequence);
     return absl::OkStatus();
   }
   if (record.type == RecordType::kGroupDeleted) {
     ApplyDeleted(record.group);
-    Require(record.group, 1, std::nullopt);
+    Require(record.group, /*generation=*/0, std::nullopt);
     unknown_.erase(record.group);
     recovered_snapshots_.erase(record.group);
     incoming_snapshots_.erase(record.group);

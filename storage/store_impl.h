@@ -84,7 +84,9 @@ class Store::Impl {
 
   struct Group {
     raft::ReplicaId replica;
-    uint32_t generation = 1;
+    // Of its keys in RocksDB: the number of the batch that created it, so that what is left there of one that was here
+    // before under the same id is never taken for its own, not even by reads that skip range tombstones.
+    uint64_t generation = 0;
     raft::Bytes descriptor;
     // Durable. The slots are those of the records that hold them, kNoSlot when RocksDB's row does.
     raft::HardState hard_state;
@@ -143,7 +145,7 @@ class Store::Impl {
   // A change of RocksDB that has to be durable before the segment goes that tells of it.
   struct RequiredOp {
     raft::GroupId group;
-    uint32_t generation;
+    uint64_t generation;
     // Packs from here on are deleted; nothing = the whole group.
     std::optional<raft::Index> truncate_from;
   };
@@ -161,7 +163,7 @@ class Store::Impl {
     std::vector<raft::Entry> pack;
     size_t pack_bytes = 0;
     uint64_t packed_bytes = 0;
-    uint32_t generation = 1;
+    uint64_t generation = 0;
     std::vector<std::pair<RecordRef, Ranges>> records;
     SnapshotRef snapshot;  // moved if it has parts
   };
@@ -177,7 +179,7 @@ class Store::Impl {
     // Behind the pieces.
     std::vector<raft::Entry> pending;
     // Of RocksDB's keys.
-    uint32_t generation = 1;
+    uint64_t generation = 0;
     // To be unpinned when the pieces are read.
     std::vector<SlotId> pinned;
   };
@@ -196,7 +198,7 @@ class Store::Impl {
   absl::Status CheckBatches(std::vector<FoundBatch>* batches) const;
   absl::Status LoadOld();
   absl::Status Replay(const std::vector<FoundBatch>& batches);
-  absl::Status ReplayRecord(const Record& record, const RecordRef& ref);
+  absl::Status ReplayRecord(const Record& record, const RecordRef& ref, uint64_t sequence);
   absl::Status CheckGroups() const;
   absl::Status SecureTail(const FoundBatch& last);
 
@@ -208,7 +210,7 @@ class Store::Impl {
 
   // ---- what becomes durable; log_writer.cc, and recovery.cc uses them, too
   GroupIndex::Release Releaser() { return releaser_; }
-  void ApplyCreated(raft::GroupId id, raft::ReplicaId replica, raft::Bytes descriptor, SlotId slot);
+  void ApplyCreated(raft::GroupId id, raft::ReplicaId replica, raft::Bytes descriptor, SlotId slot, uint64_t sequence);
   void ApplyDeleted(raft::GroupId id);
   void ApplyHardState(Group& group, const raft::HardState& state, SlotId slot);
   void ApplyEntries(raft::GroupId id, Group& group, const Run& run, absl::Span<const raft::Term> terms);
@@ -254,7 +256,7 @@ class Store::Impl {
   bool FlushOld(Lock& lock);
   // With `moved`, which are about to be in RocksDB, too.
   OldRow RowOf(raft::GroupId id, const Group& group, const Move* moved) const;
-  void Require(raft::GroupId id, uint32_t generation, std::optional<raft::Index> truncate_from);
+  void Require(raft::GroupId id, uint64_t generation, std::optional<raft::Index> truncate_from);
   void AddDead(raft::GroupId id, Group& group, const Ranges& dead);
   void RunReclaimer();
 

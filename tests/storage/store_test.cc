@@ -334,7 +334,7 @@ TEST_F(StoreTest, AnotherFormatIsRefused) {
   EXPECT_TRUE(absl::IsFailedPrecondition(OpenError()));
   put("trireme store\nversion 99\nwhatever\n");
   EXPECT_THAT(std::string(OpenError().message()), HasSubstr("version 99"));
-  put("trireme store\nversion 1\nsalt 1\nsegment_bytes 65536\nchecksum 1\n");
+  put("trireme store\nversion 2\nsalt 1\nsegment_bytes 65536\nchecksum 1\n");
   EXPECT_TRUE(absl::IsDataLoss(OpenError()));
   std::filesystem::remove(directory_ + "/FORMAT");
   EXPECT_THAT(std::string(OpenError().message()), HasSubstr("no FORMAT"));
