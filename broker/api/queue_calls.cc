@@ -174,6 +174,19 @@ absl::StatusOr<std::string> InspectSend(QueueCall& call) {
   return send->queue;
 }
 
+// What a call is told whose producer could not be opened.
+PublishOutcome::Kind KindOfRefusedOpen(absl::StatusCode code) {
+  switch (code) {
+    case absl::StatusCode::kAborted:
+      return PublishOutcome::Kind::kFenced;
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kResourceExhausted:
+      return PublishOutcome::Kind::kRefused;
+    default:
+      return PublishOutcome::Kind::kUnknown;
+  }
+}
+
 void ActSend(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr&) {
   // The parse was good before; the batch shares the request's memory.
   SendFrame send = *ParseSendRequest(*raft::FromBuffer(call->request));
@@ -190,13 +203,12 @@ void ActSend(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr&) {
       send.producer, send.epoch,
       [&replica, publication = std::move(publication)](absl::StatusOr<QueueReplica::OpenedProducer> opened) mutable {
         if (!opened.ok()) {
-          PublishOutcome outcome{.kind = opened.status().code() == absl::StatusCode::kAborted
-                                             ? PublishOutcome::Kind::kFenced
-                                             : PublishOutcome::Kind::kUnknown,
+          PublishOutcome outcome{.kind = KindOfRefusedOpen(opened.status().code()),
                                  .first_sequence = publication.first_sequence,
                                  .count = MessagesIn(publication.batch),
                                  .first = {},
-                                 .reason = std::string(opened.status().message())};
+                                 .reason = std::string(opened.status().message()),
+                                 .code = opened.status().code()};
           return publication.sink->Confirmed(0, std::move(outcome), publication.batch.size());
         }
         publication.epoch = opened->epoch;

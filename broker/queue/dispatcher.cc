@@ -10,6 +10,7 @@ namespace {
 constexpr SubscriptionId kSubscription = 0;
 // How often idle producers are looked for, in queue time.
 constexpr int64_t kProducerCheckMs = 60'000;
+constexpr int64_t kProducerCheckAgainMs = 1'000;
 // Entries that nobody asked for, and that are read on the way from one that is wanted to the next.
 constexpr uint64_t kMaxGap = 16;
 // Facts of a kind in one entry, so that none grows without bound.
@@ -310,6 +311,8 @@ void Dispatcher::ForgetProducers(int64_t queue_time_ms, Plan& plan) {
       idle.emplace_back(producer.active_ms, name);
   }
   std::sort(idle.begin(), idle.end());
+  // With more than an entry should hold, those of before are gone by then.
+  if (idle.size() > kMaxForgotten) producers_checked_ms_ -= kProducerCheckMs - kProducerCheckAgainMs;
   for (size_t i = 0; i < std::min(idle.size(), kMaxForgotten); ++i) {
     if (i >= excess && queue_time_ms - idle[i].first < limits_.producer_idle_ms) break;
     const Producer& producer = producers.find(idle[i].second)->second;

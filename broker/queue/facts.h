@@ -38,6 +38,11 @@ using SubscriptionId = uint32_t;
 // A consumer's session, named by its client; 1 to 64 bytes.
 using SessionId = std::string;
 
+// The highest epoch that a producer may name. What the broker numbers itself may go on above it.
+inline constexpr uint64_t kMaxNamedEpoch = uint64_t{1} << 62;
+// No producer has an epoch above it, so that there is always one above any that was ever given.
+inline constexpr uint64_t kMaxEpoch = uint64_t{1} << 63;
+
 enum class Disposition : uint8_t { kAcknowledge = 1, kRequeue = 2, kReject = 3 };
 
 namespace fact {
@@ -58,8 +63,8 @@ struct Published {
 // A producer is known from here on, or takes a higher epoch and so fences the streams of a lower one.
 struct ProducerOpened {
   std::string producer;
-  // Higher than the one in the state, or ignored. A producer that is not known gets at least one above that of any
-  // producer that was ever forgotten.
+  // Higher than the one in the state and at most kMaxEpoch, or ignored. A producer that is not known gets at least one
+  // above that of any producer that was ever forgotten, so what is in force may be higher than this.
   uint64_t epoch = 0;
 
   friend bool operator==(const ProducerOpened&, const ProducerOpened&) = default;

@@ -101,15 +101,13 @@ struct Machine::Applier {
 
   Effect operator()(const fact::ProducerOpened& f) {
     auto it = m.producers_.find(f.producer);
-    const uint64_t in_force = it == m.producers_.end() ? 0 : it->second.epoch;
-    if (f.producer.empty() || f.epoch <= in_force) {
-      return effect::ProducerOpened{false, in_force, it == m.producers_.end() ? 0 : it->second.window.highest()};
+    const bool known = it != m.producers_.end();
+    const uint64_t in_force = known ? it->second.epoch : 0;
+    const uint64_t epoch = known ? f.epoch : std::max(f.epoch, m.forgotten_epoch_ + 1);
+    if (f.producer.empty() || f.epoch <= in_force || epoch > kMaxEpoch) {
+      return effect::ProducerOpened{false, in_force, known ? it->second.window.highest() : 0};
     }
-    uint64_t epoch = f.epoch;
-    if (it == m.producers_.end()) {
-      epoch = std::max(epoch, m.forgotten_epoch_ + 1);
-      it = m.producers_.try_emplace(f.producer).first;
-    }
+    if (!known) it = m.producers_.try_emplace(f.producer).first;
     it->second.epoch = epoch;
     it->second.active_ms = m.time_ms_;
     return effect::ProducerOpened{true, epoch, it->second.window.highest()};
@@ -384,7 +382,7 @@ bool Machine::Decode(raft::Reader& in) {
   time_ms_ = in.Signed();
   published_ = in.Varint();
   forgotten_epoch_ = in.Varint();
-  bool good = applied_ <= kMaxLogIndex;
+  bool good = applied_ <= kMaxLogIndex && forgotten_epoch_ <= kMaxEpoch;
   const size_t refused = in.Count();
   for (size_t i = 0; i < refused && in.ok(); ++i) {
     const uint64_t index = in.Varint();
@@ -398,7 +396,7 @@ bool Machine::Decode(raft::Reader& in) {
     Producer& p = producers_[std::move(name)];
     p.epoch = in.Varint();
     p.active_ms = in.Signed();
-    good &= p.window.Decode(in);
+    good &= p.epoch <= kMaxEpoch && p.window.Decode(in);
   }
   subscriptions_.clear();
   const size_t subscriptions = in.Count(2);

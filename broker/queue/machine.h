@@ -60,6 +60,9 @@ class Machine {
   uint64_t published() const { return published_; }
   uint32_t version() const { return version_; }
   const absl::btree_map<std::string, Producer, std::less<>>& producers() const { return producers_; }
+  // The highest epoch of a producer that was forgotten. One that is not known starts above it, so that a stream from
+  // before stays fenced (Safety rule 6).
+  uint64_t forgotten_epoch() const { return forgotten_epoch_; }
   // Whether the entry at `index` publishes a batch that apply refused, so that its messages do not exist. Known for as
   // long as a cursor has not passed it.
   bool IsRefused(uint64_t index) const { return refused_.contains(index); }
@@ -81,8 +84,6 @@ class Machine {
   uint32_t version_ = kFactVersion;
   absl::btree_map<std::string, Producer, std::less<>> producers_;
   absl::btree_map<SubscriptionId, Subscription> subscriptions_;
-  // The highest epoch of a producer that was forgotten. One that comes back starts above it, so that a stream from
-  // before stays fenced (Safety rule 6).
   uint64_t forgotten_epoch_ = 0;
   // Batches that were not stored, at or above the lowest cursor. A leader that judges well appends none; but whoever
   // reads the log must not take one for waiting messages.

@@ -15,7 +15,7 @@ std::vector<ProducerWindow::Piece> ProducerWindow::Judge(uint64_t first_sequence
     at = until;
   };
   put(Piece::Fate::kUnknown, std::min(end, lowest_), {});
-  auto range = std::partition_point(ranges_.begin(), ranges_.end(), [&](const Range& r) { return r.end() <= at; });
+  auto range = std::partition_point(Begin(), ranges_.cend(), [&](const Range& r) { return r.end() <= at; });
   for (; at < end && range != ranges_.end() && range->first_sequence < end; ++range) {
     put(Piece::Fate::kNew, std::min(end, range->first_sequence), {});
     put(Piece::Fate::kStored, std::min(end, range->end()),
@@ -28,34 +28,38 @@ std::vector<ProducerWindow::Piece> ProducerWindow::Judge(uint64_t first_sequence
 bool ProducerWindow::AllNew(uint64_t first_sequence, uint32_t count) const {
   if (first_sequence < lowest_ || first_sequence > kMaxSequence - count) return false;
   if (first_sequence > highest_) return true;
-  auto range =
-      std::partition_point(ranges_.begin(), ranges_.end(), [&](const Range& r) { return r.end() <= first_sequence; });
+  auto range = std::partition_point(Begin(), ranges_.cend(), [&](const Range& r) { return r.end() <= first_sequence; });
   return range == ranges_.end() || range->first_sequence >= first_sequence + count;
 }
 
 void ProducerWindow::Add(uint64_t first_sequence, uint32_t count, Position first) {
-  auto after = std::partition_point(ranges_.begin(), ranges_.end(),
-                                    [&](const Range& r) { return r.first_sequence < first_sequence; });
+  auto after =
+      std::partition_point(Begin(), ranges_.cend(), [&](const Range& r) { return r.first_sequence < first_sequence; });
   ranges_.insert(after, Range{first_sequence, count, first});
   highest_ = std::max(highest_, first_sequence + count - 1);
   if (highest_ >= kSpan) lowest_ = std::max(lowest_, highest_ - kSpan + 1);
-  while (!ranges_.empty() && (ranges_.size() > kRanges || ranges_.front().end() <= lowest_)) {
-    lowest_ = std::max(lowest_, ranges_.front().end());
-    ranges_.pop_front();
-  }
+  while (Begin() != ranges_.cend() && (ranges_.size() - gone_ > kRanges || Begin()->end() <= lowest_)) DropLowest();
+}
+
+void ProducerWindow::DropLowest() {
+  lowest_ = std::max(lowest_, Begin()->end());
+  ++gone_;
+  if (gone_ < ranges_.size() && gone_ < kRanges / 4) return;
+  ranges_.erase(ranges_.begin(), Begin());
+  gone_ = 0;
 }
 
 void ProducerWindow::Encode(raft::Writer& out) const {
   out.Varint(highest_);
   out.Varint(lowest_);
-  out.Varint(ranges_.size());
+  out.Varint(ranges_.size() - gone_);
   uint64_t sequence = 0, position = 0;
-  for (const Range& r : ranges_) {
-    out.Varint(r.first_sequence - sequence);
-    out.Varint(r.count);
-    out.Signed(static_cast<int64_t>(r.first.packed() - position));
-    sequence = r.first_sequence;
-    position = r.first.packed();
+  for (auto r = Begin(); r != ranges_.cend(); ++r) {
+    out.Varint(r->first_sequence - sequence);
+    out.Varint(r->count);
+    out.Signed(static_cast<int64_t>(r->first.packed() - position));
+    sequence = r->first_sequence;
+    position = r->first.packed();
   }
 }
 
@@ -67,6 +71,7 @@ bool ProducerWindow::Decode(raft::Reader& in) {
   uint64_t sequence = 0, position = 0;
   uint64_t end = lowest_;
   ranges_.clear();
+  gone_ = 0;
   for (size_t i = 0; i < count && in.ok() && good; ++i) {
     sequence += in.Varint();
     const uint64_t n = in.Varint();

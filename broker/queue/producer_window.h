@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <vector>
 
 #include "broker/queue/position.h"
@@ -53,7 +52,14 @@ class ProducerWindow {
     uint64_t end() const { return first_sequence + count; }
   };
 
-  std::deque<Range> ranges_;  // ascending, disjoint
+  // Those kept begin here: the lowest go one by one, and the room of many is given back at once.
+  std::vector<Range>::const_iterator Begin() const { return ranges_.begin() + static_cast<ptrdiff_t>(gone_); }
+  void DropLowest();
+
+  // Ascending, disjoint; the first `gone_` are not kept. (A vector, for there are producers by the ten thousand that
+  // have sent nothing, or one batch.)
+  std::vector<Range> ranges_;
+  size_t gone_ = 0;
   uint64_t highest_ = 0;
   uint64_t lowest_ = 1;
 };

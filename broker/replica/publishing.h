@@ -54,6 +54,7 @@ class Publishing {
   void Opening(const std::string& producer, uint64_t epoch);
   void Opened(const std::string& producer, uint64_t epoch);
   void Forgetting(const std::string& producer) { forgetting_.insert(producer); }
+  bool IsForgetting(const std::string& producer) const { return forgetting_.contains(producer); }
   void Forgotten(const std::string& producer) { forgetting_.erase(producer); }
 
   // The entry at `index` was applied; false if it was not one of ours.

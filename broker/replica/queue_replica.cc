@@ -75,7 +75,7 @@ struct QueueReplica::Impl {
   struct Leading {
     Leading(const queue::Machine* machine, raft::Group* group, const ReplicaLimits& limits, queue::MonotonicMs now_ms,
             int64_t wall_ms)
-        : dispatcher(machine, machine->applied(), now_ms, {}),
+        : dispatcher(machine, machine->applied(), now_ms, limits.dispatch),
           publishing(machine, group, {.max_message_bytes = limits.max_message_bytes}, limits.max_waiting_bytes),
           settling(limits.settle_delay),
           reader(group, limits.read_ahead_bytes),
@@ -90,9 +90,10 @@ struct QueueReplica::Impl {
     std::deque<OwnFacts> own;
     std::vector<queue::Fact> facts;  // to be appended
     std::vector<Waiter> waiters;
-    std::map<queue::SessionId, uint64_t> session_epochs;  // of Attached facts under way
-    absl::flat_hash_map<std::string, uint64_t> producer_epochs;
-    std::map<queue::SessionId, Consumer> consumers;  // connected
+    std::map<queue::SessionId, uint64_t> session_epochs;         // of Attached facts under way
+    absl::flat_hash_map<std::string, uint64_t> producer_epochs;  // of ProducerOpened facts under way
+    uint64_t forgetting_epoch = 0;                               // the highest that this leader gave up
+    std::map<queue::SessionId, Consumer> consumers;              // connected
     absl::flat_hash_map<queue::Dispatcher::ReceiverId, Receiver> receivers;
   };
 
@@ -165,8 +166,10 @@ struct QueueReplica::Impl {
       own.waiters.emplace_back(std::move(settled.tokens));
     }
     for (queue::Fact& fact : decided) {
-      if (const auto* forgotten = std::get_if<queue::fact::ProducerForgotten>(&fact))
+      if (const auto* forgotten = std::get_if<queue::fact::ProducerForgotten>(&fact)) {
         leading->publishing.Forgetting(forgotten->producer);
+        leading->forgetting_epoch = std::max(leading->forgetting_epoch, forgotten->epoch);
+      }
       own.facts.push_back(std::move(fact));
       own.waiters.emplace_back();
     }
@@ -485,6 +488,22 @@ void QueueReplica::OpenProducer(const std::string& producer, uint64_t epoch, Ope
         ", but this queue does not know it (any more): what it has not had confirmed is of unknown outcome; "
         "open with epoch 0 to begin anew")));
   }
+  if (epoch > queue::kMaxNamedEpoch && epoch != newest) {
+    return done(absl::InvalidArgumentError(absl::StrCat("producer '", producer, "' names epoch ", epoch,
+                                                        "; the limit is ", queue::kMaxNamedEpoch,
+                                                        "; open with epoch 0 to be given the next one")));
+  }
+  const bool known_here = known != i.machine.producers().end();
+  if (!known_here && opening == i.leading->producer_epochs.end() &&
+      i.machine.producers().size() + i.leading->producer_epochs.size() >= i.limits.max_producers) {
+    return done(absl::ResourceExhaustedError(
+        absl::StrCat("queue '", queue_name_, "' knows ", i.limits.max_producers,
+                     " producers, which is the limit; idle ones are forgotten after a while: try again, use fewer "
+                     "names, or publish without one")));
+  }
+  // What apply will do with a producer that is not known (any more) by then, so that the next one to open is above.
+  if (epoch == 0 && (!known_here || i.leading->publishing.IsForgetting(producer)))
+    newest = std::max({newest, i.machine.forgotten_epoch(), i.leading->forgetting_epoch});
   newest = epoch == 0 ? newest + 1 : epoch;
   i.leading->producer_epochs[producer] = newest;
   i.leading->publishing.Opening(producer, newest);

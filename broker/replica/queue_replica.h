@@ -11,6 +11,7 @@
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
+#include "broker/queue/dispatcher.h"
 #include "broker/queue/facts.h"
 #include "broker/replica/publishing.h"
 #include "broker/replica/settling.h"
@@ -29,6 +30,11 @@ struct ReplicaLimits {
   size_t max_waiting_bytes = size_t{64} << 20;
   // Entries read ahead of the dispatcher and kept for delivery, per group.
   size_t read_ahead_bytes = size_t{4} << 20;
+  // Producers that a queue knows; more are refused. Idle ones above Dispatcher::Limits::max_producers are forgotten,
+  // but not as fast as new ones can come.
+  size_t max_producers = 100'000;
+  // Of the leader's dispatcher.
+  queue::Dispatcher::Limits dispatch;
   // How long a settlement may wait for company.
   std::chrono::milliseconds settle_delay{5};
   // Whether the node is low on disk: publishing is refused then, settling is not (Safety rule 19). Null = never.

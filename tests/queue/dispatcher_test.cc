@@ -235,6 +235,30 @@ TEST(DispatcherTest, AfterAFailoverReturnedMessagesCountAsWhatTheyAre) {
   EXPECT_LT(got, 300u);
 }
 
+// Producers beyond those that a queue remembers are forgotten as fast as entries of a bounded size allow, not a
+// thousand a minute.
+TEST(DispatcherTest, ManyIdleProducersAreForgottenSoon) {
+  Log log;
+  std::vector<Fact> opened;
+  for (int i = 0; i < 5'000; ++i) opened.emplace_back(fact::ProducerOpened{"p" + std::to_string(i), 1});
+  log.Apply(FactsEntry(opened, 0));
+  Leader leader(&log, {.max_producers = 10});
+  leader.now = 59'000;
+  leader.Turn();
+  EXPECT_THAT(log.machine.producers(), SizeIs(5'000));  // not idle for a minute
+  int turns = 0;
+  leader.now = 120'000;
+  while (true) {
+    EXPECT_LE(leader.Decide().size(), 1'000u);
+    leader.ApplyAll();
+    if (log.machine.producers().size() <= 10 || ++turns == 100) break;
+    leader.now = *leader.dispatcher.NextWake(leader.now, leader.now);
+  }
+  EXPECT_THAT(log.machine.producers(), SizeIs(10));
+  EXPECT_LE(leader.now, 130'000);
+  EXPECT_THAT(leader.Decide(), IsEmpty());
+}
+
 // A single receive is not told that there is nothing before the sizes are known.
 TEST(DispatcherTest, AReceiveWaitsForTheSizesOfWhatCameBack) {
   Log log;

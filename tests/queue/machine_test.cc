@@ -74,6 +74,18 @@ TEST(MachineTest, AProducersMillionMessagesLeaveAWindow) {
   EXPECT_LE(machine.Snapshot().size(), full + 16);
 }
 
+// Producers that open and vanish are known for a while; each must be cheap until it publishes.
+TEST(MachineTest, AProducerThatOnlyOpenedIsSmall) {
+  Machine machine;
+  const size_t before = HeapBytes();
+  constexpr size_t kProducers = 10'000;
+  for (size_t i = 0; i < kProducers; ++i) Apply(machine, "open " + std::to_string(i) + " epoch=1");
+  if (kHeapIsMeasured) {
+    EXPECT_LT((HeapBytes() - before) / kProducers, 256u);
+    EXPECT_GT((HeapBytes() - before) / kProducers, 32u);  // the measurement itself
+  }
+}
+
 // Safety rule 1, for the leader: what its dispatcher knows of the backlog is bounded by its read-ahead.
 TEST(MachineTest, ABacklogOfAMillionDoesNotGrowTheDispatcher) {
   Machine machine;
