@@ -42,6 +42,8 @@ struct Restored {
   // The memberships that the log has, ascending: the last one at or below snapshot_index, and those above it. Empty if
   // it has none.
   std::vector<MembershipAt> memberships{};
+  // Entries at or below may be gone (at most snapshot_index).
+  Index compacted{};
 };
 
 }  // namespace trireme::raft

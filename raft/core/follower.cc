@@ -8,6 +8,7 @@ namespace trireme::raft {
 
 void Replica::Impl::StepAppend(Message& m) {
   HeardFromLeader(m.from);
+  if (install_) return;  // what it would be joined to is about to go
   const Index previous = m.log_index;
   if (previous > log_.last_index()) return Refuse(m);
   // What is committed here is in every leader's log, so only what lies above has to be compared.
@@ -37,9 +38,12 @@ void Replica::Impl::StepAppend(Message& m) {
   const Index matched = std::max(previous + m.entries.size(), commit_);
   AdvanceCommit(std::min(m.commit, matched));
   LearnAllMatch(m.all_match);
-  // One answer for all Appends of a turn: an acknowledgement covers what lies below.
+  Acknowledge(m.from, matched);
+}
+
+void Replica::Impl::Acknowledge(ReplicaId to, Index matched) {
   if (!acknowledgement_) {
-    acknowledgement_ = Message{.type = MessageType::kAppendResponse, .from = config_.id, .to = m.from, .term = term_};
+    acknowledgement_ = Message{.type = MessageType::kAppendResponse, .from = config_.id, .to = to, .term = term_};
   }
   acknowledgement_->log_index = std::max(acknowledgement_->log_index, matched);
 }

@@ -80,7 +80,11 @@ void Replica::Impl::StepAppendResponse(const Message& m) {
   }
   if (m.log_index < follower->match) return;
   bool news = follower->Acknowledge(m.log_index);
-  if (follower->state == Progress::State::kProbe) follower->BecomeReplicate();
+  // One that was given a snapshot goes on from it.
+  if (follower->state == Progress::State::kProbe ||
+      (follower->state == Progress::State::kSnapshot && !NeedsSnapshot(*follower))) {
+    follower->BecomeReplicate();
+  }
   if (!news) return;
   MaybeCommit();
   UpdateUncommitted();

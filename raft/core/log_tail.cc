@@ -56,6 +56,13 @@ void LogTail::TruncateFrom(Index first) {
   terms_.TruncateFrom(first);
 }
 
+void LogTail::Reset(Index index, Term term) {
+  entries_.clear();
+  entries_.Shrink();
+  bytes_ = 0;
+  terms_ = TermRuns(index, term);
+}
+
 void LogTail::Trim(Index index) {
   while (!entries_.empty() && entries_.front().index <= index) {
     bytes_ -= EntryBytes(entries_.front());

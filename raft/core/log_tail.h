@@ -41,6 +41,8 @@ class LogTail {
   void Append(Entry entry);
   // Drops `first` and all behind it. Only what is not committed may go.
   void TruncateFrom(Index first);
+  // The log is empty behind a snapshot that ends at (index, term).
+  void Reset(Index index, Term term);
   // Drops from memory what is held up to `index`.
   void Trim(Index index);
   // Forgets the terms below `index`.

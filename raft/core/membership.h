@@ -68,6 +68,15 @@ struct MembershipAt {
   friend bool operator==(const MembershipAt&, const MembershipAt&) = default;
 };
 
+// What consensus knows of a state machine's snapshot: the last entry that it covers, and the members as of then.
+struct SnapshotMeta {
+  Index index{};
+  Term term{};
+  Membership membership{};
+
+  friend bool operator==(const SnapshotMeta&, const SnapshotMeta&) = default;
+};
+
 // All vote; nodes are not said.
 Membership VotersOnly(const std::vector<ReplicaId>& replicas);
 

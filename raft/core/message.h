@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "raft/core/entry.h"
+#include "raft/core/membership.h"
 #include "raft/core/types.h"
 
 namespace trireme::raft {
@@ -19,6 +21,7 @@ enum class MessageType : uint8_t {
   kHeartbeat = 7,
   kHeartbeatResponse = 8,
   kTimeoutNow = 9,  // from a leader that hands over: campaign at once
+  kSnapshot = 10,   // the header of a snapshot whose bytes have arrived beside it
 };
 
 struct Message {
@@ -28,8 +31,9 @@ struct Message {
   // The sender's term; in a PreVote, and in its granting answer, the term that the candidate would campaign in.
   Term term{};
 
-  // Append: the entry before the first one sent. (Pre)Vote: the candidate's last entry. AppendResponse: the last index
-  // that the follower has durably and that matches, or, rejecting, the index that it rejects.
+  // Append: the entry before the first one sent. Snapshot: the last entry that it covers. (Pre)Vote: the candidate's
+  // last entry. AppendResponse: the last index that the follower has durably and that matches, or, rejecting, the index
+  // that it rejects.
   Index log_index{};
   Term log_term{};
   // Append, Heartbeat: the leader's commit index. In a Heartbeat it never exceeds what the addressee is known to hold.
@@ -49,6 +53,8 @@ struct Message {
   // Vote: the leader itself asked for this campaign (TimeoutNow), so that voters need not wait either.
   bool leader_asked = false;
 
+  // Snapshot: the members as of log_index. Null in all others.
+  std::shared_ptr<const Membership> membership{};
   // Append: consecutive, the first at log_index + 1.
   std::vector<Entry> entries{};
 };

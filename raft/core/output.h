@@ -69,6 +69,13 @@ struct EntryRead {
   size_t max_bytes = 0;  // at least one entry
 };
 
+// The log no longer has what a follower needs. The host sends it a snapshot at `snapshot` or a later one, with
+// SnapshotMessage as its header, and says SnapshotSent once.
+struct SnapshotNeeded {
+  ReplicaId follower{};
+  SnapshotMeta snapshot{};  // the last one that was saved
+};
+
 struct ReadReady {
   uint64_t context;
   // The read may be served once this index is applied; nothing = the read was dropped (leadership lost).
@@ -89,6 +96,12 @@ struct Output {
   std::vector<Entry> committed;
   std::vector<EntryRead> reads;
   std::vector<ReadReady> read_ready;
+  std::vector<SnapshotNeeded> snapshots;
+  // The snapshot whose bytes came with a Snapshot message is to take the place of state and log. The host makes it, the
+  // empty log behind it and `hard_state` durable in one step (Safety rule 13), restores its state machine, forgets
+  // committed entries that it has not applied yet, and calls SnapshotInstalled; or SnapshotRefused when the snapshot is
+  // no good. Until then the old state serves, and no output has anything to persist.
+  std::optional<SnapshotMeta> install{};
   std::optional<RoleChange> role;
   // In force from now on, for this replica; perhaps not committed, so it may be undone. Tells the host whom to expect
   // messages from and where members live.

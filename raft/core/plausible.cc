@@ -40,10 +40,14 @@ bool Replica::Impl::Plausible(const Message& m) const {
     case MessageType::kAppend:
     case MessageType::kHeartbeat:
     case MessageType::kTimeoutNow:
+    case MessageType::kSnapshot:
       // A term has one leader (Raft section 5.2).
       if (this_term && (leading() || (leader_ != ReplicaId() && leader_ != m.from))) return false;
       if (m.type == MessageType::kAppend) return EntriesInOrder(m);
       if (m.type == MessageType::kTimeoutNow) return true;
+      if (m.type == MessageType::kSnapshot) {
+        return m.log_index > Index() && m.log_term > Term() && m.membership != nullptr && m.membership->Sound();
+      }
       // A leader names what we acknowledged; less than that means that we forgot.
       return m.term < term_ || m.commit <= log_.last_index();
     case MessageType::kAppendResponse:

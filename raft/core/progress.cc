@@ -14,6 +14,7 @@ bool Progress::Acknowledge(Index index) {
 
 bool Progress::Refuse(Index rejected, Index hint) {
   if (rejected <= match) return false;  // it has been acknowledged since, so the refusal was overtaken
+  if (state == State::kSnapshot) return false;
   if (state == State::kReplicate) {
     // One of the Appends was lost: what lies behind `match` goes out again.
     BecomeProbe();

@@ -1,6 +1,7 @@
 // What a leader knows of one follower.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -44,6 +45,7 @@ class Inflight {
 struct Progress {
   enum class State : uint8_t {
     kProbe,      // where the logs agree is not known: one Append at a time
+    kSnapshot,   // a snapshot is on its way: no Appends until the host says what became of it
     kReplicate,  // pipelined: `next` moves as Appends leave
   };
 
@@ -79,6 +81,18 @@ struct Progress {
     paused = false;
     ask = false;
     inflight.Clear();
+  }
+  void BecomeSnapshot() {
+    state = State::kSnapshot;
+    paused = false;
+    ask = false;
+    inflight.Clear();
+  }
+  // It has everything up to `arrived`, if it could install it: asked after its next answer to a heartbeat.
+  void LeaveSnapshot(Index arrived) {
+    state = State::kProbe;
+    next = std::max(match, arrived) + 1;
+    paused = true;
   }
   void BecomeReplicate() {
     state = State::kReplicate;

@@ -41,7 +41,7 @@ void Replica::StepDown() {
 void Replica::PeerDown(ReplicaId peer) {
   if (impl_->leading()) {
     if (Progress* follower = impl_->FindFollower(peer)) {
-      follower->BecomeProbe();
+      if (follower->state != Progress::State::kSnapshot) follower->BecomeProbe();
       follower->down = true;
       impl_->AbandonTransfer(peer);
     }
@@ -70,11 +70,19 @@ void Replica::EntriesRead(const EntryRead& read, std::vector<Entry> entries) {
   impl_->EntriesRead(read, std::move(entries));
 }
 void Replica::SnapshotSaved(Index index) {
-  TRIREME_CHECK(index <= impl_->applied_ && index <= impl_->persisted_)
-      << "a snapshot at " << index << " with " << impl_->applied_ << " applied and " << impl_->persisted_ << " durable";
-  // Terms that a lagging follower may have to be compared with are worth their few bytes.
-  impl_->log_.ForgetTermsBelow(std::min(index, impl_->all_match_));
-  impl_->memberships_.ForgetBelow(index);
+  impl_->SnapshotSaved(index);
+}
+void Replica::Compacted(Index upto) {
+  impl_->Compacted(upto);
+}
+void Replica::SnapshotSent(ReplicaId follower, Index index, bool arrived) {
+  impl_->SnapshotSent(follower, index, arrived);
+}
+void Replica::SnapshotInstalled(Index index) {
+  impl_->SnapshotInstalled(index);
+}
+void Replica::SnapshotRefused(Index index) {
+  impl_->SnapshotRefused(index);
 }
 Index Replica::TrimTail(Index index) {
   return impl_->TrimTail(index);
@@ -113,6 +121,15 @@ Index Replica::persisted_index() const {
 }
 Index Replica::all_match() const {
   return impl_->all_match_;
+}
+Message Replica::SnapshotMessage(ReplicaId to, const SnapshotMeta& snapshot) const {
+  return {.type = MessageType::kSnapshot,
+          .from = impl_->config_.id,
+          .to = to,
+          .term = impl_->term_,
+          .log_index = snapshot.index,
+          .log_term = snapshot.term,
+          .membership = std::make_shared<const Membership>(snapshot.membership)};
 }
 const Membership& Replica::membership() const {
   return impl_->membership();

@@ -65,6 +65,15 @@ class Replica {
   // The state machine's snapshot at `index` is durable, so terms below it may be forgotten. A snapshot must not be
   // saved above persisted_index(): it would claim entries whose bodies this replica may still lose.
   void SnapshotSaved(Index index);
+  // The store may no longer give the entries up to `upto`, at most the last snapshot's index. Followers that need them
+  // are sent a snapshot.
+  void Compacted(Index upto);
+  // What became of Output::snapshots: the snapshot at `index` has arrived whole (perhaps it is still to be installed),
+  // or the host gave up. Its follower is sent nothing else before.
+  void SnapshotSent(ReplicaId follower, Index index, bool arrived);
+  // What became of Output::install.
+  void SnapshotInstalled(Index index);
+  void SnapshotRefused(Index index);
   // Forgets entries held in memory up to `index`, except those that are not persisted, not applied, or not yet sent to
   // a follower in replicate state. Returns the first index still held (last_index() + 1 if none).
   Index TrimTail(Index index);
@@ -85,6 +94,8 @@ class Replica {
   // Up to here every replica holds the log durably, as far as known, and it is committed. Entries at or below are not
   // needed for replication. The last such entry is held back by one: its term is where a follower's log is joined to.
   Index all_match() const;
+  // The header of a snapshot to be sent in this term.
+  Message SnapshotMessage(ReplicaId to, const SnapshotMeta& snapshot) const;
   // In force: the last in the log, committed or not.
   const Membership& membership() const;
   Index membership_index() const;

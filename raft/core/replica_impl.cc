@@ -9,7 +9,7 @@ namespace trireme::raft {
 
 bool Output::empty() const {
   return !hard_state && entries.empty() && send_now.empty() && send_after_persist.empty() && committed.empty() &&
-         reads.empty() && read_ready.empty() && !role && !membership;
+         reads.empty() && read_ready.empty() && snapshots.empty() && !install && !role && !membership;
 }
 
 namespace {
@@ -42,9 +42,14 @@ Replica::Impl::Impl(const Config& config, const Restored& restored)
       persisted_(restored.last_index),
       handed_(restored.last_index),
       applied_(restored.snapshot_index),
-      next_apply_(restored.snapshot_index + 1) {
+      next_apply_(restored.snapshot_index + 1),
+      snapshot_index_(restored.snapshot_index),
+      snapshot_term_(restored.snapshot_term),
+      compacted_(restored.compacted) {
   TRIREME_CHECK(log_.last_term() <= term_)
       << "the log's last term " << log_.last_term() << " is above the term " << term_;
+  TRIREME_CHECK(compacted_ <= snapshot_index_)
+      << "entries up to " << compacted_ << " are gone, and the snapshot is at " << snapshot_index_;
   TRIREME_CHECK(config_.election_ticks > config_.heartbeat_ticks && config_.heartbeat_ticks > 0);
   reported_role_ = CurrentRole();
   ResetElectionTimer();
@@ -85,6 +90,7 @@ void Replica::Impl::Step(Message message) {
       case MessageType::kAppend:
       case MessageType::kHeartbeat:
       case MessageType::kTimeoutNow:
+      case MessageType::kSnapshot:
         BecomeFollower(message.term, message.from);
         break;
       default:
@@ -93,7 +99,8 @@ void Replica::Impl::Step(Message message) {
     }
   } else if (message.term < term_) {
     // Tell one that was deposed, or that campaigns in the past; answers to what we asked in an earlier term are void.
-    if (message.type == MessageType::kAppend || message.type == MessageType::kHeartbeat) {
+    if (message.type == MessageType::kAppend || message.type == MessageType::kHeartbeat ||
+        message.type == MessageType::kSnapshot) {
       Send({.type = MessageType::kHeartbeatResponse, .to = message.from});
       return;
     }
@@ -116,6 +123,8 @@ void Replica::Impl::Step(Message message) {
       return StepHeartbeatResponse(message);
     case MessageType::kTimeoutNow:
       return StepTimeoutNow();
+    case MessageType::kSnapshot:
+      return StepSnapshot(message);
   }
 }
 
@@ -185,7 +194,8 @@ void Replica::Impl::Send(Message message) {
   message.from = config_.id;
   if (message.term == Term()) message.term = term_;
   // Nothing speaks for a term or vote that a crash could take back.
-  (TermAndVoteDurable() ? output_.send_now : output_.send_after_persist).push_back(std::move(message));
+  auto& later = install_ ? held_ : output_.send_after_persist;
+  (TermAndVoteDurable() ? output_.send_now : later).push_back(std::move(message));
 }
 
 void Replica::Impl::AppendEntry(Entry entry) {
@@ -208,6 +218,8 @@ void Replica::Impl::TruncateFrom(Index first) {
 }
 
 void Replica::Impl::AdvanceCommit(Index index) {
+  // What a snapshot covers is committed with it.
+  if (install_) index = std::min(index, install_->snapshot.index - 1);
   if (index <= commit_) return;
   TRIREME_CHECK(index <= log_.last_index()) << index << " is above the last index " << log_.last_index();
   commit_ = index;
@@ -242,10 +254,15 @@ bool Replica::Impl::WantsHardState(bool with_entries) const {
   return with_entries && handed_hard_state_.commit < std::min(commit_, persisted_);
 }
 
+bool Replica::Impl::WantsWrite() const {
+  // A snapshot is installed when all writes before it are durable, and none goes out meanwhile.
+  if (install_) return !install_->handed && writes_.empty();
+  return handed_ < log_.last_index() || WantsHardState(false);
+}
+
 bool Replica::Impl::HasOutput() const {
-  return !output_.empty() || membership_news_ || handed_ < log_.last_index() || WantsHardState(false) ||
-         acknowledgement_ || CommittedAtHand() || NeedsApplyRead() || reported_role_ != CurrentRole() ||
-         LeaderHasOutput();
+  return !output_.empty() || membership_news_ || WantsWrite() || acknowledgement_ || CommittedAtHand() ||
+         NeedsApplyRead() || reported_role_ != CurrentRole() || LeaderHasOutput();
 }
 
 Output Replica::Impl::TakeOutput() {
@@ -262,6 +279,10 @@ Output Replica::Impl::TakeOutput() {
   }
   if (std::exchange(membership_news_, false)) {
     output_.membership = MembershipAt{memberships_.index(), membership()};
+  }
+  if (install_) {
+    if (WantsWrite()) TakeInstall();
+    return std::exchange(output_, Output());
   }
   const bool has_entries = handed_ < log_.last_index();
   if (WantsHardState(has_entries)) {

@@ -1,5 +1,5 @@
 // The inside of Replica. Split by role: election.cc, follower.cc, leader.cc and
-// replication.cc; membership_change.cc, transfer.cc; replica_impl.cc has what all share.
+// replication.cc; membership_change.cc, snapshots.cc, transfer.cc; replica_impl.cc has what all share.
 #pragma once
 
 #include <optional>
@@ -25,6 +25,7 @@ constexpr Index kIndexMax{(uint64_t{1} << 48) - 1};
 // Invariants, between calls:
 //   snapshot <= commit_ <= last_index();  applied_ < next_apply_ <= commit_ + 1
 //   persisted_ <= handed_ <= last_index()
+//   compacted_ <= snapshot_index_ <= applied_;  while a snapshot is being installed nothing is written or appended
 //   a message is never given to `send_now` while the term or vote that it speaks for is not durable
 struct Replica::Impl {
   Impl(const Config& config, const Restored& restored);
@@ -66,6 +67,12 @@ struct Replica::Impl {
     ReplicaId voted_for;
   };
 
+  // A snapshot on its way to take the place of log and state.
+  struct Install {
+    SnapshotMeta snapshot;
+    bool handed = false;  // the host was told
+  };
+
   // ---- replica_impl.cc: shared by all roles
   void Tick();
   void Step(Message message);
@@ -81,6 +88,8 @@ struct Replica::Impl {
   bool CommittedAtHand() const;
   bool NeedsApplyRead() const;
   bool WantsHardState(bool with_entries) const;
+  // Whether there is something to persist.
+  bool WantsWrite() const;
   bool TermAndVoteDurable() const { return durable_term_ == term_ && durable_vote_ == voted_for_; }
   RoleChange CurrentRole() const;
   // At the end of the log. A membership is in force from then on.
@@ -99,7 +108,7 @@ struct Replica::Impl {
   void StartPreVote();
   void StartVote(bool leader_asked);
   std::vector<Campaigning::Ballot> Ballots() const;
-  bool CanCampaign() const { return membership().Votes(config_.id); }
+  bool CanCampaign() const { return membership().Votes(config_.id) && !install_; }
   void BecomeLeader();
   void RecordVote(ReplicaId from, bool granted);
   void StepVoteRequest(const Message& message);
@@ -115,6 +124,8 @@ struct Replica::Impl {
   void StepAppend(Message& message);
   void StepHeartbeat(const Message& message);
   void Refuse(const Message& append);
+  // One answer for all of a turn: an acknowledgement covers what lies below.
+  void Acknowledge(ReplicaId to, Index matched);
   void LearnAllMatch(Index all_match);
 
   // ---- membership_change.cc
@@ -140,6 +151,18 @@ struct Replica::Impl {
   // Of the voters that are heard of, the one whose log goes furthest; none if there is none.
   ReplicaId BestSuccessor() const;
   void StepTimeoutNow();
+
+  // ---- snapshots.cc
+  void SnapshotSaved(Index index);
+  void Compacted(Index upto);
+  bool NeedsSnapshot(const Progress& follower) const;
+  void AskForSnapshot(Progress& follower);
+  void SnapshotSent(ReplicaId to, Index index, bool arrived);
+  void StepSnapshot(const Message& message);
+  void TakeInstall();
+  void SnapshotInstalled(Index index);
+  void SnapshotRefused(Index index);
+  void EndInstall();
 
   // ---- leader.cc
   void LeaderTick();
@@ -201,6 +224,12 @@ struct Replica::Impl {
   bool apply_reading_ = false;
   bool apply_read_failed_ = false;  // retried at the next tick
   Index all_match_;
+
+  Index snapshot_index_;  // the last one that is durable here
+  Term snapshot_term_;
+  Index compacted_;  // entries up to here may be gone; at most snapshot_index_
+  std::optional<Install> install_;
+  std::vector<Message> held_;  // wait for the install, as they would for a write
 
   Role role_ = Role::kFollower;
   std::variant<Following, Campaigning, Leading> state_;

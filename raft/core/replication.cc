@@ -19,6 +19,9 @@ bool Replica::Impl::WindowOpen(const Progress& follower) const {
 
 bool Replica::Impl::CanSend(const Progress& follower) const {
   if (follower.down || follower.reading || follower.read_failed) return false;
+  if (follower.state == Progress::State::kSnapshot) return false;
+  // No snapshot is sent to one that is not heard of.
+  if (follower.silent_ticks >= config_.election_ticks && NeedsSnapshot(follower)) return false;
   if (follower.state == Progress::State::kProbe) return !follower.paused && follower.match < log_.last_index();
   if (follower.ask) return true;
   return follower.next <= log_.last_index() && WindowOpen(follower);
@@ -33,6 +36,7 @@ std::optional<Term> Replica::Impl::PreviousTerm(const Progress& follower) const 
 
 void Replica::Impl::SendAppends(Progress& follower) {
   while (CanSend(follower)) {
+    if (NeedsSnapshot(follower)) return AskForSnapshot(follower);
     const bool probing = follower.state == Progress::State::kProbe;
     const size_t max_bytes = probing ? std::min(kProbeBytes, config_.max_append_bytes) : config_.max_append_bytes;
     const std::optional<Term> previous_term = PreviousTerm(follower);

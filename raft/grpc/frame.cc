@@ -3,6 +3,8 @@
 #include <google/protobuf/arena.h>
 
 #include <limits>
+#include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -41,6 +43,7 @@ void ToWire(const GroupMessage& from, pb::RaftMessage* to) {
   to->set_all_match(m.all_match.value());
   to->set_leader_lost(m.leader_lost);
   to->set_leader_asked(m.leader_asked);
+  if (m.membership != nullptr) to->set_membership(std::string(EncodeMembership(*m.membership).view()));
   for (const Entry& entry : m.entries) {
     pb::EntryHeader* header = to->add_entries();
     header->set_term(entry.term.value());
@@ -67,12 +70,10 @@ class Payload {
   size_t taken_ = 0;
 };
 
-absl::Status FromWire(const pb::RaftMessage& from, Payload* payload, GroupMessage* to) {
+// Of any type; without entries.
+void FromWire(const pb::RaftMessage& from, GroupMessage* to) {
   to->group = GroupId(from.group());
   Message& m = to->message;
-  if (from.type() < pb::RAFT_MESSAGE_TYPE_PRE_VOTE || from.type() > pb::RaftMessageType_MAX) {
-    return absl::InvalidArgumentError(absl::StrCat("a message of type ", from.type()));
-  }
   m.type = static_cast<MessageType>(from.type());
   m.from = ReplicaId(from.from());
   m.to = ReplicaId(from.to());
@@ -87,6 +88,14 @@ absl::Status FromWire(const pb::RaftMessage& from, Payload* payload, GroupMessag
   m.all_match = Index(from.all_match());
   m.leader_lost = from.leader_lost();
   m.leader_asked = from.leader_asked();
+}
+
+absl::Status FromWire(const pb::RaftMessage& from, Payload* payload, GroupMessage* to) {
+  if (from.type() < pb::RAFT_MESSAGE_TYPE_PRE_VOTE || from.type() > pb::RAFT_MESSAGE_TYPE_TIMEOUT_NOW) {
+    return absl::InvalidArgumentError(absl::StrCat("a message of type ", from.type()));
+  }
+  FromWire(from, to);
+  Message& m = to->message;
   size_t count = static_cast<size_t>(from.entries_size());
   if (count == 0) return absl::OkStatus();
   if (m.type != MessageType::kAppend) return absl::InvalidArgumentError("entries in what is no append");
@@ -213,6 +222,28 @@ absl::StatusOr<Frame> DecodeFrame(const grpc::ByteBuffer& buffer) {
   }
   if (!payload.empty()) return absl::InvalidArgumentError("a frame with more payload than its entries have");
   return frame;
+}
+
+std::string EncodeSnapshotHeader(const GroupMessage& header) {
+  pb::RaftMessage wire;
+  ToWire(header, &wire);
+  return wire.SerializeAsString();
+}
+
+absl::StatusOr<GroupMessage> DecodeSnapshotHeader(std::string_view bytes) {
+  pb::RaftMessage wire;
+  if (!wire.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
+    return absl::InvalidArgumentError("a snapshot whose header is no RaftMessage");
+  }
+  if (wire.type() != pb::RAFT_MESSAGE_TYPE_SNAPSHOT || wire.entries_size() > 0) {
+    return absl::InvalidArgumentError(absl::StrCat("a snapshot's header of type ", wire.type()));
+  }
+  std::optional<Membership> membership = DecodeMembership(wire.membership());
+  if (!membership) return absl::InvalidArgumentError("a snapshot without the members of its group");
+  GroupMessage header;
+  FromWire(wire, &header);
+  header.message.membership = std::make_shared<const Membership>(*std::move(membership));
+  return header;
 }
 
 Lane LaneOf(const Message& message) {

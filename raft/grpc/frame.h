@@ -5,6 +5,8 @@
 #include <grpcpp/support/byte_buffer.h>
 
 #include <cstddef>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -24,6 +26,10 @@ grpc::ByteBuffer EncodeFrame(const Frame& frame);
 // The entries' bytes share the buffer's memory. INVALID_ARGUMENT for anything that EncodeFrame would not have written,
 // but unknown fields are passed over. Never fails otherwise, whatever the bytes.
 absl::StatusOr<Frame> DecodeFrame(const grpc::ByteBuffer& buffer);
+
+// The header of a snapshot, with which the stream of its bytes begins. As DecodeFrame, for anything else.
+std::string EncodeSnapshotHeader(const GroupMessage& header);
+absl::StatusOr<GroupMessage> DecodeSnapshotHeader(std::string_view bytes);
 
 // Two kinds of traffic, each with a stream of its own, so that a large append holds up no vote and no heartbeat.
 enum class Lane : uint8_t { kControl = 0, kAppend = 1 };

@@ -34,6 +34,7 @@ GroupMessage Vote() {
   m.message.type = MessageType::kPreVote;
   m.message.term = Term(1);
   m.message.leader_lost = true;
+  m.message.leader_asked = true;
   m.message.reject = true;
   m.message.hint_index = Index(3);
   m.message.hint_term = Term(2);
@@ -55,6 +56,7 @@ void ExpectEqual(const Message& a, const Message& b) {
   EXPECT_EQ(a.read_context, b.read_context);
   EXPECT_EQ(a.all_match, b.all_match);
   EXPECT_EQ(a.leader_lost, b.leader_lost);
+  EXPECT_EQ(a.leader_asked, b.leader_asked);
   EXPECT_EQ(a.entries, b.entries);
 }
 
@@ -95,6 +97,34 @@ TEST(FrameTest, IsTheProtobufMessage) {
   EXPECT_EQ(frame.payload().size(), 5 + 5000 + 4 + 70'000 + 2000u);
   // And one that protobuf wrote is read.
   EXPECT_TRUE(DecodeFrame(Buffer(frame.SerializeAsString())).ok());
+}
+
+TEST(FrameTest, SnapshotHeaderIsNoPartOfAFrame) {
+  GroupMessage header{GroupId(9), {}};
+  header.message.type = MessageType::kSnapshot;
+  header.message.from = ReplicaId(11);
+  header.message.to = ReplicaId(12);
+  header.message.term = Term(7);
+  header.message.log_index = Index(41);
+  header.message.log_term = Term(6);
+  const Membership members{{{ReplicaId(11), NodeId(1)}, {ReplicaId(12), NodeId(2), Standing::kLearner}}};
+  header.message.membership = std::make_shared<const Membership>(members);
+
+  const std::string bytes = EncodeSnapshotHeader(header);
+  absl::StatusOr<GroupMessage> back = DecodeSnapshotHeader(bytes);
+  ASSERT_TRUE(back.ok()) << back.status();
+  EXPECT_EQ(back->group, header.group);
+  ExpectEqual(back->message, header.message);
+  EXPECT_EQ(*back->message.membership, members);
+  EXPECT_FALSE(DecodeFrame(EncodeFrame(Frame{5, {header}})).ok());
+
+  for (size_t cut = 0; cut < bytes.size(); ++cut) {
+    absl::StatusOr<GroupMessage> part = DecodeSnapshotHeader(bytes.substr(0, cut));
+    EXPECT_TRUE(!part.ok() || part->message.membership != nullptr) << cut;
+  }
+  header.message.membership = nullptr;
+  EXPECT_FALSE(DecodeSnapshotHeader(EncodeSnapshotHeader(header)).ok());
+  EXPECT_FALSE(DecodeSnapshotHeader(EncodeSnapshotHeader(Append(3, 41, {"body"}))).ok());
 }
 
 TEST(FrameTest, EmptyFrame) {

@@ -22,7 +22,7 @@ class Victim {
   }
 
   void Step() {
-    switch (random_.Below(12)) {
+    switch (random_.Below(18)) {
       case 0:
         replica_->Tick();
         break;
@@ -37,6 +37,25 @@ class Victim {
         break;
       case 4:
         replica_->TrimTail(Near(replica_->last_index()));
+        break;
+      case 6:
+        if (!install_) break;
+        if (random_.Below(4) == 0) {
+          replica_->SnapshotRefused(install_->index);
+        } else {
+          disk_.Apply(
+              {.snapshot = simulation::StoredSnapshot{install_->index, install_->term, {}, install_->membership},
+               .installs = true});
+          replica_->SnapshotInstalled(install_->index);
+          ++installed_;
+        }
+        install_.reset();
+        break;
+      case 7:
+        replica_->ProposeMembership({{.replica = ReplicaId(1)}, {.replica = Peer()}});
+        break;
+      case 8:
+        replica_->TransferLeadership(Peer());
         break;
       case 5:
         random_.Below(2) == 0 ? replica_->PeerDown(Peer()) : replica_->PeerUp(Peer());
@@ -58,6 +77,7 @@ class Victim {
   }
 
   const Replica& replica() const { return *replica_; }
+  uint64_t installed() const { return installed_; }
 
  private:
   ReplicaId Peer() { return ReplicaId(2 + random_.Below(2)); }
@@ -74,7 +94,7 @@ class Victim {
   }
 
   Message Forge() {
-    Message m{.type = static_cast<MessageType>(random_.Below(50) == 0 ? random_.Below(256) : 1 + random_.Below(8)),
+    Message m{.type = static_cast<MessageType>(random_.Below(50) == 0 ? random_.Below(256) : 1 + random_.Below(10)),
               .from = random_.Below(50) == 0 ? ReplicaId(random_.Below(6)) : Peer(),
               .to = ReplicaId(random_.Below(50) == 0 ? random_.Below(6) : 1),
               .term = Near(replica_->term()),
@@ -87,19 +107,38 @@ class Victim {
               .leader_lost = random_.Below(2) == 0};
     m.log_term = random_.Below(4) == 0 ? Near(m.term) : replica_->TermAt(m.log_index);
     m.hint_term = random_.Below(4) == 0 ? Near(m.term) : replica_->TermAt(m.hint_index);
+    if (m.type == MessageType::kSnapshot && random_.Below(10) > 0) {
+      m.membership = std::make_shared<const Membership>(
+          VotersOnly(random_.Below(10) == 0 ? std::vector<ReplicaId>() : std::vector{ReplicaId(1), ReplicaId(2)}));
+    }
     if (m.type == MessageType::kAppend) {
       Term term = m.log_term;
       for (uint64_t i = random_.Below(4), n = 1; n <= i; ++n) {
         if (random_.Below(3) == 0) term = std::max(term, Near(m.term));
         m.entries.push_back({.term = term, .index = m.log_index + n, .data = Bytes::Copy("forged")});
+        if (random_.Below(8) == 0) m.entries.back() = ForgedMembership(m.entries.back());
       }
     }
     return m;
   }
 
+  // One that this replica is in, mostly, or it would never campaign again.
+  Entry ForgedMembership(Entry entry) {
+    Membership membership = VotersOnly({ReplicaId(2), ReplicaId(3)});
+    if (random_.Below(4) > 0) membership.members.push_back({.replica = ReplicaId(1)});
+    if (random_.Below(2) == 0) membership.members.back().standing = static_cast<Standing>(1 + random_.Below(5));
+    entry.type = EntryType::kConfig;
+    entry.data = random_.Below(10) == 0 ? Bytes::Copy("no membership") : EncodeMembership(membership);
+    return entry;
+  }
+
   void Turn() {
     Output output = replica_->TakeOutput();
-    if (output.hard_state || !output.entries.empty()) {
+    if (output.install) {
+      ASSERT_TRUE(output.entries.empty());
+      ASSERT_TRUE(writes_.empty());
+      install_ = output.install;
+    } else if (output.hard_state || !output.entries.empty()) {
       writes_.push_back({.hard_state = output.hard_state, .entries = output.entries});
       disk_.Apply(writes_.back());
     }
@@ -122,13 +161,15 @@ class Victim {
   std::unique_ptr<Replica> replica_;
   simulation::StoredLog disk_;
   std::deque<simulation::StoredRecord> writes_;
+  std::optional<SnapshotMeta> install_;
+  uint64_t installed_ = 0;
   uint64_t context_ = 0;
   Term term_;
   Index commit_, all_match_;
 };
 
 TEST(Hostile, MessagesBreakNothing) {
-  uint64_t dropped = 0, terms = 0, committed = 0, led = 0;
+  uint64_t dropped = 0, terms = 0, committed = 0, led = 0, installed = 0;
   for (uint64_t seed = 1; seed <= 300; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     Victim victim(seed);
@@ -137,6 +178,7 @@ TEST(Hostile, MessagesBreakNothing) {
       if (HasFatalFailure()) return;
       led += victim.replica().role() == Role::kLeader;
     }
+    installed += victim.installed();
     dropped += victim.replica().dropped();
     terms += std::min<uint64_t>(victim.replica().term().value(), 1000);
     committed += victim.replica().commit_index().value();
@@ -146,6 +188,7 @@ TEST(Hostile, MessagesBreakNothing) {
   EXPECT_GT(terms, 1000u);
   EXPECT_GT(committed, 1000u);
   EXPECT_GT(led, 1000u);
+  EXPECT_GT(installed, 100u);
 }
 
 }  // namespace

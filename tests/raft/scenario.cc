@@ -107,13 +107,29 @@ void Scenario::Dispatch(const Words& words) {
     out_ << id(1) << " holds from " << held << " on\n";
     return;
   }
-  if (verb == "snapshot") {
+  if (verb == "snapshot") return Snapshot(PeerOf(id(1)), index(2));
+  if (verb == "compact") {
+    PeerOf(id(1)).disk.Compact(index(2), {});
+    return call([&](Replica& r) { r.Compacted(index(2)); });
+  }
+  if (verb == "send") {
     Peer& peer = PeerOf(id(1));
-    peer.disk.Apply(
-        {.snapshot = simulation::StoredSnapshot{index(2), peer.replica->TermAt(index(2)), peer.machine->Snapshot(),
-                                                peer.replica->MembershipAsOf(index(2))}});
-    peer.replica->SnapshotSaved(index(2));
+    const simulation::StoredSnapshot& last = peer.disk.snapshot();
+    Message header = peer.replica->SnapshotMessage(id(2), {last.index, last.term, last.membership});
+    out_ << "  " << Describe(header) << '\n';
+    network_.push_back(std::move(header));
     return;
+  }
+  if (verb == "sent") {
+    return call([&](Replica& r) { r.SnapshotSent(id(2), index(3), words.size() < 5); });
+  }
+  if (verb == "installs") {
+    PeerOf(id(1)).installs_held = words.at(2) == "hold";
+    return;
+  }
+  if (verb == "install") {
+    Install(id(1), PeerOf(id(1)), words.size() > 2);
+    return Turn(id(1));
   }
   if (verb == "store") {
     PeerOf(id(1)).disk.Apply(
@@ -243,10 +259,10 @@ void Scenario::Members(const Words& words) {
 }
 
 // inject TYPE from=1 to=2 term=3 [after=5:2] [last=5:2] [commit=1] [refused=5] [hint=4:2] [match=3] [all-match=1]
-//   [read=1] [entries=6:3,7:3] [granted] [leader-lost] [leader-asked]: a message that nobody sent.
+//   [read=1] [entries=6:3,7:3] [members=1,2] [granted] [leader-lost] [leader-asked]: a message that nobody sent.
 void Scenario::Inject(const Words& words) {
   Message m;
-  for (int type = 1; type <= 9; ++type) {
+  for (int type = 1; type <= 10; ++type) {
     if (words.at(1) == Name(static_cast<MessageType>(type))) m.type = static_cast<MessageType>(type);
   }
   if (words[1] == "Unknown") m.type = static_cast<MessageType>(77);
@@ -264,6 +280,11 @@ void Scenario::Inject(const Words& words) {
   m.reject = Option(words, "refused").has_value() || std::find(words.begin(), words.end(), "refused") != words.end();
   m.leader_asked = std::find(words.begin(), words.end(), "leader-asked") != words.end();
   m.leader_lost = std::find(words.begin(), words.end(), "leader-lost") != words.end();
+  if (auto members = Option(words, "members")) {
+    Membership membership;
+    for (const std::string& member : script::Split(*members, ',')) membership.members.push_back({.replica = IdOf(member)});
+    m.membership = std::make_shared<const Membership>(std::move(membership));
+  }
   std::istringstream entries(Option(words, "entries").value_or(""));
   for (std::string place; std::getline(entries, place, ',');) {
     auto [index, term] = Place(place);
@@ -343,6 +364,30 @@ void Scenario::Settle() {
   }
 }
 
+void Scenario::Snapshot(Peer& peer, Index index) {
+  TRIREME_CHECK(index == peer.replica->applied_index()) << "a snapshot is of the state as it is";
+  peer.disk.Apply({.snapshot = simulation::StoredSnapshot{index, peer.replica->TermAt(index), peer.machine->Snapshot(),
+                                                          peer.replica->MembershipAsOf(index)}});
+  snapshots_[index] = peer.machine->Snapshot();
+  peer.replica->SnapshotSaved(index);
+}
+
+void Scenario::Install(ReplicaId id, Peer& peer, bool refuse) {
+  if (!peer.install) {
+    out_ << "no install is under way\n";
+    return;
+  }
+  const SnapshotMeta snapshot = *std::exchange(peer.install, std::nullopt);
+  if (refuse) return peer.replica->SnapshotRefused(snapshot.index);
+  const Bytes& bytes = snapshots_.at(snapshot.index);
+  peer.disk.Apply({.hard_state = peer.install_hard_state,
+                   .snapshot = simulation::StoredSnapshot{snapshot.index, snapshot.term, bytes, snapshot.membership},
+                   .installs = true});
+  TRIREME_CHECK(peer.machine->Restore(bytes, snapshot.index).ok());
+  suite_->Installed(id, snapshot, peer.machine->digest());
+  peer.replica->SnapshotInstalled(snapshot.index);
+}
+
 void Scenario::Status() {
   for (auto& [id, peer] : peers_) {
     out_ << id << ": ";
@@ -391,6 +436,7 @@ void Scenario::Crash(ReplicaId id) {
   peer.replica.reset();
   peer.writes.clear();
   peer.reads.clear();
+  peer.install.reset();
   suite_->Stopped(id);
 }
 
@@ -415,7 +461,11 @@ void Scenario::TakeOne(ReplicaId id, Peer& peer) {
     out_ << id << " knows members " << Describe(output.membership->membership) << " since " << output.membership->index
          << '\n';
   }
-  const bool is_write = output.hard_state || !output.entries.empty();
+  for (const SnapshotNeeded& needed : output.snapshots) {
+    out_ << id << " needs snapshot for " << needed.follower << " at " << Describe(needed.snapshot) << '\n';
+  }
+  if (output.install) out_ << id << " installs " << Describe(*output.install) << '\n';
+  const bool is_write = !output.install && (output.hard_state || !output.entries.empty());
   if (is_write) {
     out_ << id << " writes";
     if (output.hard_state) {
@@ -451,6 +501,11 @@ void Scenario::TakeOne(ReplicaId id, Peer& peer) {
                            .is_write = is_write,
                            .then_send = std::move(output.send_after_persist)});
     while (!peer.disk_held && !peer.writes.empty()) SyncOne(id, peer);
+  }
+  if (output.install) {
+    peer.install = output.install;
+    peer.install_hard_state = *output.hard_state;
+    if (!peer.installs_held) Install(id, peer, false);
   }
   for (EntryRead& read : output.reads) peer.reads.push_back(read);
   while (!peer.reads_held && !peer.reads.empty()) AnswerRead(peer, false);

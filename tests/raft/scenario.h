@@ -35,7 +35,9 @@ class Scenario final : public script::Interpreter {
     simulation::StoredLog disk{};
     std::deque<PendingWrite> writes{};
     std::deque<EntryRead> reads{};
-    bool disk_held = false, reads_held = false, turns_held = false;
+    bool disk_held = false, reads_held = false, turns_held = false, installs_held = false;
+    std::optional<SnapshotMeta> install{};
+    HardState install_hard_state{};
     std::unique_ptr<Replica> replica{};
     std::unique_ptr<simulation::Ledger> machine{};
     // As last seen, to compare with.
@@ -55,6 +57,8 @@ class Scenario final : public script::Interpreter {
   void Deliver(const Words& words);
   void Drop(const Words& words);
   void Settle();
+  void Snapshot(Peer& peer, Index index);
+  void Install(ReplicaId id, Peer& peer, bool refuse);
   void Status();
   void Start(ReplicaId id);
   void Crash(ReplicaId id);
@@ -70,6 +74,8 @@ class Scenario final : public script::Interpreter {
   void Violated(const std::string& what);
 
   std::map<ReplicaId, Peer> peers_;
+  // The bytes of snapshots, which travel beside their headers.
+  std::map<Index, Bytes> snapshots_;
   std::vector<Message> network_;
   std::vector<std::pair<ReplicaId, ReplicaId>> cuts_;
   std::unique_ptr<simulation::Suite> suite_;

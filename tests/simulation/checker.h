@@ -34,6 +34,8 @@ class Checker {
   // The state machine took the entry at this index in and now has a state with this digest.
   virtual void Applying(const World&, raft::ReplicaId, raft::Index, uint64_t state) { (void)state; }
   // `members` may be those of an instant before.
+  // A snapshot took the place of the replica's log and state; the state has this digest.
+  virtual void Installing(const World&, raft::ReplicaId, const raft::SnapshotMeta&, uint64_t state) { (void)state; }
   virtual void AllMatchRising(const World&, raft::ReplicaId, raft::Index, const raft::Membership& members) {
     (void)members;
   }

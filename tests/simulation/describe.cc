@@ -26,6 +26,8 @@ const char* Name(MessageType type) {
       return "HeartbeatResponse";
     case MessageType::kTimeoutNow:
       return "TimeoutNow";
+    case MessageType::kSnapshot:
+      return "Snapshot";
   }
   return "unknown message";
 }
@@ -107,7 +109,17 @@ std::string Describe(const raft::Message& m) {
       break;
     case MessageType::kTimeoutNow:
       break;
+    case MessageType::kSnapshot:
+      text << ' '
+           << Describe(raft::SnapshotMeta{m.log_index, m.log_term, m.membership ? *m.membership : raft::Membership()});
+      break;
   }
+  return text.str();
+}
+
+std::string Describe(const raft::SnapshotMeta& snapshot) {
+  std::ostringstream text;
+  text << snapshot.index << ':' << snapshot.term << " members " << Describe(snapshot.membership);
   return text.str();
 }
 

@@ -19,5 +19,7 @@ std::string Describe(const raft::Entry& entry);
 // "1->2 Append term=1 after=3:1 commit=2 [4:1 a] [5:1 b]"; fields that are zero are left out where that is no loss.
 std::string Describe(const raft::Message& message);
 std::string Describe(const raft::EntryRead& read);
+// "5:2 members 1 2": index 5, term 2.
+std::string Describe(const raft::SnapshotMeta& snapshot);
 
 }  // namespace trireme::simulation

@@ -17,9 +17,14 @@ void StoredLog::Apply(const StoredRecord& record) {
     last_ = record.entries.back().index;
   }
   if (record.snapshot) snapshot_ = *record.snapshot;
+  if (record.installs) {
+    entries_.clear();
+    last_ = compacted_ = snapshot_.index;
+  }
 }
 
 void StoredLog::Compact(Index upto, const std::vector<raft::IndexRange>& live) {
+  compacted_ = std::max(compacted_, upto);
   Index from(1);
   auto drop = [this, &from](Index end) {  // [from, end)
     if (from < end) entries_.erase(entries_.lower_bound(from), entries_.lower_bound(end));
@@ -46,7 +51,8 @@ raft::Restored StoredLog::Restore() const {
   raft::Restored restored{.hard_state = hard_state_,
                           .snapshot_index = snapshot_.index,
                           .snapshot_term = snapshot_.term,
-                          .last_index = last_};
+                          .last_index = last_,
+                          .compacted = std::min(compacted_, snapshot_.index)};
   if (snapshot_.index > Index()) restored.memberships.push_back({snapshot_.index, snapshot_.membership});
   for (Index i = snapshot_.index + 1; i <= last_; ++i) {
     const raft::Entry& entry = entries_.at(i);

@@ -24,6 +24,8 @@ struct StoredRecord {
   std::optional<raft::HardState> hard_state{};
   std::vector<raft::Entry> entries{};
   std::optional<StoredSnapshot> snapshot{};
+  // The snapshot came from another replica: the log is empty behind it.
+  bool installs = false;
 };
 
 class StoredLog {
@@ -43,6 +45,7 @@ class StoredLog {
   raft::HardState hard_state_;
   std::map<raft::Index, raft::Entry> entries_;
   raft::Index last_;
+  raft::Index compacted_;
   StoredSnapshot snapshot_;
 };
 

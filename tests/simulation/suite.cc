@@ -114,6 +114,16 @@ void Suite::Synced(raft::ReplicaId id, const std::vector<raft::Entry>& entries) 
   Overwrite(world_.replicas.at(id).durable, first, view);
 }
 
+void Suite::Installed(raft::ReplicaId id, const raft::SnapshotMeta& snapshot, uint64_t state) {
+  Tell([&](Checker& c) { c.Installing(world_, id, snapshot, state); });
+  if (failure_) return;
+  ReplicaView& replica = world_.replicas.at(id);
+  replica.log.assign(world_.committed.begin(),
+                     world_.committed.begin() + static_cast<std::ptrdiff_t>(snapshot.index.value()));
+  replica.durable = replica.log;
+  replica.applied = snapshot.index;
+}
+
 void Suite::Applied(raft::ReplicaId id, raft::Index index, uint64_t state) {
   Tell([&](Checker& c) { c.Applying(world_, id, index, state); });
   world_.replicas.at(id).applied = index;

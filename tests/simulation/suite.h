@@ -28,6 +28,8 @@ class Suite {
   void Took(const raft::Replica& replica, const raft::Output& output);
   // These entries are durable now (overwriting from `first` on).
   void Synced(raft::ReplicaId id, const std::vector<raft::Entry>& entries);
+  // A snapshot was installed: synced, and the state machine restored from it.
+  void Installed(raft::ReplicaId id, const raft::SnapshotMeta& snapshot, uint64_t state);
   void Applied(raft::ReplicaId id, raft::Index index, uint64_t state);
   void ReadAsked(uint64_t context);
   // Each context is used once.

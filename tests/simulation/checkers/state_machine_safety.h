@@ -28,6 +28,17 @@ class StateMachineSafety : public Checker {
     if (!first && it->second != state) Fail("replica ", id, " has another state than others had after ", index);
   }
 
+  void Installing(const World& world, raft::ReplicaId id, const raft::SnapshotMeta& snapshot, uint64_t state) override {
+    if (snapshot.index.value() > world.committed.size()) {
+      Fail("replica ", id, " installed a snapshot at ", snapshot.index, ", which is not committed");
+    } else if (world.committed[snapshot.index.value() - 1].term != snapshot.term) {
+      Fail("replica ", id, " installed a snapshot at ", snapshot.index, " of another term, ", snapshot.term);
+    }
+    auto [it, first] = states_.emplace(snapshot.index, state);
+    if (!first && it->second != state)
+      Fail("replica ", id, " installed another state than others had after ", snapshot.index);
+  }
+
  private:
   std::map<raft::Index, uint64_t> states_;
 };
