@@ -52,6 +52,23 @@ void RegisterClusterServices(raft::RawService& service, Cluster* cluster) {
                                                             &Cluster::CreateHere);
   Handle<peer::DeleteQueueRequest, v1::DeleteQueueResponse>(service, cluster, "/trireme.peer.v1.Peer/DeleteQueue",
                                                             &Cluster::DeleteHere);
+  Handle<peer::RoutingChange, peer::RoutingChanged>(service, cluster, "/trireme.peer.v1.Peer/ChangeRouting",
+                                                    &Cluster::ChangeRoutingHere);
+  const std::string admin = "/trireme.v1.Admin/";
+  Handle<v1::CreateExchangeRequest, v1::CreateExchangeResponse>(service, cluster, admin + "CreateExchange",
+                                                                &Cluster::CreateExchange);
+  Handle<v1::DeleteExchangeRequest, v1::DeleteExchangeResponse>(service, cluster, admin + "DeleteExchange",
+                                                                &Cluster::DeleteExchange);
+  Handle<v1::DescribeExchangeRequest, v1::DescribeExchangeResponse>(service, cluster, admin + "DescribeExchange",
+                                                                    &Cluster::DescribeExchange);
+  Handle<v1::ListExchangesRequest, v1::ListExchangesResponse>(service, cluster, admin + "ListExchanges",
+                                                              &Cluster::ListExchanges);
+  Handle<v1::CreateBindingRequest, v1::CreateBindingResponse>(service, cluster, admin + "CreateBinding",
+                                                              &Cluster::CreateBinding);
+  Handle<v1::DeleteBindingRequest, v1::DeleteBindingResponse>(service, cluster, admin + "DeleteBinding",
+                                                              &Cluster::DeleteBinding);
+  Handle<v1::ListBindingsRequest, v1::ListBindingsResponse>(service, cluster, admin + "ListBindings",
+                                                            &Cluster::ListBindings);
 }
 
 }  // namespace trireme::broker

@@ -1,4 +1,4 @@
-// The Cluster service, and the unary calls of Peer.
+// The Cluster service, the unary calls of Peer, and what of Admin is about exchanges and bindings.
 #pragma once
 
 #include "broker/cluster/cluster.h"

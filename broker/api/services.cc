@@ -10,6 +10,7 @@
 #include "broker/api/queue_calls.h"
 #include "broker/api/queue_info.h"
 #include "broker/cluster/names.h"
+#include "broker/cluster/pages.h"
 #include "broker/routing/leaders.h"
 #include "raft/grpc/buffers.h"
 #include "trireme/v1/admin.pb.h"
@@ -18,7 +19,6 @@ namespace trireme::broker {
 namespace {
 
 constexpr std::chrono::seconds kAdminPatience{30};
-constexpr uint32_t kMaxListed = 10'000, kDefaultListed = 1'000;
 
 // A unary call of Admin that wants the cluster rather than a queue's leader.
 template <typename Request, typename Act>
@@ -114,15 +114,12 @@ void Services::RegisterAdmin(raft::RawService& service) {
                          Error(absl::StatusCode::kUnavailable, {.reason = "NO_CLUSTER"},
                                "this node waits for its cluster; say `trireme cluster init` to one of its nodes"));
         }
-        if (request.limit() > kMaxListed) {
-          return Respond(call, Error(absl::StatusCode::kInvalidArgument,
-                                     {.reason = "OUT_OF_RANGE", .name = "limit", .limit = "1 to 10000"},
-                                     absl::StrCat("limit is ", request.limit(), "; it must be 1 to ", kMaxListed)));
-        }
-        const size_t limit = request.limit() == 0 ? kDefaultListed : request.limit();
+        absl::StatusOr<size_t> limit = PageSize(request.limit());
+        if (!limit.ok()) return Respond(call, limit.status());
         // A view lags behind the metadata group, most of all after a start.
         call->api->node()->cluster().Refresh(
-            Asked{call->api->shard(), call->deadline}, [call, request, limit](absl::StatusOr<raft::Index> index) {
+            Asked{call->api->shard(), call->deadline},
+            [call, request, limit = *limit](absl::StatusOr<raft::Index> index) {
               if (!index.ok()) return Respond(call, index.status());
               const MetadataView& current = call->api->node()->cluster().view(call->api->shard()->id());
               std::vector<QueuePtr> queues = current.List(request.prefix(), request.after(), limit + 1);

@@ -110,10 +110,20 @@ void Cluster::Applied(const raft::Entry& entry, const meta::Command& command, co
             ToHex(command.node_joined().directory_id()));
         break;
       case meta::Command::kQueueCreated:
-        change_.queues.emplace_back(outcome.queue, true);
+        change_.items.push_back({outcome.queue, true});
+        break;
+      case meta::Command::kExchangeCreated:
+        change_.items.push_back({outcome.exchange, true});
+        break;
+      case meta::Command::kBindingCreated:
+        for (const BindingPtr& binding : outcome.bindings) change_.items.push_back({binding, true});
         break;
       case meta::Command::kQueueDeleted:
-        change_.queues.emplace_back(outcome.queue, false);
+      case meta::Command::kExchangeDeleted:
+      case meta::Command::kBindingDeleted:
+        for (const BindingPtr& binding : outcome.bindings) change_.items.push_back({binding, false});
+        if (command.has_queue_deleted()) change_.items.push_back({outcome.queue, false});
+        if (command.has_exchange_deleted()) change_.items.push_back({outcome.exchange, false});
         break;
       case meta::Command::KIND_NOT_SET:
         break;
@@ -136,7 +146,10 @@ void Cluster::Applied(const raft::Entry& entry, const meta::Command& command, co
 
 void Cluster::BatchApplied() {
   MetadataChange change = std::exchange(change_, {});
-  std::vector<std::pair<QueuePtr, bool>> changed = change.queues;
+  std::vector<raft::GroupId> changed;
+  for (const MetadataItem& item : change.items) {
+    if (const auto* queue = std::get_if<QueuePtr>(&item.what)) changed.push_back((*queue)->group);
+  }
   if (std::exchange(nodes_changed_, false)) {
     change.nodes = std::make_shared<const std::vector<NodeRecord>>(state().nodes());
     NodesChanged();
@@ -144,8 +157,8 @@ void Cluster::BatchApplied() {
   // During a start there is no handle yet, and the whole state is given out behind it.
   if (group_ != nullptr) {
     Publish(std::move(change));
-    for (const auto& [queue, exists] : changed) {
-      if (auto action = reconciler_->ReconcileQueue(state(), queue->group, births_)) Act(*std::move(action));
+    for (raft::GroupId group : changed) {
+      if (auto action = reconciler_->ReconcileQueue(state(), group, births_)) Act(*std::move(action));
     }
   }
   while (!applied_waiters_.empty() && applied_waiters_.begin()->first <= applied()) {
@@ -191,7 +204,9 @@ void Cluster::PublishWhole() {
   change.whole = true;
   change.cluster_id = state().cluster_id();
   change.nodes = std::make_shared<const std::vector<NodeRecord>>(state().nodes());
-  for (const auto& [name, queue] : state().queues()) change.queues.emplace_back(queue, true);
+  for (const auto& [name, queue] : state().queues()) change.items.push_back({queue, true});
+  for (const auto& [name, exchange] : state().routing().exchanges()) change.items.push_back({exchange, true});
+  for (const auto& [identity, binding] : state().routing().bindings()) change.items.push_back({binding, true});
   if (state().born()) NodesChanged();
   Publish(std::move(change));
 }

@@ -83,6 +83,10 @@ class Cluster : public MetadataMachine::Observer {
   // ---- any thread
 
   void Start();
+  // Before Start: `follower` is told of each change on that shard, right after its view has taken it in.
+  void Follow(raft::ShardId shard, std::function<void(const MetadataChange&)> follower) {
+    views_[shard]->Follow(std::move(follower));
+  }
 
   // The queue of that name, from this node's metadata. Where that does not know it, only after a read of the metadata
   // group that is linearizable: NOT_FOUND is final (Safety rule 21). UNAVAILABLE or DEADLINE_EXCEEDED: no
@@ -99,6 +103,22 @@ class Cluster : public MetadataMachine::Observer {
   // The metadata index from which on it is gone.
   void DeleteQueue(std::string name, Asked asked, Answer<raft::Index> done);
 
+  // Exchanges and bindings; on any node, errors as trireme.v1.Admin names them.
+  void CreateExchange(trireme::v1::CreateExchangeRequest request, Asked asked,
+                      Answer<trireme::v1::CreateExchangeResponse> done);
+  void DeleteExchange(trireme::v1::DeleteExchangeRequest request, Asked asked,
+                      Answer<trireme::v1::DeleteExchangeResponse> done);
+  void DescribeExchange(trireme::v1::DescribeExchangeRequest request, Asked asked,
+                        Answer<trireme::v1::DescribeExchangeResponse> done);
+  void ListExchanges(trireme::v1::ListExchangesRequest request, Asked asked,
+                     Answer<trireme::v1::ListExchangesResponse> done);
+  void CreateBinding(trireme::v1::CreateBindingRequest request, Asked asked,
+                     Answer<trireme::v1::CreateBindingResponse> done);
+  void DeleteBinding(trireme::v1::DeleteBindingRequest request, Asked asked,
+                     Answer<trireme::v1::DeleteBindingResponse> done);
+  void ListBindings(trireme::v1::ListBindingsRequest request, Asked asked,
+                    Answer<trireme::v1::ListBindingsResponse> done);
+
   void Status(trireme::v1::StatusRequest request, Asked asked, Answer<trireme::v1::StatusResponse> done);
   void Init(trireme::v1::InitRequest request, Asked asked, Answer<trireme::v1::InitResponse> done);
 
@@ -110,6 +130,8 @@ class Cluster : public MetadataMachine::Observer {
                   Answer<trireme::v1::CreateQueueResponse> done);
   void DeleteHere(trireme::peer::v1::DeleteQueueRequest request, Asked asked,
                   Answer<trireme::v1::DeleteQueueResponse> done);
+  void ChangeRoutingHere(trireme::peer::v1::RoutingChange change, Asked asked,
+                         Answer<trireme::peer::v1::RoutingChanged> done);
 
   // ---- on the shard that is asked for
 
@@ -171,6 +193,17 @@ class Cluster : public MetadataMachine::Observer {
   void CreateLeading(const trireme::v1::CreateQueueRequest& request, Answer<CreatedQueue> done);
   void DeleteOnce(QueuePtr queue, std::shared_ptr<bool> unknown, Answer<raft::Index> done);
   void DeleteLeading(const std::string& name, raft::GroupId group, Answer<raft::Index> done);
+  void ChangeRouting(trireme::peer::v1::RoutingChange change, Asked asked,
+                     Answer<trireme::peer::v1::RoutingChanged> done);
+  void ChangeRoutingOnce(const trireme::peer::v1::RoutingChange& change, std::shared_ptr<bool> unknown,
+                         Answer<trireme::peer::v1::RoutingChanged> done);
+  void ChangeRoutingLeading(const trireme::peer::v1::RoutingChange& change,
+                            Answer<trireme::peer::v1::RoutingChanged> done);
+  void FindToDelete(const trireme::peer::v1::RoutingChange& change, Answer<uint64_t> done);
+  // Calls `read` on the home shard after a linearizable read, and answers what it gives, with the index.
+  template <typename Response>
+  void ReadRouting(Asked asked, std::function<absl::StatusOr<Response>(const ExchangeState&)> read,
+                   Answer<Response> done);
   void JoinMetadata(const trireme::peer::v1::JoinRequest& request, Answer<trireme::peer::v1::JoinResponse> done);
   void StatusHere(Answer<trireme::v1::StatusResponse> done);
 

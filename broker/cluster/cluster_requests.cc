@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "broker/cluster/cluster.h"
+#include "broker/cluster/cluster_calls.h"
 #include "broker/cluster/names.h"
 #include "broker/cluster/placement.h"
 #include "broker/ops/error.h"
@@ -16,24 +17,6 @@ namespace peer = trireme::peer::v1;
 namespace v1 = trireme::v1;
 using Kind = MetadataOutcome::Kind;
 
-// Between attempts while there is no metadata leader.
-constexpr std::chrono::milliseconds kRetry{50};
-// Of one question to the metadata leader; several fit into a client's deadline.
-constexpr std::chrono::milliseconds kLeaderTimeout{2000};
-
-bool TryAgain(const absl::Status& status) {
-  return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status) || absl::IsCancelled(status);
-}
-
-// Answers on the shard that asked.
-template <typename T>
-Answer<T> OnShard(raft::Shard* shard, Answer<T> done) {
-  return [shard, done = std::move(done)](absl::StatusOr<T> result) mutable {
-    if (shard->OnThisThread()) return done(std::move(result));
-    shard->Post([done = std::move(done), result = std::move(result)]() mutable { done(std::move(result)); });
-  };
-}
-
 absl::Status OtherSettings(const std::string& name, const QueueInfo& there, uint32_t replicas) {
   return Error(absl::StatusCode::kAlreadyExists, {.reason = "QUEUE_EXISTS", .name = name},
                absl::StrCat("queue ", name, " exists with other settings: it has ", there.settings.replicas(),
@@ -42,11 +25,6 @@ absl::Status OtherSettings(const std::string& name, const QueueInfo& there, uint
 
 bool SameSettings(const QueueInfo& there, const v1::QueueSettings& asked) {
   return asked.replicas() == 0 || asked.replicas() == there.settings.replicas();
-}
-
-absl::Status NoSuchQueue(const std::string& name) {
-  return Error(absl::StatusCode::kNotFound, {.reason = "QUEUE_NOT_FOUND", .name = name},
-               absl::StrCat("no queue named \"", name, "\""));
 }
 
 }  // namespace
@@ -82,36 +60,6 @@ absl::StatusOr<std::string> Cluster::LeaderAddress() const {
     if (member.id() == node.value()) return member.address();
   }
   return absl::UnavailableError(absl::StrCat("the metadata leader, node ", node.value(), ", is not known here"));
-}
-
-template <typename T>
-void Cluster::Retry(Asked asked, std::function<void(Answer<T>)> attempt, Answer<T> done) {
-  struct State {
-    Asked asked;
-    std::function<void(Answer<T>)> attempt;
-    Answer<T> done;
-    bool finished = false;
-    absl::Status last = absl::DeadlineExceededError("no answer until the deadline");
-
-    void Finish(absl::StatusOr<T> result) {
-      if (std::exchange(finished, true)) return;
-      attempt = nullptr;  // the timer of the deadline keeps this object, but not what the call holds
-      std::exchange(done, nullptr)(std::move(result));
-    }
-    static void Run(const std::shared_ptr<State>& state, raft::Shard* home) {
-      if (state->finished) return;
-      std::function<void(Answer<T>)> attempt = state->attempt;  // may end within
-      attempt([state, home](absl::StatusOr<T> result) {
-        if (result.ok() || !TryAgain(result.status())) return state->Finish(std::move(result));
-        state->last = result.status();
-        home->After(kRetry, [state, home] { Run(state, home); });
-      });
-    }
-  };
-  auto state = std::make_shared<State>(State{asked, std::move(attempt), OnShard<T>(asked.reply, std::move(done))});
-  auto left = std::chrono::duration_cast<std::chrono::milliseconds>(asked.deadline - home_->Now());
-  home_->After(std::max(left, std::chrono::milliseconds(1)), [state] { state->Finish(state->last); });
-  State::Run(state, home_);
 }
 
 void Cluster::Propose(const meta::Command& command, Answer<Proposed> done) {

@@ -109,7 +109,7 @@ std::string ToHex(std::string_view bytes) {
 }
 
 std::string EncodeIdentity(const meta::Identity& identity) {
-  return std::string(kMagic) + EncodeFramed(identity);
+  return std::string(kMagic) + EncodeFramed(identity, 1);
 }
 
 absl::StatusOr<meta::Identity> DecodeIdentity(std::string_view file) {

@@ -35,7 +35,15 @@ NodeRecord FromProto(const meta::Node& node) {
 }
 
 std::string EncodeMetadataCommand(const meta::Command& command) {
-  return EncodeFramed(command);
+  switch (command.kind_case()) {
+    case meta::Command::kExchangeCreated:
+    case meta::Command::kExchangeDeleted:
+    case meta::Command::kBindingCreated:
+    case meta::Command::kBindingDeleted:
+      return EncodeFramed(command, kVersionOfExchanges);
+    default:
+      return EncodeFramed(command, 1);
+  }
 }
 
 absl::StatusOr<meta::Command> DecodeMetadataCommand(std::string_view data) {
@@ -52,6 +60,32 @@ absl::StatusOr<meta::Command> DecodeMetadataCommand(std::string_view data) {
 
 // ---------------------------------------------------------------- state
 
+namespace {
+
+Kind ToKind(ExchangeState::Outcome outcome) {
+  switch (outcome) {
+    case ExchangeState::Outcome::kDone:
+      return Kind::kDone;
+    case ExchangeState::Outcome::kAlreadySo:
+      return Kind::kAlreadySo;
+    case ExchangeState::Outcome::kNoSuchExchange:
+      return Kind::kNoSuchExchange;
+    case ExchangeState::Outcome::kNoSuchQueue:
+      return Kind::kNoSuchQueue;
+    case ExchangeState::Outcome::kNoSuchBinding:
+      return Kind::kNoSuchBinding;
+    case ExchangeState::Outcome::kInUse:
+      return Kind::kInUse;
+    case ExchangeState::Outcome::kTooMany:
+      return Kind::kTooMany;
+    case ExchangeState::Outcome::kInvalid:
+      break;
+  }
+  return Kind::kInvalid;
+}
+
+}  // namespace
+
 MetadataOutcome MetadataState::Apply(const meta::Command& command) {
   switch (command.kind_case()) {
     case meta::Command::kClusterBorn:
@@ -62,15 +96,30 @@ MetadataOutcome MetadataState::Apply(const meta::Command& command) {
       return ApplyCreated(command.queue_created());
     case meta::Command::kQueueDeleted:
       return ApplyDeleted(command.queue_deleted());
+    case meta::Command::kExchangeCreated:
+      return ApplyRouting(command.exchange_created());
+    case meta::Command::kExchangeDeleted:
+      return ApplyRouting(command.exchange_deleted());
+    case meta::Command::kBindingCreated:
+      return ApplyRouting(command.binding_created(), [this](std::string_view queue) { return GroupOf(queue); });
+    case meta::Command::kBindingDeleted:
+      return ApplyRouting(command.binding_deleted());
     case meta::Command::KIND_NOT_SET:
       break;
   }
-  return {Kind::kInvalid, nullptr};
+  return {Kind::kInvalid};
+}
+
+template <typename RoutingCommand, typename... Lookup>
+MetadataOutcome MetadataState::ApplyRouting(const RoutingCommand& command, Lookup... lookup) {
+  if (!born()) return {Kind::kNotBorn};
+  ExchangeState::Change change = routing_.Apply(command, lookup...);
+  return {ToKind(change.outcome), nullptr, std::move(change.exchange), std::move(change.bindings)};
 }
 
 MetadataOutcome MetadataState::ApplyBorn(const meta::ClusterBorn& born) {
-  if (this->born()) return {Kind::kAlreadySo, nullptr};
-  if (born.cluster_id().size() != kIdBytes || born.nodes().empty()) return {Kind::kInvalid, nullptr};
+  if (this->born()) return {Kind::kAlreadySo};
+  if (born.cluster_id().size() != kIdBytes || born.nodes().empty()) return {Kind::kInvalid};
   std::vector<NodeRecord> nodes;
   uint64_t highest_replica = 0;
   for (const meta::Node& node : born.nodes()) {
@@ -81,45 +130,45 @@ MetadataOutcome MetadataState::ApplyBorn(const meta::ClusterBorn& born) {
   for (size_t i = 0; i < nodes.size(); ++i) {
     const NodeRecord& node = nodes[i];
     if (node.id.value() == 0 || node.metadata_replica.value() == 0 || node.address.empty()) {
-      return {Kind::kInvalid, nullptr};
+      return {Kind::kInvalid};
     }
     for (size_t j = 0; j < i; ++j) {
       if (nodes[j].id == node.id || nodes[j].address == node.address ||
           nodes[j].metadata_replica == node.metadata_replica) {
-        return {Kind::kInvalid, nullptr};
+        return {Kind::kInvalid};
       }
     }
   }
   cluster_id_ = born.cluster_id();
   nodes_ = std::move(nodes);
   next_replica_ = highest_replica + 1;
-  return {Kind::kDone, nullptr};
+  return {Kind::kDone};
 }
 
 MetadataOutcome MetadataState::ApplyJoined(const meta::NodeJoined& joined) {
-  if (!born()) return {Kind::kNotBorn, nullptr};
-  if (joined.directory_id().size() != kIdBytes) return {Kind::kInvalid, nullptr};
+  if (!born()) return {Kind::kNotBorn};
+  if (joined.directory_id().size() != kIdBytes) return {Kind::kInvalid};
   for (NodeRecord& node : nodes_) {
     if (node.address != joined.address()) continue;
     // Safety rule 12: a directory is written down once. A node that comes back with another one has forgotten its
     // votes.
-    if (node.directory_id == joined.directory_id()) return {Kind::kAlreadySo, nullptr};
-    if (!node.directory_id.empty()) return {Kind::kOtherDirectory, nullptr};
+    if (node.directory_id == joined.directory_id()) return {Kind::kAlreadySo};
+    if (!node.directory_id.empty()) return {Kind::kOtherDirectory};
     node.directory_id = joined.directory_id();
-    return {Kind::kDone, nullptr};
+    return {Kind::kDone};
   }
-  return {Kind::kNoSuchNode, nullptr};
+  return {Kind::kNoSuchNode};
 }
 
 MetadataOutcome MetadataState::ApplyCreated(const meta::QueueCreated& created) {
-  if (!born()) return {Kind::kNotBorn, nullptr};
-  if (!ValidateQueueName(created.name()).ok() || created.node_ids().empty()) return {Kind::kInvalid, nullptr};
+  if (!born()) return {Kind::kNotBorn};
+  if (!ValidateQueueName(created.name()).ok() || created.node_ids().empty()) return {Kind::kInvalid};
   // Safety rule 2: decided on a state that may have been passed by.
   if (QueuePtr there = FindQueue(created.name())) return {Kind::kAlreadySo, std::move(there)};
   for (int i = 0; i < created.node_ids_size(); ++i) {
-    if (FindNode(raft::NodeId(created.node_ids(i))) == nullptr) return {Kind::kNoSuchNode, nullptr};
+    if (FindNode(raft::NodeId(created.node_ids(i))) == nullptr) return {Kind::kNoSuchNode};
     for (int j = 0; j < i; ++j) {
-      if (created.node_ids(i) == created.node_ids(j)) return {Kind::kInvalid, nullptr};
+      if (created.node_ids(i) == created.node_ids(j)) return {Kind::kInvalid};
     }
   }
   auto queue = std::make_shared<QueueInfo>();
@@ -136,16 +185,17 @@ MetadataOutcome MetadataState::ApplyCreated(const meta::QueueCreated& created) {
 }
 
 MetadataOutcome MetadataState::ApplyDeleted(const meta::QueueDeleted& deleted) {
-  if (!born()) return {Kind::kNotBorn, nullptr};
+  if (!born()) return {Kind::kNotBorn};
   auto found = queues_.find(deleted.name());
   if (found == queues_.end() || found->second->group.value() != deleted.group_id()) {
-    return {Kind::kNoSuchQueue, nullptr};
+    return {Kind::kNoSuchQueue};
   }
   QueuePtr queue = found->second;
   queues_.erase(found);
   by_group_.erase(queue->group);
   for (const raft::Member& member : queue->replicas) replica_groups_.erase(member.replica);
-  return {Kind::kDone, std::move(queue)};
+  std::vector<BindingPtr> bindings = routing_.DropQueue(deleted.name());
+  return {Kind::kDone, std::move(queue), nullptr, std::move(bindings)};
 }
 
 void MetadataState::Insert(QueuePtr queue) {
@@ -172,6 +222,11 @@ const NodeRecord* MetadataState::FindAddress(std::string_view address) const {
 QueuePtr MetadataState::FindQueue(std::string_view name) const {
   auto found = queues_.find(name);
   return found == queues_.end() ? nullptr : found->second;
+}
+
+uint64_t MetadataState::GroupOf(std::string_view queue) const {
+  auto found = queues_.find(queue);
+  return found == queues_.end() ? 0 : found->second->group.value();
 }
 
 QueuePtr MetadataState::FindGroup(raft::GroupId group) const {
@@ -203,7 +258,8 @@ std::string MetadataState::Snapshot() const {
   }
   out.set_next_group_id(next_group_);
   out.set_next_replica_id(next_replica_);
-  return EncodeFramed(out);
+  routing_.AddTo(&out);
+  return EncodeFramed(out, routing_.used() ? kVersionOfExchanges : 1);
 }
 
 absl::Status MetadataState::Restore(std::string_view snapshot) {
@@ -234,6 +290,8 @@ absl::Status MetadataState::Restore(std::string_view snapshot) {
     }
     state.Insert(std::move(queue));
   }
+  absl::Status routing = state.routing_.Restore(in, [&state](std::string_view queue) { return state.GroupOf(queue); });
+  if (!routing.ok()) return routing;
   *this = std::move(state);
   return absl::OkStatus();
 }

@@ -1,5 +1,5 @@
-// The metadata group's state: the nodes, and the queues with the replicas that they should have. What is here is what
-// should be; the reconciler makes it so.
+// The metadata group's state: the nodes, the queues with the replicas that they should have, and how messages are
+// routed to them. What is here is what should be; the reconciler makes it so.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,7 @@
 #include "absl/container/btree_map.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
+#include "broker/cluster/exchange_state.h"
 #include "raft/host/host.h"
 #include "raft/host/state_machine.h"
 #include "trireme/meta/v1/meta.pb.h"
@@ -51,16 +52,23 @@ using QueuesByName = absl::btree_map<std::string, QueuePtr, std::less<>>;
 struct MetadataOutcome {
   enum class Kind : uint8_t {
     kDone,            // done as asked
-    kAlreadySo,       // nothing to do: the queue exists, the node had joined from this directory, the cluster is born
+    kAlreadySo,       // nothing to do: what was to be made exists, the node had joined so, the cluster is born
     kNoSuchQueue,     // no queue of that name, or it is of another group
+    kNoSuchExchange,  // the same of exchanges: the one named, its alternate, or the one that a binding leads to
+    kNoSuchBinding,
     kNoSuchNode,      // the address is not a member's, or a replica was asked for on an unknown node
     kOtherDirectory,  // the node at that address joined from another directory
     kNotBorn,         // the cluster has no members yet
+    kInUse,           // an exchange is another's alternate (`exchange`), or has bindings and was to have none
+    kTooMany,         // exchanges or bindings
     kInvalid,         // the command contradicts itself (no replicas, one node twice, a bad name)
   };
   Kind kind = Kind::kDone;
-  // The queue created, found or deleted.
-  QueuePtr queue;
+  // The queue or exchange created, found or deleted.
+  QueuePtr queue = nullptr;
+  ExchangePtr exchange = nullptr;
+  // Created, or deleted by what was asked for; those that went with a queue or an exchange among them.
+  std::vector<BindingPtr> bindings = {};
 };
 
 // The state as a pure value: no clock, no randomness, no hash-map order (Safety rule 3). Commands are conditional on
@@ -81,6 +89,7 @@ class MetadataState {
   const QueuesByName& queues() const { return queues_; }
   QueuePtr FindQueue(std::string_view name) const;
   QueuePtr FindGroup(raft::GroupId group) const;
+  const ExchangeState& routing() const { return routing_; }
   raft::GroupId next_group() const { return raft::GroupId(next_group_); }
   // Replica ids below it have been given. One that was given and that nothing lists is removed for good (Safety rule
   // 11).
@@ -92,11 +101,16 @@ class MetadataState {
   MetadataOutcome ApplyJoined(const trireme::meta::v1::NodeJoined& joined);
   MetadataOutcome ApplyCreated(const trireme::meta::v1::QueueCreated& created);
   MetadataOutcome ApplyDeleted(const trireme::meta::v1::QueueDeleted& deleted);
+  template <typename RoutingCommand, typename... Lookup>
+  MetadataOutcome ApplyRouting(const RoutingCommand& command, Lookup... lookup);
   void Insert(QueuePtr queue);
+  // 0: no such queue.
+  uint64_t GroupOf(std::string_view queue) const;
 
   std::string cluster_id_;
   std::vector<NodeRecord> nodes_;
   QueuesByName queues_;
+  ExchangeState routing_;
   // Counters only grow: an id is never given twice, whatever is deleted.
   uint64_t next_group_ = kMetadataGroup.value() + 1;
   uint64_t next_replica_ = 1;

@@ -44,7 +44,7 @@ absl::Status DecodeFramed(std::string_view data, const char* what, google::proto
     return absl::DataLossError(
         absl::StrCat(what, " is damaged: checksum ", absl::Hex(computed), ", expected ", absl::Hex(checksum)));
   }
-  if (version != kMetadataVersion) {
+  if (version == 0 || version > kMetadataVersion) {
     return absl::UnimplementedError(absl::StrCat(what, " is of version ", int{version}, "; this program knows ",
                                                  int{kMetadataVersion}, ": a newer one is needed"));
   }

@@ -9,10 +9,14 @@
 
 namespace trireme::broker {
 
-inline constexpr uint8_t kMetadataVersion = 1;
+// The versions that this program knows: 1 to kMetadataVersion. What is written has the lowest that its content needs,
+// so that a program of that version can read it.
+inline constexpr uint8_t kMetadataVersion = 2;
+// From which on there are exchanges and bindings.
+inline constexpr uint8_t kVersionOfExchanges = 2;
 
 // Byte `version`, CRC-32C of version and message (little-endian), the message.
-std::string EncodeFramed(const google::protobuf::MessageLite& message, uint8_t version = kMetadataVersion);
+std::string EncodeFramed(const google::protobuf::MessageLite& message, uint8_t version);
 
 // `what` is for the error. DATA_LOSS: the checksum or the encoding is wrong. UNIMPLEMENTED: a later version than
 // kMetadataVersion; the message names it (Safety rule 3).

@@ -38,8 +38,11 @@ void MetadataView::Take(const MetadataChange& change) {
   }
   if (!change.cluster_id.empty()) cluster_id_ = change.cluster_id;
   if (change.nodes != nullptr) nodes_ = change.nodes;
-  for (const auto& [queue, exists] : change.queues) {
-    if (exists) {
+  for (const MetadataItem& item : change.items) {
+    const auto* what = std::get_if<QueuePtr>(&item.what);
+    if (what == nullptr) continue;  // of exchanges and bindings the follower keeps what it needs
+    const QueuePtr& queue = *what;
+    if (item.exists) {
       by_name_[queue->name] = queue;
       by_group_[queue->group] = queue;
     } else {
@@ -49,6 +52,7 @@ void MetadataView::Take(const MetadataChange& change) {
     }
   }
   index_ = change.index;
+  if (follower_) follower_(change);
 }
 
 }  // namespace trireme::broker

@@ -1,16 +1,24 @@
 // A shard's own copy of the metadata, so that the message path looks names up without a lock or a hop.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "broker/cluster/metadata.h"
 
 namespace trireme::broker {
+
+// One thing that the metadata names, and whether it exists from there on.
+struct MetadataItem {
+  std::variant<QueuePtr, ExchangePtr, BindingPtr> what;
+  bool exists = false;
+};
 
 // What one batch of applied entries changed. Immutable; shared by the shards.
 struct MetadataChange {
@@ -19,8 +27,9 @@ struct MetadataChange {
   bool whole = false;
   std::string cluster_id;                                // empty: as before
   std::shared_ptr<const std::vector<NodeRecord>> nodes;  // null: as before
-  // In the order of the log: a queue and whether it exists from there on.
-  std::vector<std::pair<QueuePtr, bool>> queues;
+  // In the order of the log. A binding comes after both its ends and goes before either; an alternate may come later
+  // than who has it.
+  std::vector<MetadataItem> items;
 };
 
 // On its shard's thread only. Lags behind the metadata group by a post; Cluster::Lookup is for when that matters.
@@ -42,6 +51,8 @@ class MetadataView {
   size_t queues() const { return by_name_.size(); }
 
   void Take(const MetadataChange& change);
+  // Told of each change right after it was taken in.
+  void Follow(std::function<void(const MetadataChange&)> follower) { follower_ = std::move(follower); }
 
  private:
   QueuesByName by_name_;
@@ -49,6 +60,7 @@ class MetadataView {
   std::string cluster_id_;
   std::shared_ptr<const std::vector<NodeRecord>> nodes_ = std::make_shared<std::vector<NodeRecord>>();
   raft::Index index_;
+  std::function<void(const MetadataChange&)> follower_;
 };
 
 }  // namespace trireme::broker

@@ -19,28 +19,44 @@ std::string Shown(std::string_view name) {
                       name.size() > kShown ? "...\"" : "\"");
 }
 
-absl::Status Bad(const std::string& what) {
-  return Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_QUEUE_NAME", .limit = "1 to 255 bytes"}, what);
+// `what`: "queue" or "exchange".
+absl::Status Validate(absl::string_view what, absl::string_view reason, std::string_view name) {
+  auto bad = [&](absl::string_view why) {
+    return Error(absl::StatusCode::kInvalidArgument, {.reason = reason, .limit = "1 to 255 bytes"},
+                 absl::StrCat(what, " name ", Shown(name), why));
+  };
+  if (name.empty()) return bad(" is empty: it takes 1 to 255 bytes");
+  if (name.size() > kMaxNameBytes) {
+    return bad(absl::StrCat(" has ", name.size(), " bytes; the limit is ", kMaxNameBytes));
+  }
+  for (size_t i = 0; i < name.size(); ++i) {
+    if (Allowed(name[i])) continue;
+    return bad(absl::StrCat(" has a byte at offset ", i, " that is not a letter, a digit, or one of . _ - : /"));
+  }
+  if (!absl::ascii_isalnum(static_cast<unsigned char>(name[0]))) {
+    return bad(absl::StrCat(" starts with '", std::string(1, name[0]), "'; it must start with a letter or a digit"));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
 
 absl::Status ValidateQueueName(std::string_view name) {
-  if (name.empty()) return Bad("queue name \"\" is empty: it takes 1 to 255 bytes");
-  if (name.size() > kMaxQueueNameBytes) {
-    return Bad(
-        absl::StrCat("queue name ", Shown(name), " has ", name.size(), " bytes; the limit is ", kMaxQueueNameBytes));
-  }
-  for (size_t i = 0; i < name.size(); ++i) {
-    if (Allowed(name[i])) continue;
-    return Bad(absl::StrCat("queue name ", Shown(name), " has a byte at offset ", i,
-                            " that is not a letter, a digit, or one of . _ - : /"));
-  }
-  if (!absl::ascii_isalnum(static_cast<unsigned char>(name[0]))) {
-    return Bad(absl::StrCat("queue name ", Shown(name), " starts with '", std::string(1, name[0]),
-                            "'; it must start with a letter or a digit"));
-  }
-  return absl::OkStatus();
+  return Validate("queue", "BAD_QUEUE_NAME", name);
+}
+
+absl::Status ValidateExchangeName(std::string_view name) {
+  return Validate("exchange", "BAD_EXCHANGE_NAME", name);
+}
+
+absl::Status NoSuchQueue(const std::string& name) {
+  return Error(absl::StatusCode::kNotFound, {.reason = "QUEUE_NOT_FOUND", .name = name},
+               absl::StrCat("no queue named \"", name, "\""));
+}
+
+absl::Status NoSuchExchange(const std::string& name) {
+  return Error(absl::StatusCode::kNotFound, {.reason = "EXCHANGE_NOT_FOUND", .name = name},
+               absl::StrCat("no exchange named \"", name, "\""));
 }
 
 }  // namespace trireme::broker

@@ -15,6 +15,7 @@ namespace trireme::broker {
 namespace {
 
 namespace meta = trireme::meta::v1;
+namespace v1 = trireme::v1;
 using Kind = MetadataOutcome::Kind;
 using testing::HasSubstr;
 
@@ -55,6 +56,55 @@ meta::Command Joined(const std::string& address, const std::string& directory) {
   meta::Command command;
   command.mutable_node_joined()->set_address(address);
   command.mutable_node_joined()->set_directory_id(directory);
+  return command;
+}
+
+meta::Command ExchangeCreated(const std::string& name, v1::ExchangeType type = v1::EXCHANGE_TYPE_TOPIC,
+                              const std::string& alternate = "") {
+  meta::Command command;
+  command.mutable_exchange_created()->set_name(name);
+  command.mutable_exchange_created()->mutable_settings()->set_type(type);
+  command.mutable_exchange_created()->mutable_settings()->set_alternate(alternate);
+  command.mutable_exchange_created()->set_created_at_ms(18);
+  return command;
+}
+
+meta::Command ExchangeDeleted(const std::string& name, uint64_t id, bool if_unused = false) {
+  meta::Command command;
+  command.mutable_exchange_deleted()->set_name(name);
+  command.mutable_exchange_deleted()->set_id(id);
+  command.mutable_exchange_deleted()->set_if_unused(if_unused);
+  return command;
+}
+
+meta::Binding ToQueue(const std::string& exchange, const std::string& queue, const std::string& key = "") {
+  meta::Binding binding;
+  binding.set_exchange(exchange);
+  binding.set_queue(queue);
+  binding.set_routing_key(key);
+  return binding;
+}
+
+meta::Binding ToExchange(const std::string& exchange, const std::string& to, const std::string& key = "") {
+  meta::Binding binding;
+  binding.set_exchange(exchange);
+  binding.set_to_exchange(to);
+  binding.set_routing_key(key);
+  return binding;
+}
+
+meta::Command Bound(const meta::Binding& binding, uint64_t exchange_id, uint64_t destination_id) {
+  meta::Command command;
+  *command.mutable_binding_created()->mutable_binding() = binding;
+  command.mutable_binding_created()->set_exchange_id(exchange_id);
+  command.mutable_binding_created()->set_destination_id(destination_id);
+  return command;
+}
+
+meta::Command Unbound(const meta::Binding& binding, uint64_t exchange_id) {
+  meta::Command command;
+  *command.mutable_binding_deleted()->mutable_binding() = binding;
+  command.mutable_binding_deleted()->set_exchange_id(exchange_id);
   return command;
 }
 
@@ -131,9 +181,35 @@ TEST(MetadataState, ReplicasAreRemovedOnlyOnceGivenAndUnlisted) {
   EXPECT_FALSE(state.ReplicaRemoved(raft::ReplicaId(7)));
 }
 
+// Ids of exchanges and groups are small here, so that commands often find what they were decided for, and often do not.
+meta::Command RandomRoutingCommand(std::mt19937_64& random) {
+  auto pick = [&](uint64_t n) { return random() % n; };
+  const std::string exchange = "e" + std::to_string(pick(4)), other = "e" + std::to_string(pick(4));
+  meta::Binding binding = pick(3) == 0 ? ToExchange(exchange, other) : ToQueue(exchange, "q" + std::to_string(pick(6)));
+  binding.set_routing_key(pick(2) == 0 ? "a.*" : "");
+  if (pick(4) == 0) {
+    binding.set_any_header(pick(2) == 0);
+    binding.add_headers()->set_name(pick(10) == 0 ? "z" : "a");
+    binding.add_headers()->set_name("b");
+    binding.mutable_headers(1)->mutable_value()->set_integer(static_cast<int64_t>(pick(2)));
+  }
+  switch (pick(6)) {
+    case 0:
+    case 1:
+      return ExchangeCreated(exchange, static_cast<v1::ExchangeType>(pick(5)), pick(3) == 0 ? other : "");
+    case 2:
+      return ExchangeDeleted(exchange, 1 + pick(12), pick(2) == 0);
+    case 3:
+      return Unbound(binding, 1 + pick(12));
+    default:
+      return Bound(binding, 1 + pick(12), 1 + pick(12));
+  }
+}
+
 meta::Command RandomCommand(std::mt19937_64& random) {
   auto pick = [&](uint64_t n) { return random() % n; };
   std::string name = "q" + std::to_string(pick(6));
+  if (pick(2) == 0) return RandomRoutingCommand(random);
   switch (pick(8)) {
     case 0:
       return Born(static_cast<int>(1 + pick(4)), pick(2) == 0);
@@ -152,6 +228,28 @@ meta::Command RandomCommand(std::mt19937_64& random) {
   }
 }
 
+// No binding and no alternate leads to nothing, and those who count bindings agree.
+void CheckRouting(const MetadataState& state) {
+  const ExchangeState& routing = state.routing();
+  for (const auto& [identity, binding] : routing.bindings()) {
+    ASSERT_NE(routing.Find(identity.exchange), nullptr);
+    ASSERT_TRUE(identity.to_exchange ? routing.Find(identity.to) != nullptr : state.FindQueue(identity.to) != nullptr)
+        << identity.exchange << " to " << identity.to;
+    ASSERT_EQ(BindingIdentity::Of(*binding), identity);
+  }
+  for (const auto& [name, exchange] : routing.exchanges()) {
+    const std::string& alternate = exchange->settings.alternate();
+    ASSERT_TRUE(alternate.empty() || routing.Find(alternate) != nullptr);
+    size_t from = 0, to = 0;
+    for (const auto& [identity, binding] : routing.bindings()) {
+      from += identity.exchange == name ? 1 : 0;
+      to += identity.to_exchange && identity.to == name ? 1 : 0;
+    }
+    ASSERT_EQ(routing.CountFrom(name), from);
+    ASSERT_EQ(routing.CountTo(name), to);
+  }
+}
+
 class MetadataHistories : public testing::TestWithParam<uint64_t> {};
 
 // Safety rules 3 and 11: every prefix, and every snapshot in it, leads to the same bytes; no id is ever given twice.
@@ -161,9 +259,10 @@ TEST_P(MetadataHistories, SnapshotsAndReplaysAgreeAndIdsAreNeverReused) {
   std::vector<raft::Entry> log;
   std::vector<std::string> snapshots;
   MetadataMachine machine(nullptr);
-  std::set<uint64_t> groups, replicas;
-  for (uint64_t i = 1; i <= 120; ++i) {
+  std::set<uint64_t> groups, replicas, exchanges;
+  for (uint64_t i = 1; i <= 240; ++i) {
     log.push_back(EntryOf(i, RandomCommand(random)));
+    const ExchangesByName exchanges_before = machine.state().routing().exchanges();
     std::set<std::string> names;
     for (const auto& [name, queue] : machine.state().queues())
       names.insert(name + std::to_string(queue->group.value()));
@@ -176,6 +275,12 @@ TEST_P(MetadataHistories, SnapshotsAndReplaysAgreeAndIdsAreNeverReused) {
         EXPECT_TRUE(replicas.insert(member.replica.value()).second) << "replica given twice: " << member.replica;
       }
     }
+    for (const auto& [name, exchange] : machine.state().routing().exchanges()) {
+      auto before = exchanges_before.find(name);
+      if (before != exchanges_before.end() && before->second == exchange) continue;
+      EXPECT_TRUE(exchanges.insert(exchange->id).second) << "exchange id given twice: " << exchange->id;
+    }
+    CheckRouting(machine.state());
     snapshots.push_back(std::string(machine.Snapshot().view()));
   }
   for (size_t cut = 0; cut < log.size(); cut += 7) {
@@ -197,6 +302,167 @@ TEST_P(MetadataHistories, SnapshotsAndReplaysAgreeAndIdsAreNeverReused) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, MetadataHistories, testing::Range<uint64_t>(1, 31));
+
+TEST(MetadataRouting, ExchangesAreConditionalOnTheirIds) {
+  MetadataState state;
+  EXPECT_EQ(state.Apply(ExchangeCreated("e")).kind, Kind::kNotBorn);
+  state.Apply(Born(3));
+  EXPECT_EQ(state.Apply(ExchangeCreated("e", v1::EXCHANGE_TYPE_UNSPECIFIED)).kind, Kind::kInvalid);
+  EXPECT_EQ(state.Apply(ExchangeCreated("", v1::EXCHANGE_TYPE_TOPIC)).kind, Kind::kInvalid);
+  EXPECT_EQ(state.Apply(ExchangeCreated("e", v1::EXCHANGE_TYPE_TOPIC, "e")).kind, Kind::kInvalid);
+  EXPECT_EQ(state.Apply(ExchangeCreated("e", v1::EXCHANGE_TYPE_TOPIC, "rest")).kind, Kind::kNoSuchExchange);
+  EXPECT_FALSE(state.routing().used());
+  ASSERT_EQ(state.Apply(ExchangeCreated("e")).exchange->id, 1u);
+  MetadataOutcome again = state.Apply(ExchangeCreated("e", v1::EXCHANGE_TYPE_FANOUT));
+  EXPECT_EQ(again.kind, Kind::kAlreadySo);
+  EXPECT_EQ(again.exchange->settings.type(), v1::EXCHANGE_TYPE_TOPIC) << "a type does not change";
+
+  // A delete that was decided for an earlier exchange of that name.
+  EXPECT_EQ(state.Apply(ExchangeDeleted("e", 2)).kind, Kind::kNoSuchExchange);
+  ASSERT_EQ(state.Apply(ExchangeDeleted("e", 1)).kind, Kind::kDone);
+  ASSERT_EQ(state.Apply(ExchangeCreated("e")).exchange->id, 2u);
+  EXPECT_EQ(state.Apply(ExchangeDeleted("e", 1)).kind, Kind::kNoSuchExchange);
+
+  // One that is another's alternate stays, and who has it is named.
+  ASSERT_EQ(state.Apply(ExchangeCreated("f", v1::EXCHANGE_TYPE_DIRECT, "e")).kind, Kind::kDone);
+  MetadataOutcome in_use = state.Apply(ExchangeDeleted("e", 2));
+  EXPECT_EQ(in_use.kind, Kind::kInUse);
+  EXPECT_EQ(in_use.exchange->name, "f");
+}
+
+TEST(MetadataRouting, BindingsAreConditionalOnBothTheirEnds) {
+  MetadataState state;
+  state.Apply(Born(3));
+  state.Apply(Created("q"));  // group 2
+  state.Apply(ExchangeCreated("e"));
+  state.Apply(ExchangeCreated("h", v1::EXCHANGE_TYPE_HEADERS));
+  const meta::Binding binding = ToQueue("e", "q", "a.*");
+  EXPECT_EQ(state.Apply(Bound(binding, 2, 2)).kind, Kind::kNoSuchExchange) << "another exchange of that name";
+  EXPECT_EQ(state.Apply(Bound(binding, 1, 3)).kind, Kind::kNoSuchQueue) << "another queue of that name";
+  EXPECT_EQ(state.Apply(Bound(binding, 1, 0)).kind, Kind::kNoSuchQueue);
+  EXPECT_EQ(state.Apply(Bound(ToQueue("e", "none"), 1, 0)).kind, Kind::kNoSuchQueue);
+  EXPECT_EQ(state.Apply(Bound(ToExchange("e", "h"), 1, 1)).kind, Kind::kNoSuchExchange);
+  meta::Binding with_headers = binding;
+  with_headers.add_headers()->set_name("a");
+  EXPECT_EQ(state.Apply(Bound(with_headers, 1, 2)).kind, Kind::kInvalid) << "a topic exchange has no use for them";
+  with_headers.set_exchange("h");
+  EXPECT_EQ(state.Apply(Bound(with_headers, 2, 2)).kind, Kind::kDone);
+  with_headers.add_headers()->set_name("a");
+  EXPECT_EQ(state.Apply(Bound(with_headers, 2, 2)).kind, Kind::kInvalid) << "one header twice";
+  EXPECT_EQ(state.routing().bindings().size(), 1u);
+
+  MetadataOutcome bound = state.Apply(Bound(binding, 1, 2));
+  ASSERT_EQ(bound.kind, Kind::kDone);
+  ASSERT_EQ(bound.bindings.size(), 1u);
+  EXPECT_EQ(state.Apply(Bound(binding, 1, 2)).kind, Kind::kAlreadySo);
+  EXPECT_EQ(state.Apply(Unbound(ToQueue("e", "q", "a.b"), 1)).kind, Kind::kNoSuchBinding);
+  EXPECT_EQ(state.Apply(Unbound(binding, 7)).kind, Kind::kNoSuchExchange);
+  MetadataOutcome unbound = state.Apply(Unbound(binding, 1));
+  EXPECT_EQ(unbound.kind, Kind::kDone);
+  EXPECT_EQ(unbound.bindings, bound.bindings);
+  EXPECT_EQ(state.Apply(Unbound(binding, 1)).kind, Kind::kNoSuchBinding);
+}
+
+TEST(MetadataRouting, WhatGoesTakesItsBindingsAlong) {
+  MetadataState state;
+  state.Apply(Born(3));
+  state.Apply(Created("q"));  // group 2
+  state.Apply(Created("r"));  // group 3
+  state.Apply(ExchangeCreated("e"));
+  state.Apply(ExchangeCreated("f"));
+  ASSERT_EQ(state.Apply(Bound(ToQueue("e", "q", "x"), 1, 2)).kind, Kind::kDone);
+  ASSERT_EQ(state.Apply(Bound(ToQueue("f", "q"), 2, 2)).kind, Kind::kDone);
+  ASSERT_EQ(state.Apply(Bound(ToQueue("e", "r"), 1, 3)).kind, Kind::kDone);
+  ASSERT_EQ(state.Apply(Bound(ToExchange("f", "e"), 2, 1)).kind, Kind::kDone);
+
+  EXPECT_EQ(state.Apply(Deleted("q", 2)).bindings.size(), 2u);
+  EXPECT_EQ(state.routing().bindings().size(), 2u);
+  state.Apply(Created("q"));  // group 4: the old one's bindings are not its own
+  EXPECT_EQ(state.routing().bindings().size(), 2u);
+  EXPECT_EQ(state.Apply(Bound(ToQueue("e", "q"), 1, 2)).kind, Kind::kNoSuchQueue);
+
+  EXPECT_EQ(state.Apply(ExchangeDeleted("e", 1, /*if_unused=*/true)).kind, Kind::kInUse);
+  EXPECT_EQ(state.Apply(ExchangeDeleted("e", 1)).bindings.size(), 2u) << "from it, and to it";
+  EXPECT_TRUE(state.routing().bindings().empty());
+  EXPECT_EQ(state.Apply(ExchangeDeleted("f", 2, /*if_unused=*/true)).kind, Kind::kDone);
+}
+
+// Safety rule 3: a program from before exchanges must not take a snapshot that has some as if it had none.
+TEST(MetadataRouting, VersionsAreRaisedByWhatNeedsThem) {
+  auto version_of = [](const std::string& bytes) { return static_cast<int>(bytes[0]); };
+  MetadataState state;
+  state.Apply(Born(3));
+  state.Apply(Created("q"));
+  EXPECT_EQ(version_of(EncodeMetadataCommand(Created("q"))), 1);
+  EXPECT_EQ(version_of(state.Snapshot()), 1);
+  EXPECT_EQ(version_of(EncodeMetadataCommand(ExchangeCreated("e"))), 2);
+  EXPECT_EQ(version_of(EncodeMetadataCommand(Unbound(ToQueue("e", "q"), 1))), 2);
+  state.Apply(ExchangeCreated("e"));
+  EXPECT_EQ(version_of(state.Snapshot()), 2);
+  // Once there was one, its id is never given again: that has to be remembered, too.
+  state.Apply(ExchangeDeleted("e", 1));
+  EXPECT_EQ(version_of(state.Snapshot()), 2);
+  MetadataState restored;
+  ASSERT_TRUE(restored.Restore(state.Snapshot()).ok());
+  EXPECT_EQ(restored.Apply(ExchangeCreated("e")).exchange->id, 2u);
+}
+
+TEST(MetadataRouting, LimitsHold) {
+  MetadataState state;
+  state.Apply(Born(3));
+  state.Apply(Created("q"));
+  for (size_t i = 1; i <= kMaxExchanges; ++i) {
+    ASSERT_EQ(state.Apply(ExchangeCreated("e" + std::to_string(i))).kind, Kind::kDone);
+  }
+  EXPECT_EQ(state.Apply(ExchangeCreated("more")).kind, Kind::kTooMany);
+  EXPECT_EQ(state.Apply(ExchangeCreated("e1")).kind, Kind::kAlreadySo);
+  for (size_t i = 0; i < kMaxBindings; ++i) {
+    ASSERT_EQ(state.Apply(Bound(ToQueue("e1", "q", std::to_string(i)), 1, 2)).kind, Kind::kDone);
+  }
+  EXPECT_EQ(state.Apply(Bound(ToQueue("e1", "q", "more"), 1, 2)).kind, Kind::kTooMany);
+  EXPECT_EQ(state.Apply(Deleted("q", 2)).bindings.size(), kMaxBindings);
+
+  meta::Binding binding = ToQueue("e1", "q", std::string(kMaxRoutingKeyBytes, 'k'));
+  EXPECT_TRUE(ValidateBinding(binding).ok());
+  binding.mutable_routing_key()->push_back('k');
+  EXPECT_THAT(std::string(ValidateBinding(binding).message()), HasSubstr("256 bytes; the limit is 255"));
+  binding = ToQueue("e1", "q");
+  for (int i = 0; i < kMaxBindingHeaders; ++i) binding.add_headers()->set_name("h" + std::to_string(100 + i));
+  EXPECT_TRUE(ValidateBinding(binding).ok());
+  binding.mutable_headers(0)->mutable_value()->set_text(std::string(kMaxBindingHeaderBytes, 't'));
+  EXPECT_THAT(std::string(ValidateBinding(binding).message()), HasSubstr("the limit is 4096"));
+  binding.mutable_headers(0)->clear_value();
+  binding.add_headers()->set_name("z");
+  EXPECT_THAT(std::string(ValidateBinding(binding).message()), HasSubstr("33 headers; the limit is 32"));
+}
+
+TEST(MetadataRouting, SnapshotsThatContradictThemselvesAreRefused) {
+  MetadataState state;
+  auto restores = [&](auto change) {
+    meta::Snapshot snapshot;
+    snapshot.set_cluster_id(Id('c'));
+    snapshot.set_next_group_id(3);
+    snapshot.set_next_replica_id(1);
+    snapshot.set_next_exchange_id(2);
+    auto* queue = snapshot.add_queues();
+    queue->set_name("q");
+    queue->set_group_id(2);
+    auto* exchange = snapshot.add_exchanges();
+    exchange->set_name("e");
+    exchange->set_id(1);
+    *snapshot.add_bindings() = ToQueue("e", "q");
+    change(snapshot);
+    return state.Restore(EncodeFramed(snapshot, kVersionOfExchanges)).code();
+  };
+  EXPECT_EQ(restores([](meta::Snapshot&) {}), absl::StatusCode::kOk);
+  constexpr auto kDataLoss = absl::StatusCode::kDataLoss;
+  EXPECT_EQ(restores([](meta::Snapshot& s) { s.set_next_exchange_id(1); }), kDataLoss);
+  EXPECT_EQ(restores([](meta::Snapshot& s) { *s.add_exchanges() = s.exchanges(0); }), kDataLoss);
+  EXPECT_EQ(restores([](meta::Snapshot& s) { *s.add_bindings() = s.bindings(0); }), kDataLoss);
+  EXPECT_EQ(restores([](meta::Snapshot& s) { s.clear_queues(); }), kDataLoss);
+  EXPECT_EQ(restores([](meta::Snapshot& s) { *s.add_bindings() = ToExchange("e", "none"); }), kDataLoss);
+  EXPECT_EQ(restores([](meta::Snapshot& s) { s.mutable_bindings(0)->set_exchange("none"); }), kDataLoss);
+}
 
 // Safety rule 17: no flipped bit passes.
 TEST(MetadataMachine, CheckFindsEveryFlippedBit) {
@@ -221,11 +487,11 @@ TEST(MetadataMachine, CheckFindsEveryFlippedBit) {
 TEST(MetadataMachine, ALaterVersionOrKindHalts) {
   MetadataMachine machine(nullptr);
   raft::Entry later{raft::Term(1), raft::Index(5), raft::EntryType::kCommand,
-                    raft::Bytes::Take(EncodeFramed(Created("q"), 2))};
+                    raft::Bytes::Take(EncodeFramed(Created("q"), kMetadataVersion + 1))};
   EXPECT_TRUE(machine.Check(later).ok()) << "it is whole, so it may be stored";
   absl::Status status = machine.Apply(later);
   EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("version 2"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("version 3"));
   EXPECT_THAT(std::string(status.message()), HasSubstr("index 5"));
   EXPECT_EQ(machine.applied_index(), raft::Index(0));
   EXPECT_EQ(machine.Apply(EntryOf(5, meta::Command())).code(), absl::StatusCode::kUnimplemented);
@@ -242,7 +508,7 @@ TEST(MetadataMachine, DamagedSnapshotsAreRefusedAndChangeNothing) {
   contradiction.set_next_group_id(2);
   contradiction.set_next_replica_id(100);
   contradiction.add_queues()->set_group_id(2);
-  EXPECT_FALSE(machine.Restore(raft::Bytes::Take(EncodeFramed(contradiction)), raft::Index(9)).ok());
+  EXPECT_FALSE(machine.Restore(raft::Bytes::Take(EncodeFramed(contradiction, 1)), raft::Index(9)).ok());
   EXPECT_EQ(machine.Snapshot().view(), before);
   EXPECT_EQ(machine.applied_index(), raft::Index(1));
 }
@@ -268,7 +534,7 @@ TEST(MetadataView, FollowsChangesAndLists) {
   QueuePtr a2 = state.Apply(Created("a")).queue;
   MetadataChange change;
   change.index = raft::Index(6);
-  change.queues = {{a, true}, {b1, true}, {b2, true}, {a, false}, {a2, true}};
+  change.items = {{a, true}, {b1, true}, {b2, true}, {a, false}, {a2, true}};
   view.Take(change);
   EXPECT_EQ(view.FindQueue("a"), a2);
   EXPECT_EQ(view.FindGroup(a->group), nullptr);
@@ -282,7 +548,7 @@ TEST(MetadataView, FollowsChangesAndLists) {
   EXPECT_THAT(view.List("c", "b", 10), testing::IsEmpty());
   // A late word of an earlier queue of that name harms nothing.
   MetadataChange late;
-  late.queues = {{a, false}};
+  late.items = {{a, false}};
   view.Take(late);
   EXPECT_EQ(view.FindQueue("a"), a2);
 }
