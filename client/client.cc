@@ -34,16 +34,40 @@ void CallAsync(Core& core, CallOptions options, const google::protobuf::MessageL
                       });
 }
 
-template <typename Response>
-absl::StatusOr<Response> CallAndWait(Core& core, CallOptions options, const google::protobuf::MessageLite& request) {
+// Blocks until `start` has called what it is given.
+template <typename Response, typename Start>
+absl::StatusOr<Response> Wait(Start start) {
   absl::StatusOr<Response> result;
   Notification ready;
-  CallAsync<Response>(core, std::move(options), request, [&](absl::StatusOr<Response> response) {
+  start([&](absl::StatusOr<Response> response) {
     result = std::move(response);
     ready.Notify();
   });
   ready.Wait();
   return result;
+}
+
+template <typename Response>
+absl::StatusOr<Response> CallAndWait(Core& core, CallOptions options, const google::protobuf::MessageLite& request) {
+  return Wait<Response>(
+      [&](Client::Done<Response> done) { CallAsync<Response>(core, std::move(options), request, std::move(done)); });
+}
+
+// NOT_FOUND counts as deleted where the try whose answer was lost may have done it.
+template <typename Response>
+void DeleteAsync(Core& core, CallOptions options, const google::protobuf::MessageLite& request,
+                 Client::Done<Response> done) {
+  core.Call<Response>(std::move(options), request,
+                      [done = std::move(done)](absl::StatusOr<Response> response, const CallAnswer& answer) mutable {
+                        if (absl::IsNotFound(response.status()) && answer.tried_before) response = Response();
+                        done(std::move(response));
+                      });
+}
+
+template <typename Response>
+absl::StatusOr<Response> DeleteAndWait(Core& core, CallOptions options, const google::protobuf::MessageLite& request) {
+  return Wait<Response>(
+      [&](Client::Done<Response> done) { DeleteAsync<Response>(core, std::move(options), request, std::move(done)); });
 }
 
 CallOptions To(Core& core, const char* method) {
@@ -142,23 +166,10 @@ void Client::ListQueues(const v1::ListQueuesRequest& request, Done<v1::ListQueue
 absl::StatusOr<v1::DeleteQueueResponse> Client::DeleteQueue(const std::string& name) {
   v1::DeleteQueueRequest request;
   request.set_name(name);
-  absl::StatusOr<v1::DeleteQueueResponse> result;
-  Notification ready;
-  DeleteQueue(request, [&](absl::StatusOr<v1::DeleteQueueResponse> response) {
-    result = std::move(response);
-    ready.Notify();
-  });
-  ready.Wait();
-  return result;
+  return DeleteAndWait<v1::DeleteQueueResponse>(*core_, To(*core_, "Admin/DeleteQueue"), request);
 }
 void Client::DeleteQueue(const v1::DeleteQueueRequest& request, Done<v1::DeleteQueueResponse> done) {
-  core_->Call<v1::DeleteQueueResponse>(
-      To(*core_, "Admin/DeleteQueue"), request,
-      [done = std::move(done)](absl::StatusOr<v1::DeleteQueueResponse> response, const CallAnswer& answer) mutable {
-        // The try whose answer was lost did it.
-        if (absl::IsNotFound(response.status()) && answer.tried_before) response = v1::DeleteQueueResponse();
-        done(std::move(response));
-      });
+  DeleteAsync(*core_, To(*core_, "Admin/DeleteQueue"), request, std::move(done));
 }
 
 absl::StatusOr<v1::PurgeQueueResponse> Client::PurgeQueue(const std::string& name) {
@@ -168,6 +179,40 @@ absl::StatusOr<v1::PurgeQueueResponse> Client::PurgeQueue(const std::string& nam
 }
 void Client::PurgeQueue(const v1::PurgeQueueRequest& request, Done<v1::PurgeQueueResponse> done) {
   CallAsync(*core_, To(*core_, "Admin/PurgeQueue"), request, std::move(done));
+}
+
+absl::StatusOr<v1::CreateExchangeResponse> Client::CreateExchange(const v1::CreateExchangeRequest& request) {
+  return CallAndWait<v1::CreateExchangeResponse>(*core_, To(*core_, "Admin/CreateExchange"), request);
+}
+
+absl::StatusOr<v1::DescribeExchangeResponse> Client::DescribeExchange(const std::string& name) {
+  v1::DescribeExchangeRequest request;
+  request.set_name(name);
+  return CallAndWait<v1::DescribeExchangeResponse>(*core_, To(*core_, "Admin/DescribeExchange"), request);
+}
+
+absl::StatusOr<v1::ListExchangesResponse> Client::ListExchanges(const v1::ListExchangesRequest& request) {
+  return CallAndWait<v1::ListExchangesResponse>(*core_, To(*core_, "Admin/ListExchanges"), request);
+}
+
+absl::StatusOr<v1::DeleteExchangeResponse> Client::DeleteExchange(const v1::DeleteExchangeRequest& request) {
+  return DeleteAndWait<v1::DeleteExchangeResponse>(*core_, To(*core_, "Admin/DeleteExchange"), request);
+}
+
+absl::StatusOr<v1::CreateBindingResponse> Client::CreateBinding(const v1::Binding& binding) {
+  v1::CreateBindingRequest request;
+  *request.mutable_binding() = binding;
+  return CallAndWait<v1::CreateBindingResponse>(*core_, To(*core_, "Admin/CreateBinding"), request);
+}
+
+absl::StatusOr<v1::ListBindingsResponse> Client::ListBindings(const v1::ListBindingsRequest& request) {
+  return CallAndWait<v1::ListBindingsResponse>(*core_, To(*core_, "Admin/ListBindings"), request);
+}
+
+absl::StatusOr<v1::DeleteBindingResponse> Client::DeleteBinding(const v1::Binding& binding) {
+  v1::DeleteBindingRequest request;
+  *request.mutable_binding() = binding;
+  return DeleteAndWait<v1::DeleteBindingResponse>(*core_, To(*core_, "Admin/DeleteBinding"), request);
 }
 
 absl::StatusOr<v1::InitResponse> Client::InitCluster(const std::string& cluster_id, const std::string& server) {

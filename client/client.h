@@ -71,6 +71,18 @@ class Client {
   absl::StatusOr<v1::PurgeQueueResponse> PurgeQueue(const std::string& name);
   void PurgeQueue(const v1::PurgeQueueRequest& request, Done<v1::PurgeQueueResponse> done);
 
+  // From here on blocking only.
+
+  absl::StatusOr<v1::CreateExchangeResponse> CreateExchange(const v1::CreateExchangeRequest& request);
+  absl::StatusOr<v1::DescribeExchangeResponse> DescribeExchange(const std::string& name);
+  // One page.
+  absl::StatusOr<v1::ListExchangesResponse> ListExchanges(const v1::ListExchangesRequest& request);
+  // NOT_FOUND after a first try whose outcome was unknown counts as deleted; of a binding, too.
+  absl::StatusOr<v1::DeleteExchangeResponse> DeleteExchange(const v1::DeleteExchangeRequest& request);
+  absl::StatusOr<v1::CreateBindingResponse> CreateBinding(const v1::Binding& binding);
+  absl::StatusOr<v1::ListBindingsResponse> ListBindings(const v1::ListBindingsRequest& request);
+  absl::StatusOr<v1::DeleteBindingResponse> DeleteBinding(const v1::Binding& binding);
+
   // Asks `server` (one of the options', or any other node); empty = any.
   absl::StatusOr<v1::InitResponse> InitCluster(const std::string& cluster_id, const std::string& server = "");
   absl::StatusOr<v1::StatusResponse> ClusterStatus(const std::string& server = "");

@@ -120,6 +120,52 @@ absl::StatusOr<std::vector<std::string>> ExpandNames(const std::string& pattern,
   return names;
 }
 
+absl::StatusOr<Header> ParseHeader(const std::string& text) {
+  Header header;
+  const size_t equals = text.find('=');
+  if (equals == std::string::npos) {
+    header.name = text;
+  } else if (equals > 0 && text[equals - 1] == ':') {
+    header.name = text.substr(0, equals - 1);
+    const Json json = Json::parse(text.substr(equals + 1), nullptr, /*allow_exceptions=*/false);
+    if (json.is_boolean()) {
+      header.value.set_boolean(json.get<bool>());
+    } else if (json.is_number_integer() && (!json.is_number_unsigned() || json.get<uint64_t>() <= INT64_MAX)) {
+      header.value.set_integer(json.get<int64_t>());
+    } else if (json.is_number()) {
+      header.value.set_real(json.get<double>());
+    } else if (json.is_string()) {
+      header.value.set_text(json.get<std::string>());
+    } else {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--header ", text, ": after := comes a number, true, false or a text in double quotes"));
+    }
+  } else {
+    header.name = text.substr(0, equals);
+    header.value.set_text(text.substr(equals + 1));
+  }
+  if (header.name.empty()) return absl::InvalidArgumentError(absl::StrCat("--header ", text, " has no name"));
+  return header;
+}
+
+Json ValueJson(const v1::Value& value) {
+  switch (value.kind_case()) {
+    case v1::Value::kText:
+      return value.text();
+    case v1::Value::kInteger:
+      return value.integer();
+    case v1::Value::kReal:
+      return value.real();
+    case v1::Value::kBoolean:
+      return value.boolean();
+    case v1::Value::kBinary:
+      return Json{{"base64", absl::Base64Escape(value.binary())}};
+    case v1::Value::KIND_NOT_SET:
+      return nullptr;
+  }
+  return nullptr;
+}
+
 std::string Thousands(uint64_t number) {
   std::string digits = absl::StrCat(number);
   for (size_t at = digits.size(); at > 3;) digits.insert(at -= 3, ",");

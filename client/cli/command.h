@@ -81,6 +81,15 @@ class Table {
 // %d.
 absl::StatusOr<std::vector<std::string>> ExpandNames(const std::string& pattern, uint32_t count);
 
+// What --header says. Without a value: the value has no kind.
+struct Header {
+  std::string name;
+  v1::Value value;
+};
+// NAME=TEXT, NAME:=JSON (a number, true or false), or NAME. INVALID_ARGUMENT names what was given.
+absl::StatusOr<Header> ParseHeader(const std::string& text);
+Json ValueJson(const v1::Value& value);
+
 // "1,234,567".
 std::string Thousands(uint64_t number);
 std::string Hex(const std::string& bytes);
@@ -93,6 +102,8 @@ std::string TimeText(int64_t ms);
 
 void AddClusterCommands(CLI::App& app, Command& command);
 void AddQueueCommands(CLI::App& app, Command& command);
+void AddExchangeCommands(CLI::App& app, Command& command);
+void AddBindingCommands(CLI::App& app, Command& command);
 void AddPublishCommand(CLI::App& app, Command& command);
 void AddConsumeCommand(CLI::App& app, Command& command);
 void AddBenchCommand(CLI::App& app, Command& command);

@@ -39,30 +39,12 @@ void PutBytes(Json& json, const char* name, const std::string& bytes) {
   }
 }
 
-Json HeaderJson(const v1::Value& value) {
-  switch (value.kind_case()) {
-    case v1::Value::kText:
-      return value.text();
-    case v1::Value::kInteger:
-      return value.integer();
-    case v1::Value::kReal:
-      return value.real();
-    case v1::Value::kBoolean:
-      return value.boolean();
-    case v1::Value::kBinary:
-      return Json{{"base64", absl::Base64Escape(value.binary())}};
-    case v1::Value::KIND_NOT_SET:
-      return nullptr;
-  }
-  return nullptr;
-}
-
 // One line of JSON.
 std::string MessageJson(const v1::Message& message, uint64_t position, uint32_t deliveries) {
   Json json = {{"position", position}, {"deliveries", deliveries}};
   if (!message.key().empty()) json["key"] = message.key();
   if (!message.id().empty()) json["id"] = message.id();
-  for (const auto& [name, value] : message.headers()) json["headers"][name] = HeaderJson(value);
+  for (const auto& [name, value] : message.headers()) json["headers"][name] = ValueJson(value);
   if (message.expires_at_ms() != 0) json["expires_at_ms"] = message.expires_at_ms();
   if (message.due_at_ms() != 0) json["due_at_ms"] = message.due_at_ms();
   if (message.priority() != 0) json["priority"] = message.priority();

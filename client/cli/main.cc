@@ -19,8 +19,8 @@ void Interrupt(int) {
 int main(int argc, char** argv) {
   using namespace trireme::client;
   CLI::App app{
-      "Trireme: a replicated message broker. This command manages clusters and queues, publishes, consumes and "
-      "measures.",
+      "Trireme: a replicated message broker. This command manages clusters, queues and exchanges, publishes, "
+      "consumes and measures.",
       "trireme"};
   app.require_subcommand(1);
   app.fallthrough();
@@ -41,6 +41,8 @@ int main(int argc, char** argv) {
   Command command(app);
   AddClusterCommands(app, command);
   AddQueueCommands(app, command);
+  AddExchangeCommands(app, command);
+  AddBindingCommands(app, command);
   AddPublishCommand(app, command);
   AddConsumeCommand(app, command);
   AddBenchCommand(app, command);

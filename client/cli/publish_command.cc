@@ -93,11 +93,12 @@ class Publishing {
     message.set_routing_key(arguments_.routing_key);
     message.set_priority(arguments_.priority);
     for (const std::string& header : arguments_.headers) {
-      const size_t equals = header.find('=');
-      if (equals == std::string::npos || equals == 0) {
+      absl::StatusOr<Header> parsed = ParseHeader(header);
+      if (!parsed.ok()) return parsed.status();
+      if (parsed->value.kind_case() == v1::Value::KIND_NOT_SET) {
         return absl::InvalidArgumentError(absl::StrCat("--header ", header, " is not NAME=VALUE"));
       }
-      (*message.mutable_headers())[header.substr(0, equals)].set_text(header.substr(equals + 1));
+      (*message.mutable_headers())[parsed->name] = parsed->value;
     }
     return absl::OkStatus();
   }
@@ -212,7 +213,8 @@ void AddPublishCommand(CLI::App& app, Command& command) {
   publish->add_option("--count", arguments->count, "Publish each message so many times")->check(CLI::PositiveNumber);
   publish->add_option("--key", arguments->key, "The key for ordering and partitions");
   publish->add_option("--id", arguments->id, "The message's id");
-  publish->add_option("--header", arguments->headers, "NAME=VALUE, a text header; may be repeated")
+  publish
+      ->add_option("--header", arguments->headers, "NAME=TEXT, or NAME:=JSON (a number, true, false); may be repeated")
       ->expected(1)
       ->take_all();
   publish->add_option("--content-type", arguments->content_type, "For example text/plain");

@@ -50,6 +50,8 @@ class CommandTest : public testing::Test {
     app_.fallthrough();
     AddClusterCommands(app_, command_);
     AddQueueCommands(app_, command_);
+    AddExchangeCommands(app_, command_);
+    AddBindingCommands(app_, command_);
     AddPublishCommand(app_, command_);
     AddConsumeCommand(app_, command_);
     AddBenchCommand(app_, command_);
@@ -84,6 +86,13 @@ TEST_F(CommandTest, EveryCommandsHelpHasExamplesAndExitCodes) {
                                                                              {"queue", "describe"},
                                                                              {"queue", "delete"},
                                                                              {"queue", "purge"},
+                                                                             {"exchange", "create"},
+                                                                             {"exchange", "list"},
+                                                                             {"exchange", "describe"},
+                                                                             {"exchange", "delete"},
+                                                                             {"binding", "create"},
+                                                                             {"binding", "list"},
+                                                                             {"binding", "delete"},
                                                                              {"publish"},
                                                                              {"consume"},
                                                                              {"bench"}}) {
@@ -102,6 +111,33 @@ TEST_F(CommandTest, WrongUsageIsToldApartAndNamesTheValue) {
   EXPECT_EQ(Run({"queue", "list", "--output", "xml"}), kExitUsage);
   EXPECT_NE(error_.find("xml"), std::string::npos);
   EXPECT_EQ(Run({"publish", "q", "text", "--file", "f"}), kExitUsage);
+}
+
+TEST(ParseHeaderTest, TextsNumbersTruthsAndPresence) {
+  EXPECT_EQ(ParseHeader("a=b=c")->name, "a");
+  EXPECT_EQ(ParseHeader("a=b=c")->value.text(), "b=c");
+  EXPECT_EQ(ParseHeader("a=3")->value.text(), "3");
+  EXPECT_EQ(ParseHeader("a:=3")->value.integer(), 3);
+  EXPECT_EQ(ParseHeader("a:=-9223372036854775808")->value.integer(), INT64_MIN);
+  EXPECT_EQ(ParseHeader("a:=9223372036854775808")->value.real(), 9223372036854775808.0);
+  EXPECT_EQ(ParseHeader("a:=2.5")->value.real(), 2.5);
+  EXPECT_TRUE(ParseHeader("a:=true")->value.boolean());
+  EXPECT_EQ(ParseHeader("a:=\"t\"")->value.text(), "t");
+  EXPECT_EQ(ParseHeader("a=")->value.kind_case(), v1::Value::kText);
+  EXPECT_EQ(ParseHeader("a")->value.kind_case(), v1::Value::KIND_NOT_SET);
+  for (const char* bad : {"", "=x", ":=1", "a:=", "a:=x", "a:=[1]", "a:=null"}) {
+    EXPECT_EQ(ParseHeader(bad).status().code(), absl::StatusCode::kInvalidArgument) << bad;
+  }
+}
+
+TEST_F(CommandTest, ABindingLeadsToOneThing) {
+  EXPECT_EQ(Run({"binding", "create", "e"}), kExitUsage);
+  EXPECT_EQ(Run({"binding", "create", "e", "--queue", "q", "--to-exchange", "f"}), kExitUsage);
+  EXPECT_EQ(Run({"binding", "create", "e", "--queue", "q", "--match", "some"}), kExitUsage);
+  EXPECT_EQ(Run({"binding", "create", "e", "--queue", "q", "--header", "a:=x"}), kExitUsage);
+  EXPECT_NE(error_.find("--header a:=x"), std::string::npos) << error_;
+  EXPECT_EQ(Run({"exchange", "create", "e"}), kExitUsage);
+  EXPECT_EQ(Run({"exchange", "create", "e", "--type", "round"}), kExitUsage);
 }
 
 TEST_F(CommandTest, ABadServerIsNamed) {

@@ -79,6 +79,41 @@ class Commands(harness.TestCase):
         self.assertIn("life", self.run_command("publish", "life", "x", code=1).stderr)
         self.assertIn("life", self.run_command("consume", "life", code=1).stderr)
 
+    def test_the_life_of_an_exchange(self):
+        self.run_command("queue", "create", "bound")
+        created = self.json("exchange", "create", "events", "--type", "topic")
+        self.assertTrue(created["created"])
+        self.assertFalse(self.json("exchange", "create", "events", "--type", "topic")["created"])
+        self.assertIn("type topic", self.run_command("exchange", "create", "events", "--type", "fanout", code=1).stderr)
+        self.json("exchange", "create", "by-header", "--type", "headers", "--alternate", "events")
+        listed = {e["name"]: (e["type"], e["alternate"]) for e in self.json("exchange", "list")}
+        self.assertEqual(listed, {"events": ("topic", ""), "by-header": ("headers", "events")})
+
+        self.assertTrue(self.json("binding", "create", "events", "--queue", "bound", "--key", "order.*")["created"])
+        self.run_command("binding", "create", "events", "--to-exchange", "by-header", "--key", "#")
+        self.run_command("binding", "create", "by-header", "--queue", "bound", "--match", "any", "--header", "size:=3",
+                         "--header", "region=eu", "--header", "traced")
+        self.assertIn("none", self.run_command("binding", "create", "events", "--queue", "none", code=1).stderr)
+        # Every node says the same.
+        for server in self.cluster.addresses:
+            described = self.json("--server", server, "exchange", "describe", "by-header")
+            self.assertEqual(described["from_here"], [{
+                "exchange": "by-header", "queue": "bound", "routing_key": "", "match": "any",
+                "headers": {"region": "eu", "size": 3, "traced": None}}])
+            self.assertEqual([b["exchange"] for b in described["to_here"]], ["events"])
+        self.assertIn("order.*", self.run_command("binding", "list", "--queue", "bound").stdout)
+        self.assertEqual(len(self.json("binding", "list", "--exchange", "events")), 2)
+
+        self.assertIn("alternate of exchange by-header", self.run_command("exchange", "delete", "events", code=1).stderr)
+        self.run_command("binding", "delete", "events", "--queue", "bound", "--key", "order.*")
+        self.run_command("binding", "delete", "events", "--queue", "bound", "--key", "order.*", code=1)
+        self.run_command("exchange", "delete", "by-header", "--if-unused", code=1)
+        self.run_command("queue", "delete", "bound")
+        self.assertEqual(self.json("binding", "list", "--exchange", "by-header"), [], "a queue takes its bindings along")
+        self.assertEqual(self.json("exchange", "delete", "by-header")["bindings"], 1)
+        self.run_command("exchange", "delete", "events", "--if-unused")
+        self.assertEqual(self.json("exchange", "list"), [])
+
     def test_many_queues(self):
         self.assertEqual(len(self.json("queue", "create", "many-%d", "--count", "50")), 50)
         names = [queue["name"] for queue in self.json("queue", "list", "--prefix", "many-")]
