@@ -33,7 +33,9 @@ void Replica::Impl::LeaderConnectionClosed() {
   // Those who are left go in turn, so that they do not split the vote: the first at the next tick, when the others
   // should have seen the same, each of the rest two ticks after the one before it.
   int turn = 0;
-  for (const Member& member : membership().members) {
+  const std::vector<Member>& members = membership().members;
+  for (size_t i = 0; i < members.size(); ++i) {
+    const Member& member = members[config_.last_member_first ? members.size() - 1 - i : i];
     if (member.replica == config_.id) break;
     if (Votes(member.standing) && member.replica != leader_) ++turn;
   }
@@ -41,7 +43,14 @@ void Replica::Impl::LeaderConnectionClosed() {
 }
 
 bool Replica::Impl::SupportsLeader() const {
-  return leading() || (leader_ != ReplicaId() && election_elapsed_ < config_.election_ticks);
+  if (leading() || leader_ == ReplicaId()) return leading() != nullptr;
+  // Safety rule 9.
+  if (config_.support != nullptr) return config_.support->Gives(leader_);
+  return election_elapsed_ < config_.election_ticks;
+}
+
+bool Replica::Impl::SupportsAgainst(const Message& request) const {
+  return SupportsLeader() && request.from != leader_ && !request.leader_asked && !(request.leader_lost && leader_lost_);
 }
 
 bool Replica::Impl::CandidateIsUpToDate(const Message& m) const {
@@ -55,6 +64,7 @@ void Replica::Impl::BecomeFollower(Term term, ReplicaId leader) {
     voted_for_ = ReplicaId();
     acknowledgement_.reset();
   }
+  quiet_ = false;
   role_ = Role::kFollower;
   state_ = Following();
   leader_ = leader;
@@ -72,6 +82,7 @@ void Replica::Impl::HeardFromLeader(ReplicaId leader) {
   if (role_ != Role::kFollower || leader_ != leader || leader_lost_) {
     BecomeFollower(term_, leader);
   }
+  unasked_ticks_ = 0;
   election_elapsed_ = 0;
   if (!late) return;
   LeaderConnectionClosed();
@@ -80,6 +91,7 @@ void Replica::Impl::HeardFromLeader(ReplicaId leader) {
 
 void Replica::Impl::StartPreVote() {
   if (term_ >= kTermMax) return;
+  quiet_ = false;
   role_ = Role::kPreCandidate;
   state_ = Campaigning{Ballots()};
   leader_ = ReplicaId();
@@ -145,10 +157,14 @@ void Replica::Impl::RecordVote(ReplicaId from, bool granted) {
 }
 
 void Replica::Impl::StepVoteRequest(const Message& m) {
-  const bool asks_early = SupportsLeader() && !(m.leader_lost && leader_lost_);
+  // The leader would ask about no later term if it still led.
+  if (m.from == leader_ && m.term > term_) BecomeFollower(term_, ReplicaId());
+  if (Progress* follower = FindFollower(m.from); follower != nullptr && config_.support != nullptr) Contact(*follower);
+  const bool asks_early = SupportsAgainst(m);
   if (m.type == MessageType::kPreVote) {
     bool grant = m.term > term_ && !asks_early && CandidateIsUpToDate(m);
     Send({.type = MessageType::kPreVoteResponse, .to = m.from, .term = grant ? m.term : term_, .reject = !grant});
+    YieldNot(m);
     return;
   }
   bool free_to_vote = voted_for_ == m.from || (voted_for_ == ReplicaId() && leader_ == ReplicaId());
