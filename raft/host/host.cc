@@ -49,7 +49,11 @@ absl::Status CheckSpec(const GroupSpec& spec, NodeId node) {
 
 HostedGroup::HostedGroup(HostCore* host, GroupSpec spec, std::unique_ptr<StateMachine> its_machine,
                          const Config& config, const Restored& restored)
-    : machine(std::move(its_machine)), replica(config, restored), host_(host), spec_(std::move(spec)) {}
+    : machine(std::move(its_machine)),
+      replica(config, restored),
+      host_(host),
+      max_uncommitted_bytes_(config.max_uncommitted_bytes),
+      spec_(std::move(spec)) {}
 
 NodeId HostedGroup::NodeOf(ReplicaId which) const {
   for (const Member& member : spec_.members) {

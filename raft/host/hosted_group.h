@@ -31,6 +31,7 @@ class HostedGroup final : public Group {
   NodeId leader_node() const override { return NodeOf(replica.leader()); }
   Index applied_index() const override { return replica.applied_index(); }
   size_t uncommitted_bytes() const override { return replica.uncommitted_bytes(); }
+  size_t max_uncommitted_bytes() const override { return max_uncommitted_bytes_; }
   void StepDown() override;
   const absl::Status& halted() const override { return halted_; }
 
@@ -76,6 +77,7 @@ class HostedGroup final : public Group {
 
  private:
   HostCore* const host_;
+  const size_t max_uncommitted_bytes_;
   const GroupSpec spec_;
   absl::Status halted_;
 };

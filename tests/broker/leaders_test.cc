@@ -30,6 +30,7 @@ class StubGroup final : public raft::Group {
   raft::NodeId leader_node() const override { return leader; }
   raft::Index applied_index() const override { return {}; }
   size_t uncommitted_bytes() const override { return 0; }
+  size_t max_uncommitted_bytes() const override { return 0; }
   void StepDown() override {}
   const absl::Status& halted() const override { return ok_; }
 

@@ -3,6 +3,10 @@
 
 #include <gmock/gmock.h>
 
+#include <set>
+#include <string>
+#include <vector>
+
 #include "tests/broker/queue_world.h"
 
 namespace trireme::broker::testing {
@@ -26,6 +30,72 @@ TEST_F(QueueReplicaTest, APublishIsConfirmedAndDeliveredWithItsCheckout) {
   EXPECT_THAT(BodiesOf(consumer->runs[0].batch), ::testing::ElementsAre("a", "b"));
   // The checkout is in the very next entry: they shared an append.
   EXPECT_EQ(consumer->runs[0].checkout_index, sink->outcomes[0].first.index() + 1);
+}
+
+TEST_F(QueueReplicaTest, SmallFramesOfATurnShareAnEntryAndAreAnsweredEach) {
+  auto consumer = Attach("s");
+  auto sink = std::make_shared<NotingPublishSink>();
+  const uint64_t epoch = Open("p");
+  Publish(sink, "p", epoch, 1, {"a"});
+  Publish(sink, "p", epoch, 2, {"b", "c"});
+  Publish(sink, "p", epoch, 4, {"d"});
+  ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->messages() == 4; }));
+  ASSERT_EQ(sink->outcomes.size(), 3u);
+  const queue::Position first = sink->outcomes[0].first;
+  const uint32_t slots[] = {0, 1, 3}, counts[] = {1, 2, 1};
+  size_t bytes = 0;
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(sink->outcomes[i].kind, Kind::kOk);
+    EXPECT_EQ(sink->outcomes[i].first_sequence, slots[i] + 1u);
+    EXPECT_EQ(sink->outcomes[i].count, counts[i]);
+    EXPECT_EQ(sink->outcomes[i].first, first + slots[i]);
+  }
+  for (const auto& bodies : {std::vector<std::string>{"a"}, {"b", "c"}, {"d"}}) bytes += BatchOf(bodies).size();
+  EXPECT_EQ(sink->freed, bytes);
+  ASSERT_EQ(consumer->runs.size(), 1u);
+  EXPECT_EQ(consumer->runs[0].slots.first, first);
+  EXPECT_THAT(BodiesOf(consumer->runs[0].batch), ::testing::ElementsAre("a", "b", "c", "d"));
+}
+
+// Safety rule 6: each frame keeps its own sequences, so a retry of any of them is known, also by the next leader.
+TEST_F(QueueReplicaTest, ARetryOfOneOfSeveralFramesOfAnEntryIsADuplicateAfterAFailover) {
+  auto sink = std::make_shared<NotingPublishSink>();
+  const uint64_t epoch = Open("p");
+  for (uint64_t i = 1; i <= 3; ++i) Publish(sink, "p", epoch, i, {"x"});
+  ASSERT_TRUE(w_.world.RunUntil([&] { return sink->outcomes.size() == 3; }));
+  FailOver();
+  auto again = std::make_shared<NotingPublishSink>();
+  // One that was stored, and new ones behind it in the same turn.
+  for (uint64_t i = 2; i <= 5; ++i) Publish(again, "p", epoch, i, {"x"});
+  ASSERT_TRUE(w_.world.RunUntil([&] { return again->outcomes.size() == 4; }));
+  for (const PublishOutcome& outcome : again->outcomes) {
+    const bool stored = outcome.first_sequence <= 3;
+    EXPECT_EQ(outcome.kind, stored ? Kind::kDuplicate : Kind::kOk) << outcome.first_sequence;
+    if (stored) {
+      EXPECT_EQ(outcome.first, sink->outcomes[outcome.first_sequence - 1].first);
+    }
+  }
+  EXPECT_EQ(Describe().published, 5u);
+}
+
+// What does not belong together stays apart: another producer, a gap in the sequences, too many bytes.
+TEST_F(QueueReplicaTest, FramesThatDoNotFollowEachOtherHaveEntriesOfTheirOwn) {
+  auto sink = std::make_shared<NotingPublishSink>();
+  const uint64_t p = Open("p"), q = Open("q");
+  Publish(sink, "p", p, 1, {"a"});
+  Publish(sink, "q", q, 1, {"b"});
+  Publish(sink, "p", p, 3, {"c"});
+  Publish(sink, "p", p, 5, {"d"});
+  Publish(sink, "p", p, 6, {std::string(60'000, 'x')});
+  Publish(sink, "p", p, 7, {std::string(60'000, 'y')});
+  ASSERT_TRUE(w_.world.RunUntil([&] { return sink->outcomes.size() == 6; }));
+  std::vector<uint64_t> indexes;
+  for (const PublishOutcome& outcome : sink->outcomes) {
+    EXPECT_EQ(outcome.kind, Kind::kOk);
+    indexes.push_back(outcome.first.index());
+  }
+  EXPECT_EQ(indexes[3], indexes[4]);  // d and x
+  EXPECT_EQ(std::set<uint64_t>(indexes.begin(), indexes.end()).size(), 5u);
 }
 
 // Safety rule 6.
@@ -172,8 +242,7 @@ TEST_F(QueueReplicaTest, AGracefulEndOfAReplacedStreamLeavesTheSession) {
 
 TEST_F(QueueReplicaTest, SettlingFreesCredit) {
   auto consumer = Attach("s", {}, 2);
-  auto sink = std::make_shared<NotingPublishSink>();
-  for (int i = 0; i < 5; ++i) Publish(sink, "", 0, 1, {"a"});
+  PublishEach(std::vector<std::string>(5, "a"));
   ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->messages() == 2; }));
   w_.world.Run(milliseconds(200));
   EXPECT_EQ(consumer->messages(), 2u);
