@@ -154,7 +154,7 @@ class ClientsCut : public NetworkFault {
 class ClientsAway : public NetworkFault {
  public:
   absl::Status Begin(World& world) override {
-    const int client = Workload::kSteady + 1 + static_cast<int>(world.Draw(0, 1));
+    const int client = world.Draw(0, 1) == 0 ? Workload::kQuick : Workload::kSlow;
     const auto way = static_cast<Way>(world.Draw(0, 2));
     for (int node = 1; node <= world.cluster.size(); ++node) {
       if (way != Way::kOut) Set(world, world.HostOf(node), world.HostOfClient(client), kCut);

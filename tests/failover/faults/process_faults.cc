@@ -68,14 +68,21 @@ class Storm : public Fault {
 class ConsumersPause : public Fault {
  public:
   absl::Status Begin(World& world) override {
-    world.workload.PauseConsumers();
+    host_ = world.Draw(0, 1) == 0 ? Workload::kQuick : Workload::kSlow;
+    world.workload.Pause(host_);
     return absl::OkStatus();
   }
   absl::Status End(World& world) override {
-    world.workload.ResumeConsumers();
+    world.workload.Resume(host_);
     return absl::OkStatus();
   }
-  std::string Describe() const override { return "SIGSTOP to the process of the slow consumers and receivers"; }
+  std::string Describe() const override {
+    return absl::StrCat("SIGSTOP to the process of the ",
+                        host_ == Workload::kQuick ? "quick consumers" : "slow consumers and receivers");
+  }
+
+ private:
+  int host_ = Workload::kSlow;
 };
 
 }  // namespace

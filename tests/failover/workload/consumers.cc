@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_set.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "tests/failover/workload/actor.h"
 #include "tests/failover/workload/receiver.h"
@@ -60,9 +60,22 @@ class Subscriber : public Actor {
   // Until stopping().
   virtual void Work() = 0;
 
-  // Its loss was told.
-  bool Lost(const client::Delivery& delivery) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return lost_.contains({delivery.position(), delivery.checkout_index()});
+  // Its loss was told, as something after the first `since` losses.
+  bool Lost(const client::Delivery& delivery, uint64_t since = 0) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const auto lost = lost_.find({delivery.position(), delivery.checkout_index()});
+    return lost != lost_.end() && lost->second > since;
+  }
+  // A client that has given up its leases for fear of a long silence, and then finds that its session lives on, gets
+  // them again: from then on they are held as any others.
+  void Found(std::span<const client::Delivery> deliveries) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    for (const client::Delivery& delivery : deliveries) lost_.erase({delivery.position(), delivery.checkout_index()});
+    std::vector<Event> events;
+    AppendDelivered(spec_.number, deliveries, events);
+    history_.Append(events);
+  }
+  uint64_t losses() ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    return losses_;
   }
   // Settles those that have not been lost meanwhile. Under the lock, so that a flush covers all serials given before
   // it, and nothing is settled after its loss was told.
@@ -92,7 +105,7 @@ class Subscriber : public Actor {
     // What is held is bounded, so a short memory does.
     if (lost_.size() > kMaxLost) lost_.clear();
     for (const v1::HeldRun& run : runs) {
-      for (uint32_t i = 0; i < run.count(); ++i) lost_.insert({run.first_position() + i, run.checkout_index()});
+      for (uint32_t i = 0; i < run.count(); ++i) lost_[{run.first_position() + i, run.checkout_index()}] = ++losses_;
       events.push_back(LeaseLost{spec_.number, run.first_position(), run.checkout_index(), run.count()});
     }
     if (!events.empty()) history_.Append(events);
@@ -118,7 +131,9 @@ class Subscriber : public Actor {
   static constexpr size_t kMaxLost = 200'000;
 
   uint64_t serial_ ABSL_GUARDED_BY(mutex_) = 0;
-  absl::flat_hash_set<std::pair<uint64_t, uint64_t>> lost_ ABSL_GUARDED_BY(mutex_);
+  // By position and token: the how manieth loss it was.
+  absl::flat_hash_map<std::pair<uint64_t, uint64_t>, uint64_t> lost_ ABSL_GUARDED_BY(mutex_);
+  uint64_t losses_ ABSL_GUARDED_BY(mutex_) = 0;
   // The flusher's.
   uint64_t flushed_ = 0;
 };
@@ -134,9 +149,7 @@ class Stream : public Subscriber {
       absl::MutexLock lock(&mutex_);
       // It may come before CreateConsumer has returned; then it waits in the session until the next stream.
       if (done_) return;
-      std::vector<Event> events;
-      AppendDelivered(spec_.number, deliveries, events);
-      history_.Append(events);
+      Found(deliveries);
       kept_.insert(kept_.end(), deliveries.begin(), deliveries.end());
       wake_.Signal();
     };
@@ -166,6 +179,7 @@ class Slow : public Subscriber {
   void SetOptions(client::ConsumerOptions& options) override { options.max_outstanding_messages = 32; }
   void Work() override {
     while (!stopping()) {
+      const uint64_t losses_before = losses();
       absl::StatusOr<std::vector<client::Delivery>> got = consumer_->Next(Draw(1, 16), milliseconds(200));
       if (!got.ok()) {
         Sleep(kFlushEvery);
@@ -173,12 +187,17 @@ class Slow : public Subscriber {
       }
       {
         absl::MutexLock lock(&mutex_);
-        std::erase_if(*got,
-                      [&](const client::Delivery& delivery) ABSL_NO_THREAD_SAFETY_ANALYSIS { return Lost(delivery); });
+        // What was lost meanwhile was so before it was handed out, or after. It goes back in either case; if it is gone
+        // already that changes nothing.
+        const auto lost = std::stable_partition(got->begin(), got->end(),
+                                                [&](const client::Delivery& delivery) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+                                                  return !Lost(delivery, losses_before);
+                                                });
+        const std::vector<client::Delivery> back(lost, got->end());
+        got->erase(lost, got->end());
+        consumer_->Settle(back, v1::DISPOSITION_REQUEUE);
         if (got->empty()) continue;
-        std::vector<Event> events;
-        AppendDelivered(spec_.number, *got, events);
-        history_.Append(events);
+        Found(*got);
       }
       // A second now and then, so that pauses and deaths find it with something in its hands.
       Sleep(milliseconds(Chance(0.02) ? Draw(500, 1'500) : Draw(1, 40)));

@@ -63,7 +63,9 @@ void Receiver::Receive() {
     Sleep(milliseconds(100));
     return;
   }
-  if (received->messages().empty()) return;
+  // An answer that comes so late is of leases that may have ended, and is not taken: this process has been paused, or
+  // the network has kept it.
+  if (received->messages().empty() || history_.NowUs() >= until_us) return;
   std::vector<Event> events;
   std::vector<Held> held;
   for (const v1::ReceivedMessage& message : received->messages()) {
@@ -79,7 +81,6 @@ void Receiver::Receive() {
   history_.Append(events);
   Sleep(milliseconds(Draw(1, 30)));
   for (Held& one : held) {
-    // An answer that came late is of leases that may have ended: what they hold is left to come again.
     if (history_.NowUs() >= one.until_us) continue;
     const double lot = std::uniform_real_distribution<>()(chance_);
     if (lot < 0.02 && late_.size() < kMaxLate) {

@@ -54,8 +54,8 @@ WorkerSpec Workload::Spec(int host) const {
       add(Role::kCalls, kCalls, 40, 2'000, 0);
       add(Role::kPlain, kPlain, 200, 500, 0);
       break;
-    case kSteady + 1:
-      for (Queue queue : {kBusy, kBusy, kCalm, kPlain, kPlain}) add(Role::kStream, queue, 0, 0, 15'000);
+    case kQuick:
+      for (Queue queue : {kBusy, kBusy, kCalm, kPlain, kPlain}) add(Role::kStream, queue, 0, 0, 8'000);
       break;
     case kSlow:
       for (Queue queue : {kCalm, kCalm, kPlain}) add(Role::kSlow, queue, 0, 0, 10'000);
@@ -113,14 +113,16 @@ absl::Status Workload::Tick() {
   return Launch(kDying, Spec(kDying));
 }
 
-void Workload::PauseConsumers() {
-  history_.Append(WorkerPaused{workers_[kSlow].spec.worker});
-  workers_[kSlow].process->Signal(SIGSTOP);
+void Workload::Pause(int host) {
+  const Worker& worker = workers_[static_cast<size_t>(host)];
+  history_.Append(WorkerPaused{worker.spec.worker});
+  worker.process->Signal(SIGSTOP);
 }
 
-void Workload::ResumeConsumers() {
-  workers_[kSlow].process->Signal(SIGCONT);
-  history_.Append(WorkerResumed{workers_[kSlow].spec.worker});
+void Workload::Resume(int host) {
+  const Worker& worker = workers_[static_cast<size_t>(host)];
+  worker.process->Signal(SIGCONT);
+  history_.Append(WorkerResumed{worker.spec.worker});
 }
 
 absl::Status Workload::Stop(int host) {

@@ -34,7 +34,7 @@ class Workload {
  public:
   // Producers; quick consumers; slow consumers and receivers; consumers that die.
   static constexpr int kClientHosts = 4;
-  static constexpr int kSteady = 0, kSlow = 2, kDying = 3;
+  static constexpr int kSteady = 0, kQuick = 1, kSlow = 2, kDying = 3;
 
   Workload(WorkloadOptions options, HistoryWriter& history);
 
@@ -44,9 +44,9 @@ class Workload {
   absl::Status Start();
   // Kills and replaces the worker that dies now and then. To be called often.
   absl::Status Tick();
-  // The slow consumers and receivers stand still, as a process does whose machine swaps.
-  void PauseConsumers();
-  void ResumeConsumers();
+  // The process on that host stands still, as one does whose machine swaps.
+  void Pause(int host);
+  void Resume(int host);
   // Waits for what they have begun.
   absl::Status StopProducers();
   absl::Status StopConsumers();
