@@ -81,6 +81,7 @@ int Main(int argc, char** argv) {
   options.self = std::filesystem::read_symlink("/proc/self/exe");
   const std::string programs = std::filesystem::path(options.self).parent_path();
   options.broker = programs + "/trireme-broker";
+  options.preload = programs + "/libtrireme-failover-preload.so";
   options.data = Temporary();
   for (int i = 0; i < argc; ++i)
     absl::StrAppend(&options.command, i == 0 ? "trireme-failover" : argv[i], i + 1 < argc ? " " : "");

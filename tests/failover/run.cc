@@ -128,6 +128,7 @@ absl::Status Session::Start() {
   set("date", Date());
   set("machine", Machine());
   set("network", sandbox_.has_network() ? "each node on a host of its own" : "loopback, without faults of the network");
+  if (scenario.lease_slack.count() > 0) set("lease-slack-ms", absl::StrCat(scenario.lease_slack.count()));
   if (sandbox_.has_network()) network_ = std::make_unique<Switch>(sandbox_.hosts(), options_.seed);
 
   ClusterOptions cluster;
@@ -138,6 +139,8 @@ absl::Status Session::Start() {
   cluster.logs = options_.report + "/logs";
   cluster.arguments = scenario.arguments;
   cluster.disk_mb = scenario.disk_mb;
+  cluster.remember_writes = scenario.remember_writes;
+  if (NeedsOf(scenario).machines) cluster.preload = options_.preload;
   if (sandbox_.has_network()) cluster.hosts = &sandbox_.hosts();
   absl::StatusOr<std::unique_ptr<Cluster>> started = Cluster::Start(std::move(cluster), history_);
   if (!started.ok()) return started.status();

@@ -19,6 +19,8 @@ struct RunOptions {
   std::string self;
   std::string broker;
   std::string other_broker;
+  // The library that is loaded into brokers whose clocks and disks are to fail.
+  std::string preload;
   // Where the nodes' data is kept while it runs.
   std::string data;
   bool keep_data = false;

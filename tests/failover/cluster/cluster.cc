@@ -17,7 +17,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_replace.h"
 
 namespace trireme::failover {
 namespace {
@@ -132,6 +131,13 @@ absl::Status Cluster::Prepare() {
                                         absl::StrCat("size=", options_.disk_mb, "m").c_str()) != 0) {
       return absl::ErrnoToStatus(errno, absl::StrCat("cannot mount a tmpfs on ", node.data));
     }
+    if (!options_.preload.empty()) {
+      absl::StatusOr<std::unique_ptr<Machine>> machine =
+          Machine::Make(options_.preload, node.data, absl::StrCat(options_.data, "/machine-", number));
+      if (!machine.ok()) return machine.status();
+      node.machine = *std::move(machine);
+      node.machine->control().remember = options_.remember_writes ? 1 : 0;
+    }
     nodes_.push_back(std::move(node));
   }
   return absl::OkStatus();
@@ -157,9 +163,7 @@ absl::Status Cluster::Launch(Node& node) {
                        "--join",
                        servers()};
   command.arguments.insert(command.arguments.end(), options_.arguments.begin(), options_.arguments.end());
-  for (const std::string& variable : options_.environment) {
-    command.environment.push_back(absl::StrReplaceAll(variable, {{"{node}", absl::StrCat(node.number)}}));
-  }
+  if (node.machine != nullptr) command.environment = node.machine->environment();
   command.log = node.log;
   if (options_.hosts != nullptr) {
     command.namespace_fd = (*options_.hosts)[static_cast<size_t>(node.number - 1)].namespace_fd();

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "client/client.h"
+#include "tests/failover/cluster/machine.h"
 #include "tests/failover/cluster/process.h"
 #include "tests/failover/history/history.h"
 #include "tests/failover/network/host.h"
@@ -27,8 +28,10 @@ struct ClusterOptions {
   std::string logs;
   // More arguments for the broker.
   std::vector<std::string> arguments = {};
-  // "NAME=value" for the brokers, "{node}" standing for the node's number.
-  std::vector<std::string> environment = {};
+  // The library that gives their clocks and disks into our hands; empty = they are left alone.
+  std::string preload = {};
+  // What is written and not synced can be lost (Machine::LosePower). Costs each write some time.
+  bool remember_writes = false;
   // One for each node; null = all on loopback.
   const std::vector<Host>* hosts = nullptr;
   // Mounts a file system of this size, in memory, for each node's data; 0 = none. Needs a mount namespace of our own.
@@ -50,6 +53,8 @@ class Cluster {
   std::string servers() const;
   std::string data_folder(int node) const;
   bool Running(int node);
+  // Null without the preloaded library.
+  Machine* machine(int node) { return At(node).machine.get(); }
   client::Client& client() { return *client_; }
 
   void Kill(int node);
@@ -67,6 +72,8 @@ class Cluster {
   // Whether it is excused when it ends by itself, or does not start.
   void Excuse(int node, bool excused);
 
+  // For what a fault sees of a node. Unexpected: no promise allows it.
+  void Report(int node, const std::string& what, bool unexpected) { Changed(At(node), what, unexpected); }
   // Looks for nodes that ended by themselves, and writes them down. To be called now and then.
   void Watch();
 
@@ -87,6 +94,7 @@ class Cluster {
     std::string address;
     std::string data;
     std::string log;
+    std::unique_ptr<Machine> machine;
     std::unique_ptr<Process> process;
     bool other = false;
     // It runs, as far as we have made it.

@@ -61,6 +61,8 @@ struct Needs {
   // Each node's data on a file system of its own, of limited size.
   bool small_disks = false;
   bool other_broker = false;
+  // The nodes' clocks and disks in our hands.
+  bool machines = false;
 };
 
 struct FaultKind {
@@ -100,5 +102,14 @@ std::unique_ptr<Fault> MakeWithhold(const std::vector<int>& nodes);
 
 std::unique_ptr<Fault> MakeDiskLow(const std::vector<int>& nodes);
 std::unique_ptr<Fault> MakeDiskFull(const std::vector<int>& nodes);
+
+std::unique_ptr<Fault> MakeDiskSlow(const std::vector<int>& nodes);
+std::unique_ptr<Fault> MakeDiskStall(const std::vector<int>& nodes);
+std::unique_ptr<Fault> MakeSyncFails(const std::vector<int>& nodes);
+std::unique_ptr<Fault> MakeWriteFails(const std::vector<int>& nodes);
+std::unique_ptr<Fault> MakePowerLoss(const std::vector<int>& nodes);
+std::unique_ptr<Fault> MakeBitFlip(const std::vector<int>& nodes);
+std::unique_ptr<Fault> MakeClockStep(const std::vector<int>& nodes);
+std::unique_ptr<Fault> MakeClockDrift(const std::vector<int>& nodes);
 
 }  // namespace trireme::failover

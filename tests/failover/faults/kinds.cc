@@ -17,7 +17,8 @@ const char* AimName(Aim aim) {
 }
 
 const std::vector<FaultKind>& FaultKinds() {
-  constexpr Needs kNothing{}, kNetwork{.network = true}, kDisk{.small_disks = true}, kOther{.other_broker = true};
+  constexpr Needs kNothing{}, kNetwork{.network = true}, kDisk{.small_disks = true}, kOther{.other_broker = true},
+      kMachine{.machines = true};
   static const std::vector<FaultKind> kKinds = {
       {"kill", "SIGKILL, and a start later on", kNothing, MakeKill},
       {"power", "SIGKILL to all, and a start of all", kNothing, MakeKill},
@@ -43,6 +44,15 @@ const std::vector<FaultKind>& FaultKinds() {
       {"withhold", "packets kept back, which arrive all at once", kNetwork, MakeWithhold},
       {"disk-low", "a disk below the limit at which a node refuses to publish", kDisk, MakeDiskLow},
       {"disk-full", "a disk without any room", kDisk, MakeDiskFull},
+      {"disk-slow", "a disk whose syncs take long", kMachine, MakeDiskSlow},
+      {"disk-stall", "a disk that answers nothing for a while", kMachine, MakeDiskStall},
+      {"sync-fails", "a disk that returns errors on sync", kMachine, MakeSyncFails},
+      {"write-fails", "a disk that returns errors on write", kMachine, MakeWriteFails},
+      {"power-loss", "SIGKILL, and what was not synced is lost from the disk, wholly or in sectors", kMachine,
+       MakePowerLoss},
+      {"bit-flip", "a bit of a node's files turns while it is down", kNothing, MakeBitFlip},
+      {"clock-step", "a node's wall clock steps, and steps back later on", kMachine, MakeClockStep},
+      {"clock-drift", "a node's wall clock runs too fast or too slowly", kMachine, MakeClockDrift},
   };
   return kKinds;
 }

@@ -58,9 +58,16 @@ std::vector<Scenario> Make() {
       {"pause", Aim::kMajority, kShort, kLong},
       {"storm", Aim::kAll, kMedium, kLong},
   };
+  // Clocks are left to a scenario of their own, so that leases can be judged to the millisecond.
+  const std::vector<FaultUse> machines = {
+      {"disk-slow", Aim::kBusyLeader, kMedium, kLong}, {"disk-stall", Aim::kBusyLeader, kShort, kLong},
+      {"disk-stall", Aim::kFollower, kShort, kLong},   {"sync-fails", Aim::kBusyLeader, kShort, kMedium},
+      {"power-loss", Aim::kAll, kNone, kShort},        {"power-loss", Aim::kBusyLeader, kNone, kMedium},
+  };
   std::vector<FaultUse> everything = processes;
   everything.insert(everything.end(), network.begin(), network.end());
   everything.insert(everything.end(), bad_wires.begin(), bad_wires.end());
+  everything.insert(everything.end(), machines.begin(), machines.end());
 
   // A node that refuses to publish for want of room does so well before its log cannot grow.
   const std::vector<std::string> small = {"--young-log-mb", "128", "--low-disk-mb", "64"};
@@ -114,7 +121,54 @@ std::vector<Scenario> Make() {
        milliseconds(4'000),
        small,
        640},
-      {"mixed", "everything but full disks, up to three at once", everything, false, 3},
+      {"slow-disks",
+       "disks that are slow, or answer nothing for a while",
+       {{"disk-slow", Aim::kBusyLeader, kMedium, kLong},
+        {"disk-slow", Aim::kFollower, kMedium, kLong},
+        {"disk-stall", Aim::kBusyLeader, milliseconds(2'500), kLong},
+        {"disk-stall", Aim::kFollower, milliseconds(2'500), kLong}}},
+      {"failing-disks",
+       "disks that return errors: the node ends, and the others go on",
+       {{"sync-fails", Aim::kBusyLeader, kShort, kMedium},
+        {"sync-fails", Aim::kFollower, kShort, kMedium},
+        {"write-fails", Aim::kBusyLeader, kShort, kMedium},
+        {"write-fails", Aim::kFollower, kShort, kMedium}}},
+      {"power-loss",
+       "all nodes lose power, or one: what was not synced is gone",
+       {{"power-loss", Aim::kAll, kNone, kShort},
+        {"power-loss", Aim::kAll, kNone, kShort},
+        {"power-loss", Aim::kMajority, kNone, kShort},
+        {"power-loss", Aim::kBusyLeader, kNone, kMedium},
+        {"power-loss", Aim::kFollower, kNone, kMedium}},
+       false,
+       1,
+       milliseconds(4'000),
+       {},
+       0,
+       true},
+      {"bit-flips", "bits turn in the files of a node that is down", {{"bit-flip", Aim::kFollower, kNone, kShort}}},
+      {"clocks",
+       "wall clocks step and drift",
+       {{"clock-step", Aim::kBusyLeader, kMedium, kLong},
+        {"clock-step", Aim::kFollower, kMedium, kLong},
+        {"clock-drift", Aim::kBusyLeader, kMedium, kLong},
+        {"clock-drift", Aim::kFollower, kMedium, kLong}},
+       false,
+       1,
+       milliseconds(4'000),
+       {},
+       0,
+       false,
+       milliseconds(6'000)},
+      {"mixed",
+       "everything but full disks and wrong clocks, up to three at once",
+       everything,
+       false,
+       3,
+       milliseconds(4'000),
+       {},
+       0,
+       true},
   };
 }
 
@@ -139,6 +193,7 @@ Needs NeedsOf(const Scenario& scenario) {
     all.network |= needs.network;
     all.small_disks |= needs.small_disks;
     all.other_broker |= needs.other_broker;
+    all.machines |= needs.machines;
   }
   return all;
 }

@@ -31,6 +31,9 @@ struct Scenario {
   // For the brokers.
   std::vector<std::string> arguments = {};
   uint64_t disk_mb = 0;
+  bool remember_writes = false;
+  // How far nodes' clocks may be apart, as far as it concerns leases that are deadlines.
+  std::chrono::milliseconds lease_slack{0};
 };
 
 const std::vector<Scenario>& Scenarios();
