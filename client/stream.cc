@@ -15,11 +15,9 @@ std::shared_ptr<Stream> Stream::Open(Loop& loop, const std::shared_ptr<grpc::Cha
   return stream;
 }
 
-void Stream::Write(const grpc::ByteBuffer& frame, bool more) {
+void Stream::Write(const grpc::ByteBuffer& frame) {
   writing_ = true;
-  grpc::WriteOptions options;
-  if (more) options.set_buffer_hint();
-  call_->Write(frame, options, write_.Start());
+  call_->Write(frame, write_.Start());
 }
 
 void Stream::HalfClose() {

@@ -18,7 +18,8 @@ struct Config {
   Membership birth{};
   uint64_t seed = 1;  // of the randomized election timeout
 
-  // In ticks. An election starts after a random time in [election_ticks, 2 * election_ticks) without a leader.
+  // In ticks. An election starts after a time in (election_ticks, 2 * election_ticks] without a leader: a part of it
+  // for each voter, in order of preference, and chance within that.
   int election_ticks = 10;
   int heartbeat_ticks = 1;
   // Per follower: Append messages under way, their entries' bytes, and the bytes of one of them.

@@ -29,6 +29,7 @@ void Replica::Impl::LeaderTick() {
       QuorumReached(1, [this](const Progress& f) { return f.silent_ticks < config_.election_ticks ? 1 : 0; });
   if (quorum_heard == 0) return BecomeFollower(term_, ReplicaId());
   TransferTick();
+  LeaveToFasterDisk();
   leader.commit_at_tick = std::max(leader.commit_at_tick, commit_);
   if (++leader.heartbeat_elapsed >= config_.heartbeat_ticks) {
     leader.heartbeat_elapsed = 0;

@@ -8,7 +8,9 @@ namespace trireme::raft {
 
 void Replica::Impl::MembershipChanged() {
   membership_news_ = true;
-  if (leading()) SyncFollowers();
+  if (leading()) return SyncFollowers();
+  // The order of preference is another. (After a lost connection, that order was drawn already.)
+  if (!leader_lost_) election_timeout_ = DrawElectionTimeout();
 }
 
 void Replica::Impl::SyncFollowers() {

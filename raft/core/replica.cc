@@ -161,6 +161,9 @@ Term Replica::TermAt(Index index) const {
 size_t Replica::tail_bytes() const {
   return impl_->log_.bytes();
 }
+bool Replica::disk_stalled() const {
+  return impl_->DiskStalled();
+}
 uint64_t Replica::dropped() const {
   return impl_->dropped_;
 }

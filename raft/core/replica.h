@@ -112,6 +112,8 @@ class Replica {
   Term TermAt(Index index) const;
   // Bytes of entries held in memory.
   size_t tail_bytes() const;
+  // The oldest write has been under way for so long that this replica does not campaign.
+  bool disk_stalled() const;
   // Messages dropped as impossible.
   uint64_t dropped() const;
 

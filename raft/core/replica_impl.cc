@@ -61,13 +61,17 @@ RoleChange Replica::Impl::CurrentRole() const {
 
 void Replica::Impl::Tick() {
   apply_read_failed_ = false;
+  stalled_ticks_ = writes_.empty() ? 0 : stalled_ticks_ + 1;
   if (leading()) return LeaderTick();
   if (leader_lost_) ++lost_ticks_;
-  // Held at the timeout by one that may not campaign.
-  election_elapsed_ = std::min(election_elapsed_ + 1, election_timeout_);
+  // No further, for one that may not campaign.
+  election_elapsed_ = std::min(election_elapsed_ + 1, election_timeout_ + config_.election_ticks);
   if (election_elapsed_ < election_timeout_) return;
-  if (CanCampaign()) return StartPreVote();
-  leader_ = ReplicaId();
+  if (!CanCampaign()) {
+    leader_ = ReplicaId();
+  } else if (!MustLetOthersGoFirst()) {
+    StartPreVote();
+  }
 }
 
 void Replica::Impl::Step(Message message) {
@@ -132,6 +136,7 @@ void Replica::Impl::Persisted(Index last, Term term) {
   TRIREME_CHECK(!writes_.empty()) << "no write is under way";
   const PendingWrite write = writes_.front();
   writes_.pop_front();
+  stalled_ticks_ = 0;
   if (write.handed_last != Index()) {
     TRIREME_CHECK(last == write.handed_last && term == write.handed_term)
         << "writes complete in order: " << write.handed_last << " of term " << write.handed_term << " is next, not "

@@ -108,13 +108,18 @@ struct Replica::Impl {
   void StartPreVote();
   void StartVote(bool leader_asked);
   std::vector<Campaigning::Ballot> Ballots() const;
-  bool CanCampaign() const { return membership().Votes(config_.id) && !install_; }
+  bool CanCampaign() const;
+  // A write has been under way for long: a vote would not become durable, and a leader's entries neither.
+  bool DiskStalled() const;
+  // Behind in applying, so that it could not serve for a while if it led.
+  bool MustLetOthersGoFirst() const;
   void BecomeLeader();
   void RecordVote(ReplicaId from, bool granted);
   void StepVoteRequest(const Message& message);
   void StepVoteResponse(const Message& message);
   void HeardFromLeader(ReplicaId leader);
   void ResetElectionTimer();
+  int DrawElectionTimeout();
   void LeaderConnectionClosed();
   // Heard from a leader within the shortest election timeout (or is one), so that it supports no other.
   bool SupportsLeader() const;
@@ -142,6 +147,8 @@ struct Replica::Impl {
   void LeaveOffice();
 
   // ---- transfer.cc
+  // A leader whose disk has stalled for an election timeout hands over to who can write.
+  void LeaveToFasterDisk();
   std::optional<TransferError> TransferLeadership(ReplicaId target);
   void TransferTick();
   void AbandonTransfer(ReplicaId target);
@@ -238,6 +245,7 @@ struct Replica::Impl {
 
   int election_elapsed_ = 0;  // ticks since the leader was heard of, a vote was given, or a campaign began
   int election_timeout_ = 0;
+  int stalled_ticks_ = 0;  // since a write was handed out, or the last one became durable, while others are under way
   // The connection to the leader closed, and no leader was heard of since.
   bool leader_lost_ = false;
   // With leader_lost_: whose connection it was, and the ticks since it closed.

@@ -19,6 +19,11 @@ void Replica::Impl::TransferTick() {
   if (leader.transfer && ++leader.transfer->ticks >= config_.election_ticks) leader.transfer.reset();
 }
 
+void Replica::Impl::LeaveToFasterDisk() {
+  if (stalled_ticks_ < config_.election_ticks || leading()->transfer) return;
+  if (ReplicaId successor = BestSuccessor(); successor != ReplicaId()) TransferLeadership(successor);
+}
+
 void Replica::Impl::AbandonTransfer(ReplicaId target) {
   Leading& leader = *leading();
   if (leader.transfer && leader.transfer->target == target) leader.transfer.reset();

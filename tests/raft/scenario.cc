@@ -94,6 +94,11 @@ void Scenario::Dispatch(const Words& words) {
     PeerOf(id(1)).reads_held = words.at(2) == "hold";
     return;
   }
+  if (verb == "applies") {
+    PeerOf(id(1)).applies_held = words.at(2) == "hold";
+    if (words[2] == "go") Apply(id(1), PeerOf(id(1)));
+    return Turn(id(1));
+  }
   if (verb == "answer") {
     AnswerRead(PeerOf(id(1)), words.size() > 2 && words[2] == "nothing");
     return Turn(id(1));
@@ -282,7 +287,8 @@ void Scenario::Inject(const Words& words) {
   m.leader_lost = std::find(words.begin(), words.end(), "leader-lost") != words.end();
   if (auto members = Option(words, "members")) {
     Membership membership;
-    for (const std::string& member : script::Split(*members, ',')) membership.members.push_back({.replica = IdOf(member)});
+    for (const std::string& member : script::Split(*members, ','))
+      membership.members.push_back({.replica = IdOf(member)});
     m.membership = std::make_shared<const Membership>(std::move(membership));
   }
   std::istringstream entries(Option(words, "entries").value_or(""));
@@ -383,6 +389,7 @@ void Scenario::Install(ReplicaId id, Peer& peer, bool refuse) {
   peer.disk.Apply({.hard_state = peer.install_hard_state,
                    .snapshot = simulation::StoredSnapshot{snapshot.index, snapshot.term, bytes, snapshot.membership},
                    .installs = true});
+  peer.to_apply.clear();
   TRIREME_CHECK(peer.machine->Restore(bytes, snapshot.index).ok());
   suite_->Installed(id, snapshot, peer.machine->digest());
   peer.replica->SnapshotInstalled(snapshot.index);
@@ -408,6 +415,7 @@ void Scenario::Status() {
     }
     if (r.all_match() != Index()) out_ << " all-match=" << r.all_match();
     if (r.leading()) out_ << " leading";
+    if (r.disk_stalled()) out_ << " stalled";
     if (r.transferring()) out_ << " transferring";
     // When they are not simply all that there are.
     const std::vector<Member>& members = r.membership().members;
@@ -437,6 +445,7 @@ void Scenario::Crash(ReplicaId id) {
   peer.writes.clear();
   peer.reads.clear();
   peer.install.reset();
+  peer.to_apply.clear();
   suite_->Stopped(id);
 }
 
@@ -487,11 +496,8 @@ void Scenario::TakeOne(ReplicaId id, Peer& peer) {
       out_ << " is dropped\n";
     }
   }
-  for (const Entry& entry : output.committed) {
-    TRIREME_CHECK(peer.machine->Apply(entry).ok());
-    suite_->Applied(id, entry.index, peer.machine->digest());
-    peer.replica->Applied(entry.index);
-  }
+  for (Entry& entry : output.committed) peer.to_apply.push_back(std::move(entry));
+  if (!peer.applies_held) Apply(id, peer);
   std::erase_if(output.send_now, [this](const Message& m) {
     return std::find(cuts_.begin(), cuts_.end(), std::pair(m.from, m.to)) != cuts_.end();
   });
@@ -525,6 +531,15 @@ void Scenario::SyncOne(ReplicaId id, Peer& peer) {
   const auto& entries = write.record.entries;
   peer.replica->Persisted(entries.empty() ? Index() : entries.back().index,
                           entries.empty() ? Term() : entries.back().term);
+}
+
+void Scenario::Apply(ReplicaId id, Peer& peer) {
+  for (; !peer.to_apply.empty(); peer.to_apply.pop_front()) {
+    const Entry& entry = peer.to_apply.front();
+    TRIREME_CHECK(peer.machine->Apply(entry).ok());
+    suite_->Applied(id, entry.index, peer.machine->digest());
+    peer.replica->Applied(entry.index);
+  }
 }
 
 void Scenario::AnswerRead(Peer& peer, bool fail) {

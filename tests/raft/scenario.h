@@ -35,7 +35,8 @@ class Scenario final : public script::Interpreter {
     simulation::StoredLog disk{};
     std::deque<PendingWrite> writes{};
     std::deque<EntryRead> reads{};
-    bool disk_held = false, reads_held = false, turns_held = false, installs_held = false;
+    bool disk_held = false, reads_held = false, turns_held = false, installs_held = false, applies_held = false;
+    std::deque<Entry> to_apply{};
     std::optional<SnapshotMeta> install{};
     HardState install_hard_state{};
     std::unique_ptr<Replica> replica{};
@@ -66,6 +67,7 @@ class Scenario final : public script::Interpreter {
   void Turn(ReplicaId id);
   void TakeOne(ReplicaId id, Peer& peer);
   void SyncOne(ReplicaId id, Peer& peer);
+  void Apply(ReplicaId id, Peer& peer);
   void AnswerRead(Peer& peer, bool fail);
   void Post(const std::vector<Message>& messages, const char* when);
   void CheckInvariants();
