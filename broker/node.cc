@@ -151,6 +151,8 @@ absl::Status NodeImpl::OpenData() {
   storage::StoreOptions options;
   options.directory = absl::StrCat(config_.data, "/store");
   options.young_budget_bytes = config_.young_log_bytes;
+  // The store is made before any pledge is.
+  options.must_exist = !directory_->identity().cluster_id().empty();
   auto store = storage::Store::Open(options);
   if (!store.ok()) {
     return absl::Status(store.status().code(), absl::StrCat("the store: ", store.status().message()));

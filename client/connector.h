@@ -54,7 +54,7 @@ class Connector : private Stream::Listener {
   void SetAwaiting(bool awaiting);
 
   bool writable() const { return stream_ != nullptr && stream_->writable(); }
-  void Write(const grpc::ByteBuffer& frame) { stream_->Write(frame); }
+  void Write(const grpc::ByteBuffer& frame, bool more = false) { stream_->Write(frame, more); }
   void HalfClose() { stream_->HalfClose(); }
   bool accepted() const { return accepted_; }
   // When the broker was heard from last, over all streams.

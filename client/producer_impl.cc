@@ -13,6 +13,8 @@ namespace {
 // A batch that is not full leaves only while fewer frames than this are under way: what comes meanwhile makes the next
 // one larger.
 constexpr size_t kFramesUnderLoad = 3;
+// Small frames are taken together up to this many bytes, less than what gRPC holds back.
+constexpr size_t kTogetherBytes = size_t{16} << 10;
 // A producer without sequences waits so long for what is under way on a node that stops.
 constexpr std::chrono::milliseconds kDrain{1'000};
 constexpr uint32_t kMaxFrameBytes = 64 << 20;
@@ -199,10 +201,20 @@ void ProducerImpl::Pump() {
     case Handshake::kBound:
       break;
   }
-  if (draining_) return;
-  Refill();
+  if (outgoing_.empty() && !draining_) TakeFrames();
+  if (outgoing_.empty()) return;
+  const grpc::ByteBuffer frame = std::move(outgoing_.front());
+  outgoing_.pop_front();
+  connector_.Write(frame, /*more=*/!outgoing_.empty());
+}
+
+void ProducerImpl::TakeFrames() {
   SendWindow::Out out;
-  if (window_.Next(out)) connector_.Write(AppendFrame(alias_, out.first_sequence, out.bytes));
+  for (size_t bytes = 0; bytes < kTogetherBytes; bytes += out.bytes.size()) {
+    Refill();
+    if (!window_.Next(out)) break;
+    outgoing_.push_back(AppendFrame(alias_, out.first_sequence, out.bytes));
+  }
   connector_.SetAwaiting(window_.under_way() > 0);
 }
 
@@ -308,6 +320,7 @@ void ProducerImpl::OnDraining() {
 void ProducerImpl::OnLost() {
   std::vector<Resolved> resolved;
   window_.Lost("the connection was lost before the confirm", resolved);
+  outgoing_.clear();
   handshake_ = Handshake::kOpen;
   draining_ = false;
   connector_.SetAwaiting(false);

@@ -65,6 +65,8 @@ class ProducerImpl : public std::enable_shared_from_this<ProducerImpl>, private 
   // The loop's thread.
   void SchedulePump();
   void Pump();
+  // Takes the next frames of the window that may go out now: one, or as many small ones as leave together.
+  void TakeFrames();
   // Moves batches from the buffer into the window, as far as they may go now.
   void Refill();
   void OnBound(const v1::Bound& bound);
@@ -87,6 +89,9 @@ class ProducerImpl : public std::enable_shared_from_this<ProducerImpl>, private 
   uint32_t alias_ = 0;
   uint64_t epoch_ = 0;
   uint64_t window_bytes_ = 0;
+  // Sent, as far as the window knows, and to be written. Only the end of the stream takes any out again: those before
+  // the last were written with the promise of another.
+  std::deque<grpc::ByteBuffer> outgoing_;
   enum class Handshake { kOpen, kBind, kWait, kBound } handshake_ = Handshake::kOpen;
   bool draining_ = false;
   bool pump_scheduled_ = false;

@@ -15,9 +15,11 @@ std::shared_ptr<Stream> Stream::Open(Loop& loop, const std::shared_ptr<grpc::Cha
   return stream;
 }
 
-void Stream::Write(const grpc::ByteBuffer& frame) {
+void Stream::Write(const grpc::ByteBuffer& frame, bool more) {
   writing_ = true;
-  call_->Write(frame, write_.Start());
+  grpc::WriteOptions options;
+  if (more) options.set_buffer_hint();
+  call_->Write(frame, options, write_.Start());
 }
 
 void Stream::HalfClose() {

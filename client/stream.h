@@ -31,8 +31,9 @@ class Stream : public std::enable_shared_from_this<Stream> {
                                       const std::string& method, Listener* listener);
 
   bool writable() const { return started_ && !writing_ && !half_closed_ && !ended_; }
-  // Only while writable().
-  void Write(const grpc::ByteBuffer& frame);
+  // Only while writable(). With `more` it may stay behind until the next frame, which must follow for certain: a few
+  // small ones then share one packet.
+  void Write(const grpc::ByteBuffer& frame, bool more = false);
   // Only while writable(): says that no frame will follow; the other side then ends the stream.
   void HalfClose();
   // The listener is not called any more; the stream is cancelled.

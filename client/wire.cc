@@ -16,6 +16,9 @@ using google::protobuf::io::CodedOutputStream;
 constexpr uint32_t Tag(uint32_t field, uint32_t wire_type) {
   return field << 3 | wire_type;
 }
+// Below this a copy is cheaper than a second slice.
+constexpr size_t kCopyBelow = 1'024;
+
 constexpr uint32_t kVarint = 0, kFixed64 = 1, kLength = 2, kFixed32 = 5;
 
 constexpr char kRecordTag = Tag(v1::MessageBatch::kMessagesFieldNumber, kLength);
@@ -197,6 +200,11 @@ grpc::ByteBuffer AppendFrame(uint32_t alias, uint64_t first_sequence, const grpc
   head.push_back(static_cast<char>(Tag(v1::PublishRequest::kAppendFieldNumber, kLength)));
   AppendVarint(fields.size() + batch.size(), head);
   head += fields;
+  if (batch.size() < kCopyBelow) {
+    head.append(reinterpret_cast<const char*>(batch.begin()), batch.size());
+    const grpc::Slice slice(head);
+    return grpc::ByteBuffer(&slice, 1);
+  }
   const grpc::Slice slices[] = {grpc::Slice(head), batch};
   return grpc::ByteBuffer(slices, 2);
 }

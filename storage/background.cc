@@ -131,8 +131,15 @@ absl::Status Store::Impl::AllocateSlot(Lock& lock) {
         std::lock_guard<std::mutex> guard(mutex_);
         return background_stopping_ || failed_;
       });
+  absl::Status status = file.status();
+  if (status.ok()) {
+    // Counted before it is used, so that it is missed once it is lost.
+    Format format = format_;
+    format.segments = number;
+    status = WriteFormat(fs_, options_.directory, format);
+  }
   lock.lock();
-  if (!file.ok()) return file.status();
+  if (!status.ok()) return status;
   segments_->Add(*std::move(file), absl::StrCat(wal_, "/", name));
   room_wake_.notify_one();
   return absl::OkStatus();

@@ -11,12 +11,15 @@ namespace trireme::storage {
 namespace {
 
 constexpr char kTitle[] = "trireme store";
-constexpr uint32_t kVersion = 2;
+constexpr uint32_t kVersion = 3;
+// Without `segments`.
+constexpr uint32_t kUncountedVersion = 2;
 constexpr size_t kMaxBytes = 4096;
 
-std::string Encode(const Format& format) {
-  std::string text = absl::StrCat(kTitle, "\nversion ", kVersion, "\nsalt ", format.salt, "\nsegment_bytes ",
+std::string Encode(const Format& format, uint32_t version) {
+  std::string text = absl::StrCat(kTitle, "\nversion ", version, "\nsalt ", format.salt, "\nsegment_bytes ",
                                   format.segment_bytes, "\n");
+  if (version != kUncountedVersion) absl::StrAppend(&text, "segments ", format.segments, "\n");
   return absl::StrCat(text, "checksum ", raft::Crc32c(text), "\n");
 }
 
@@ -36,13 +39,15 @@ absl::StatusOr<Format> Decode(std::string_view text, const std::string& path) {
     return std::from_chars(digits.data(), digits.data() + digits.size(), *value).ec == std::errc();
   };
   uint32_t version = 0, checksum = 0;
-  if (number(1, "version", &version) && version != kVersion) {
+  if (number(1, "version", &version) && version != kVersion && version != kUncountedVersion) {
     return absl::FailedPreconditionError(
         absl::StrCat(path, " is of version ", version, ", this program knows version ", kVersion));
   }
   Format format;
-  if (version != kVersion || !number(2, "salt", &format.salt) || !number(3, "segment_bytes", &format.segment_bytes) ||
-      !number(4, "checksum", &checksum) || text != Encode(format)) {
+  bool counted = version == kVersion;
+  if (!number(2, "salt", &format.salt) || !number(3, "segment_bytes", &format.segment_bytes) ||
+      (counted && !number(4, "segments", &format.segments)) || !number(counted ? 5 : 4, "checksum", &checksum) ||
+      text != Encode(format, version)) {
     return absl::DataLossError(absl::StrCat(path, " is damaged"));
   }
   return format;
@@ -50,7 +55,13 @@ absl::StatusOr<Format> Decode(std::string_view text, const std::string& path) {
 
 }  // namespace
 
-absl::StatusOr<Format> ReadOrMakeFormat(FileSystem* fs, const std::string& directory, const Format& fresh) {
+const char kWhatToDoAboutLoss[] =
+    "Put back what is missing, as it was. If it is gone for good, this node has forgotten what it had promised, and "
+    "this "
+    "directory must not be used again";
+
+absl::StatusOr<Format> ReadOrMakeFormat(FileSystem* fs, const std::string& directory, const Format& fresh,
+                                        bool must_exist) {
   std::string path = absl::StrCat(directory, "/FORMAT");
   absl::StatusOr<std::unique_ptr<File>> file = fs->Open(path, FileSystem::Mode::kRead);
   if (file.ok()) {
@@ -61,22 +72,31 @@ absl::StatusOr<Format> ReadOrMakeFormat(FileSystem* fs, const std::string& direc
     return Decode(text, path);
   }
   if (!absl::IsNotFound(file.status())) return file.status();
+  if (must_exist) {
+    return absl::DataLossError(
+        absl::StrCat(directory, " held a store before, and now has no FORMAT. ", kWhatToDoAboutLoss));
+  }
 
   absl::StatusOr<std::vector<std::string>> names = fs->List(directory);
   if (!names.ok()) return names.status();
   for (const char* name : {"wal", "old"}) {
     if (std::find(names->begin(), names->end(), name) != names->end()) {
-      return absl::DataLossError(absl::StrCat(directory, " has ", name, "/ but no FORMAT"));
+      return absl::DataLossError(absl::StrCat(directory, " has ", name, "/ but no FORMAT. ", kWhatToDoAboutLoss));
     }
   }
+  if (absl::Status s = WriteFormat(fs, directory, fresh); !s.ok()) return s;
+  return fresh;
+}
+
+absl::Status WriteFormat(FileSystem* fs, const std::string& directory, const Format& format) {
+  std::string path = absl::StrCat(directory, "/FORMAT");
   std::string temporary = absl::StrCat(path, ".tmp");
-  file = fs->Open(temporary, FileSystem::Mode::kCreate);
+  absl::StatusOr<std::unique_ptr<File>> file = fs->Open(temporary, FileSystem::Mode::kCreate);
   if (!file.ok()) return file.status();
-  if (absl::Status s = (*file)->Write(0, Encode(fresh)); !s.ok()) return s;
+  if (absl::Status s = (*file)->Write(0, Encode(format, kVersion)); !s.ok()) return s;
   if (absl::Status s = (*file)->Sync(); !s.ok()) return s;
   if (absl::Status s = fs->Rename(temporary, path); !s.ok()) return s;
-  if (absl::Status s = fs->SyncDirectory(directory); !s.ok()) return s;
-  return fresh;
+  return fs->SyncDirectory(directory);
 }
 
 }  // namespace trireme::storage

@@ -14,6 +14,7 @@
 #include "rocksdb/listener.h"
 #include "rocksdb/table.h"
 #include "rocksdb/write_batch.h"
+#include "storage/format_file.h"
 
 namespace trireme::storage {
 namespace {
@@ -256,7 +257,7 @@ absl::StatusOr<std::unique_ptr<OldGeneration>> OldGeneration::Open(Options optio
   rocksdb::DBOptions db;
   impl->env = options.env;
   if (impl->env) db.env = impl->env.get();
-  db.create_if_missing = true;
+  db.create_if_missing = !options.must_exist;
   db.create_missing_column_families = true;
   db.max_background_jobs = 2;
   // The families are flushed together, so that rows and packs of one point in time are found after a crash.
@@ -292,6 +293,10 @@ absl::StatusOr<std::unique_ptr<OldGeneration>> OldGeneration::Open(Options optio
                                          {"raft", family},
                                          {"state", family}},
                                         &impl->families, &opened);
+  if (options.must_exist && s.IsInvalidArgument()) {
+    return absl::DataLossError(absl::StrCat("RocksDB in ", options.directory,
+                                            " is lost, or a part of it: ", s.ToString(), ". ", kWhatToDoAboutLoss));
+  }
   if (!s.ok()) return Convert(s, absl::StrCat("open RocksDB in ", options.directory));
   impl->db.reset(opened);
   impl->write_buffer_bytes = options.write_buffer_bytes;

@@ -50,6 +50,7 @@ class OldGeneration {
  public:
   struct Options {
     std::string directory;              // its parent exists
+    bool must_exist = false;            // DataLoss if it is not there; else it is made
     std::shared_ptr<rocksdb::Env> env;  // nothing = RocksDB's own
     size_t write_buffer_bytes = size_t{128} << 20;
     // Called, on any thread, when RocksDB failed to write in the background.

@@ -1,6 +1,7 @@
 // Opening a directory: is it ours, is it whole, what is in it.
 #include <algorithm>
 #include <random>
+#include <set>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -27,7 +28,7 @@ absl::Status Store::Impl::Open() {
 
   std::random_device random;
   absl::StatusOr<Format> format =
-      ReadOrMakeFormat(fs_, o.directory, {.salt = random(), .segment_bytes = o.segment_bytes});
+      ReadOrMakeFormat(fs_, o.directory, {.salt = random(), .segment_bytes = o.segment_bytes}, o.must_exist);
   if (!format.ok()) return format.status();
   format_ = *format;
   if (budget_slots() < 2) {
@@ -39,8 +40,15 @@ absl::Status Store::Impl::Open() {
   empty_builder_ = std::make_unique<BatchBuilder>(format_.salt);
   segments_ = std::make_unique<Segments>(format_.segment_bytes);
 
+  wal_ = absl::StrCat(o.directory, "/wal");
+  if (absl::Status s = fs_->CreateDirectory(wal_); !s.ok()) return s;
+  if (absl::Status s = fs_->SyncDirectory(o.directory); !s.ok()) return s;
+  if (absl::Status s = OpenSegments(); !s.ok()) return s;
+
   absl::StatusOr<std::unique_ptr<OldGeneration>> old =
       OldGeneration::Open({.directory = absl::StrCat(o.directory, "/old"),
+                           // It is made before the first segment.
+                           .must_exist = segments_->size() > 0,
                            .env = o.old_generation_env,
                            // A moved segment fits in, so that it reaches the disk by our flush and at once.
                            .write_buffer_bytes = static_cast<size_t>(2 * format_.segment_bytes + (size_t{8} << 20)),
@@ -50,11 +58,7 @@ absl::Status Store::Impl::Open() {
                            }});
   if (!old.ok()) return old.status();
   old_ = *std::move(old);
-
-  wal_ = absl::StrCat(o.directory, "/wal");
-  if (absl::Status s = fs_->CreateDirectory(wal_); !s.ok()) return s;
   if (absl::Status s = fs_->SyncDirectory(o.directory); !s.ok()) return s;
-  if (absl::Status s = OpenSegments(); !s.ok()) return s;
   if (absl::Status s = LoadOld(); !s.ok()) return s;
 
   std::vector<FoundBatch> batches;
@@ -92,6 +96,7 @@ absl::Status Store::Impl::Open() {
 absl::Status Store::Impl::OpenSegments() {
   absl::StatusOr<std::vector<std::string>> names = fs_->List(wal_);
   if (!names.ok()) return names.status();
+  std::set<uint64_t> found;
   std::sort(names->begin(), names->end());
   for (const std::string& name : *names) {
     std::string path = absl::StrCat(wal_, "/", name);
@@ -116,9 +121,20 @@ absl::Status Store::Impl::OpenSegments() {
           absl::StrCat(path, " is damaged: it has ", *size, " bytes instead of ", format_.segment_bytes));
     }
     segments_->Add(*std::move(file), path);
-    next_segment_number_ = std::max(next_segment_number_, number + 1);
+    found.insert(number);
   }
-  return absl::OkStatus();
+  uint64_t made = found.empty() ? format_.segments : std::max(format_.segments, *found.rbegin());
+  for (uint64_t number = 1; number <= made; ++number) {
+    if (found.contains(number)) continue;
+    return absl::DataLossError(absl::StrCat("the write-ahead log has lost ", made - found.size(), " of its ", made,
+                                            " files, the first of them ", wal_, "/", SegmentName(number), ". ",
+                                            kWhatToDoAboutLoss));
+  }
+  next_segment_number_ = made + 1;
+  // Version 2 did not count them; or a crash came between the making and the counting of the last.
+  if (format_.segments == made) return absl::OkStatus();
+  format_.segments = made;
+  return WriteFormat(fs_, options_.directory, format_);
 }
 
 absl::Status Store::Impl::FindBatches(std::vector<FoundBatch>* batches) {

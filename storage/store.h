@@ -23,6 +23,8 @@ struct StoreOptions {
   // Made if it is not there (its parent must be). Belongs to the store alone, apart from files whose names it does not
   // use: it uses LOCK, FORMAT, wal/ and old/.
   std::string directory;
+  // Its owner knows that the directory held a store before: it is not made anew.
+  bool must_exist = false;
   // Outlives the store; nothing = PosixFileSystem().
   FileSystem* file_system = nullptr;
   // What RocksDB runs on; nothing = its own. Tests set it together with file_system.

@@ -130,6 +130,29 @@ TEST_F(ProducerTest, RespectsTheMessagesPerFrame) {
   EXPECT_EQ(producer->Flush(kLong), absl::OkStatus());
 }
 
+TEST_F(ProducerTest, OfFramesThatLeaveTogetherNoneStaysBehind) {
+  constexpr int kRounds = 40;
+  const std::string large(20'000, 'x');  // more than leaves together
+  ScriptedBroker broker;
+  broker.OnPublish([&](Publishing& stream) {
+    const uint32_t alias = stream.Begin();
+    uint64_t next = 1;
+    for (int round = 1; round <= kRounds; ++round) {
+      // Nothing is confirmed, so nothing moves the client on, before all of a round are here.
+      const uint64_t first = next;
+      for (int i = 0; i < round; ++i, ++next) EXPECT_EQ(stream.ExpectAppend().first_sequence(), next);
+      stream.Confirm(alias, first, static_cast<uint32_t>(next - first));
+    }
+    return stream.UntilClosed();
+  });
+  auto producer = Produce({broker.address()}, [](ProducerOptions& options) { options.max_batch_messages = 1; });
+  ASSERT_TRUE(producer->WaitOpen(kLong).ok());
+  for (int round = 1; round <= kRounds; ++round) {
+    for (int i = 0; i < round; ++i) ASSERT_TRUE(producer->PublishBody(i % 7 == 3 ? large : "x").ok());
+    ASSERT_EQ(producer->Flush(kLong), absl::OkStatus()) << "round " << round;
+  }
+}
+
 TEST_F(ProducerTest, LargeMessagesHaveFramesOfTheirOwn) {
   ScriptedBroker broker;
   broker.OnPublish([&](Publishing& stream) {
