@@ -10,14 +10,8 @@
 #include "broker/api/services.h"
 #include "broker/node.h"
 #include "broker/ops/config.h"
+#include "broker/ops/exit_code.h"
 #include "broker/ops/log.h"
-
-namespace {
-
-// As sysexits.h has them: what a supervisor may tell apart.
-constexpr int kUsage = 64, kCannotStart = 69, kCannotGoOn = 70;
-
-}  // namespace
 
 int main(int argc, char** argv) {
   using namespace trireme::broker;
@@ -28,7 +22,7 @@ int main(int argc, char** argv) {
   absl::StatusOr<CommandLine> line = ReadConfig(std::vector<std::string>(argv + 1, argv + argc), environment);
   if (!line.ok()) {
     std::fprintf(stderr, "trireme-broker: %s\n", std::string(line.status().message()).c_str());
-    return kUsage;
+    return kExitUsage;
   }
   if (line->action == CommandLine::Action::kPrint) {
     std::fputs(line->text.c_str(), stdout);
@@ -36,17 +30,17 @@ int main(int argc, char** argv) {
   }
   if (absl::Status level = SetLogLevel(line->config.log_level); !level.ok()) {
     std::fprintf(stderr, "trireme-broker: %s\n", std::string(level.message()).c_str());
-    return kUsage;
+    return kExitUsage;
   }
   for (const std::string& warning : line->warnings) Log(LogLevel::kWarn, warning);
   absl::StatusOr<std::unique_ptr<Node>> node = Node::Start(line->config, &Services::Make);
   if (!node.ok()) {
     Log(LogLevel::kError, "cannot start", "error", node.status());
-    return kCannotStart;
+    return kExitCannotStart;
   }
   if (absl::Status ended = (*node)->Run(); !ended.ok()) {
     Log(LogLevel::kError, "stopped", "error", ended);
-    return kCannotGoOn;
+    return kExitCannotGoOn;
   }
   return 0;
 }

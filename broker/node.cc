@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <csignal>
+#include <cstdlib>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,6 +23,7 @@
 #include "broker/node_metrics.h"
 #include "broker/node_shard.h"
 #include "broker/node_table.h"
+#include "broker/ops/exit_code.h"
 #include "broker/ops/log.h"
 #include "broker/ops/ops_server.h"
 #include "broker/reflection.h"
@@ -55,6 +57,16 @@ std::vector<std::string> ServiceNames() {
 void LogOfGrpc(gpr_log_func_args* args) {
   LogLevel level = args->severity == GPR_LOG_SEVERITY_ERROR ? LogLevel::kWarn : LogLevel::kDebug;
   Log(level, "grpc", "said", args->message, "file", args->file, "line", args->line);
+}
+
+// Safety rule 16. Not by way of Run and Stop: they would wait for writes that never end, and say to clients and peers
+// what is not known to be so.
+[[noreturn]] void EndForFailedDisk(const std::string& data, const absl::Status& status) {
+  Log(LogLevel::kError, "the disk failed, and so this node ends at once; what it has confirmed is safe", "error",
+      status, "data", data, "next",
+      "make sure that the file system of the data directory works and has room, then start the node again: it takes "
+      "up its log where it ends, and what it lacks comes from the other nodes");
+  std::_Exit(kExitCannotGoOn);
 }
 
 class NodeImpl final : public Node, public NodeContext, public ReplicaHosting {
@@ -153,6 +165,7 @@ absl::Status NodeImpl::OpenData() {
   options.young_budget_bytes = config_.young_log_bytes;
   // The store is made before any pledge is.
   options.must_exist = !directory_->identity().cluster_id().empty();
+  options.fatal = [data = config_.data](const absl::Status& status) { EndForFailedDisk(data, status); };
   auto store = storage::Store::Open(options);
   if (!store.ok()) {
     return absl::Status(store.status().code(), absl::StrCat("the store: ", store.status().message()));

@@ -69,6 +69,11 @@ bool Listening(const std::string& address) {
   return connected;
 }
 
+// "It cannot start", and "it cannot go on".
+bool SaysWhy(const std::string& ended) {
+  return ended == "exit code 69" || ended == "exit code 70";
+}
+
 std::string LastLines(const std::string& path, size_t bytes) {
   std::ifstream file(path, std::ios::ate);
   const auto size = static_cast<size_t>(std::max<std::streamoff>(0, file.tellg()));
@@ -181,7 +186,7 @@ absl::Status Cluster::AwaitListening(Node& node) {
   while (!Listening(node.address)) {
     if (auto ended = node.process->Ended(); ended.has_value()) {
       node.wanted = false;
-      Changed(node, absl::StrCat("did not start: ", *ended), !node.excused);
+      Changed(node, absl::StrCat("did not start: ", *ended), !node.excused || !SaysWhy(*ended));
       return absl::FailedPreconditionError(absl::StrCat("node ", node.number, " ended with ", *ended,
                                                         " as it started; the end of its log, ", node.log, ":\n",
                                                         LastLines(node.log, 2'000)));
@@ -264,7 +269,8 @@ void Cluster::Watch() {
     if (!node.wanted) continue;
     if (auto ended = node.process->Ended(); ended.has_value()) {
       node.wanted = false;
-      Changed(node, absl::StrCat("ended by itself: ", *ended, node.excused ? ", as it may" : ""), !node.excused);
+      const bool may = node.excused && SaysWhy(*ended);
+      Changed(node, absl::StrCat("ended by itself: ", *ended, may ? ", as it may" : ""), !may);
     }
   }
 }

@@ -55,6 +55,8 @@ class Cluster {
   bool Running(int node);
   // Null without the preloaded library.
   Machine* machine(int node) { return At(node).machine.get(); }
+  // Null before its first start.
+  Process* process(int node) { return At(node).process.get(); }
   client::Client& client() { return *client_; }
 
   void Kill(int node);
@@ -69,7 +71,8 @@ class Cluster {
   // What runs from the next start of this node on: the other version, or the first.
   void UseOther(int node, bool other);
   bool uses_other(int node) const { return nodes_[static_cast<size_t>(node - 1)].other; }
-  // Whether it is excused when it ends by itself, or does not start.
+  // Whether it is excused when it ends by itself, or does not start, as one does that says why: with the exit codes
+  // for that (docs/configuration.md), never by a signal.
   void Excuse(int node, bool excused);
 
   // For what a fault sees of a node. Unexpected: no promise allows it.
