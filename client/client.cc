@@ -156,6 +156,17 @@ void Client::DescribeQueue(const v1::DescribeQueueRequest& request, Done<v1::Des
   CallAsync(*core_, To(*core_, "Admin/DescribeQueue"), request, std::move(done));
 }
 
+absl::StatusOr<v1::DescribeReplicaResponse> Client::DescribeReplica(const std::string& queue,
+                                                                    const std::string& server) {
+  CallOptions options = To(*core_, "Admin/DescribeReplica");
+  options.server = server;
+  options.only_there = true;
+  options.try_timeout = std::chrono::seconds(2);
+  v1::DescribeReplicaRequest request;
+  request.set_name(queue);
+  return CallAndWait<v1::DescribeReplicaResponse>(*core_, std::move(options), request);
+}
+
 absl::StatusOr<v1::ListQueuesResponse> Client::ListQueues(const v1::ListQueuesRequest& request) {
   return CallAndWait<v1::ListQueuesResponse>(*core_, To(*core_, "Admin/ListQueues"), request);
 }

@@ -61,6 +61,8 @@ class Client {
   void CreateQueue(const v1::CreateQueueRequest& request, Done<v1::CreateQueueResponse> done);
   absl::StatusOr<v1::DescribeQueueResponse> DescribeQueue(const std::string& name);
   void DescribeQueue(const v1::DescribeQueueRequest& request, Done<v1::DescribeQueueResponse> done);
+  // Asks `server` for its own replica of the queue.
+  absl::StatusOr<v1::DescribeReplicaResponse> DescribeReplica(const std::string& queue, const std::string& server);
   // One page; `prefix`, `after`, `limit` as in the request.
   absl::StatusOr<v1::ListQueuesResponse> ListQueues(const v1::ListQueuesRequest& request);
   void ListQueues(const v1::ListQueuesRequest& request, Done<v1::ListQueuesResponse> done);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "broker/api/consume_stream.h"
 #include "broker/api/errors.h"
 #include "broker/api/publish_stream.h"
@@ -45,6 +46,34 @@ void Created(const QueueCallPtr& call, CreatedQueue created) {
             response.set_created(is_new);
             Respond(call, response);
           });
+}
+
+// Safety rule 25, as far as it is for people: what this node's replica is at, without asking any other.
+void DescribeReplica(const QueueCallPtr& call, const QueuePtr& queue) {
+  ShardApi* owner = call->api->of(queue->group);
+  RunOn(owner->shard(), [call, queue, owner] {
+    v1::DescribeReplicaResponse response;
+    QueueReplica* replica = owner->Replica(queue->group);
+    if (replica != nullptr) {
+      const ReplicaState state = replica->State();
+      response.set_group_id(queue->group.value());
+      response.set_node_id(call->api->node()->self().value());
+      response.set_applied_index(state.applied_index);
+      response.set_digest(state.digest);
+      response.set_leading(replica->group()->leading());
+      response.set_term(replica->group()->term().value());
+    }
+    RunOn(call->api->shard(), [call, queue, found = replica != nullptr, response] {
+      if (found) return Respond(call, response);
+      const v1::QueueInfo info = InfoOf(*call->api, *queue);
+      Respond(call, Error(absl::StatusCode::kFailedPrecondition, {.reason = "NO_REPLICA", .name = queue->name},
+                          absl::StrCat(
+                              "this node has no replica of queue ", queue->name, "; ask one of ",
+                              absl::StrJoin(info.replicas(), ", ", [](std::string* out, const v1::ReplicaPlace& place) {
+                                absl::StrAppend(out, place.address());
+                              }))));
+    });
+  });
 }
 
 }  // namespace
@@ -104,6 +133,20 @@ void Services::RegisterAdmin(raft::RawService& service) {
                                                    response.set_metadata_index(index->value());
                                                    Respond(call, response);
                                                  });
+      });
+
+  HandleAdmin<v1::DescribeReplicaRequest>(
+      service, apis, "DescribeReplica", [](const QueueCallPtr& call, const v1::DescribeReplicaRequest& request) {
+        if (absl::Status named = ValidateQueueName(request.name()); !named.ok()) return Respond(call, named);
+        Cluster& cluster = call->api->node()->cluster();
+        if (QueuePtr known = cluster.view(call->api->shard()->id()).FindQueue(request.name())) {
+          return DescribeReplica(call, known);
+        }
+        cluster.Lookup(request.name(), Asked{call->api->shard(), call->deadline},
+                       [call](absl::StatusOr<QueuePtr> queue) {
+                         if (!queue.ok()) return Respond(call, queue.status());
+                         DescribeReplica(call, *queue);
+                       });
       });
 
   HandleAdmin<v1::ListQueuesRequest>(

@@ -669,6 +669,10 @@ void QueueReplica::Describe(absl::AnyInvocable<void(absl::StatusOr<QueueFigures>
   });
 }
 
+ReplicaState QueueReplica::State() const {
+  return {impl_->machine.applied(), impl_->machine.Digest()};
+}
+
 // ---------------------------------------------------------------- raft::StateMachine
 
 absl::Status QueueReplica::Check(const raft::Entry& entry) const {

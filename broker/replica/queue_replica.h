@@ -62,6 +62,12 @@ struct QueueFigures {
   int64_t queue_time_ms = 0;
 };
 
+// How far this replica is, and a digest of its state there (Safety rule 25).
+struct ReplicaState {
+  uint64_t applied_index = 0;
+  uint32_t digest = 0;
+};
+
 // On the group's shard only. Requests are for the leader: elsewhere they answer at once that this is not it (a Cut, or
 // UNAVAILABLE with CutReason's text), and nothing was done. When leadership is lost, what is under way is answered as
 // unknown.
@@ -126,6 +132,8 @@ class QueueReplica final : public raft::StateMachine {
   void Purge(absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done);
   // Linearizable.
   void Describe(absl::AnyInvocable<void(absl::StatusOr<QueueFigures>)> done);
+  // Of this replica alone, on any node. Encodes the whole state, which is bounded (Safety rule 1).
+  ReplicaState State() const;
 
   // ---- raft::StateMachine
   absl::Status Check(const raft::Entry& entry) const override;

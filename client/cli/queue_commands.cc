@@ -12,6 +12,8 @@ namespace {
 
 constexpr size_t kAtOnce = 64;
 constexpr uint32_t kPage = 1'000;
+// How often replicas are looked at to find them all at one log index.
+constexpr int kReplicaLooks = 20;
 
 Json InfoJson(const v1::QueueInfo& queue) {
   Json replicas = Json::array();
@@ -185,6 +187,86 @@ int Describe(Command& command, const std::string& name) {
   return kExitOk;
 }
 
+// The replicas' own words, one node after the other; the error of a node that did not answer.
+using ReplicaLook = std::vector<std::pair<v1::ReplicaPlace, absl::StatusOr<v1::DescribeReplicaResponse>>>;
+ReplicaLook LookAtReplicas(Client& client, const v1::QueueInfo& queue) {
+  ReplicaLook look;
+  for (const v1::ReplicaPlace& place : queue.replicas()) {
+    look.emplace_back(place, client.DescribeReplica(queue.name(), place.address()));
+  }
+  return look;
+}
+
+// OK: those that have applied the same index have the same digest. DATA_LOSS: some have not (Safety rule 25).
+absl::Status CompareReplicas(const std::string& name, const ReplicaLook& look) {
+  for (const auto& [place, state] : look) {
+    for (const auto& [other_place, other] : look) {
+      if (!state.ok() || !other.ok() || state->applied_index() != other->applied_index() ||
+          state->digest() == other->digest()) {
+        continue;
+      }
+      return absl::DataLossError(absl::StrCat("queue ", name, ": the replicas on nodes ", place.node_id(), " and ",
+                                              other_place.node_id(), " differ at log index ", state->applied_index(),
+                                              ": stop publishing to it, keep the data directories, and report this"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+bool SameIndex(const ReplicaLook& look) {
+  return std::all_of(look.begin(), look.end(), [&](const auto& each) {
+    return each.second.ok() && look.front().second.ok() &&
+           each.second->applied_index() == look.front().second->applied_index();
+  });
+}
+
+int Replicas(Command& command, const std::string& name) {
+  Client* client = command.Connect();
+  if (client == nullptr) return command.exit_code();
+  absl::StatusOr<v1::DescribeQueueResponse> queue = client->DescribeQueue(name);
+  if (!queue.ok()) return command.Fail(queue.status());
+  // A queue in use moves on between two answers; only equal indexes can be compared.
+  ReplicaLook look = LookAtReplicas(*client, queue->queue());
+  for (int looks = 1; looks < kReplicaLooks && !SameIndex(look) && !interrupted; ++looks) {
+    look = LookAtReplicas(*client, queue->queue());
+  }
+  absl::Status unanswered = absl::OkStatus();
+  Table table({"NODE", "ADDRESS", "ROLE", "TERM", "APPLIED", "DIGEST"});
+  Json list = Json::array();
+  for (const auto& [place, state] : look) {
+    if (!state.ok()) {
+      unanswered.Update(state.status());
+      table.Add({absl::StrCat(place.node_id()), place.address(), "no answer", "", "", ""});
+      list.push_back({{"node", place.node_id()}, {"address", place.address()}, {"error", state.status().ToString()}});
+      continue;
+    }
+    const std::string digest = absl::StrCat(absl::Hex(state->digest(), absl::kZeroPad8));
+    table.Add({absl::StrCat(place.node_id()), place.address(), state->leading() ? "leader" : "follower",
+               absl::StrCat(state->term()), Thousands(state->applied_index()), digest});
+    list.push_back({{"node", place.node_id()},
+                    {"address", place.address()},
+                    {"leading", state->leading()},
+                    {"term", state->term()},
+                    {"applied_index", state->applied_index()},
+                    {"digest", digest}});
+  }
+  const absl::Status agree = CompareReplicas(name, look);
+  if (command.json()) {
+    std::printf("%s\n",
+                Json({{"name", name}, {"same_index", SameIndex(look)}, {"agree", agree.ok()}, {"replicas", list}})
+                    .dump(2)
+                    .c_str());
+  } else {
+    std::printf("%s", table.Text().c_str());
+    if (unanswered.ok() && agree.ok()) {
+      std::printf("\n%s\n", SameIndex(look) ? "the replicas are the same"
+                                            : "the replicas are not at one log index, as in a queue that is in use");
+    }
+  }
+  if (!agree.ok()) return command.Fail(agree);
+  return unanswered.ok() ? kExitOk : command.Fail(unanswered);
+}
+
 int Delete(Command& command, const std::vector<std::string>& patterns, uint32_t count) {
   std::vector<std::string> names;
   for (const std::string& pattern : patterns) {
@@ -270,6 +352,13 @@ void AddQueueCommands(CLI::App& app, Command& command) {
                                    "  trireme queue describe orders --output json\n",
                                    [&command, arguments] { return Describe(command, arguments->name); });
   describe->add_option("NAME", arguments->name, "The queue")->required();
+
+  CLI::App* replicas =
+      command.Add(queue, "replicas", "Ask each node that holds the queue how far its replica is, and compare them",
+                  "  trireme queue replicas orders\n"
+                  "  trireme queue replicas orders --output json\n",
+                  [&command, arguments] { return Replicas(command, arguments->name); });
+  replicas->add_option("NAME", arguments->name, "The queue")->required();
 
   CLI::App* remove = command.Add(queue, "delete", "Delete queues with all their messages",
                                  "  trireme queue delete orders\n"

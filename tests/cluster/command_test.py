@@ -73,6 +73,13 @@ class Commands(harness.TestCase):
                          sorted([f"line {n}" for n in range(1, 501)] + ["with more"] * 2))
         self.assertEqual([(m["key"], m["headers"]) for m in taken if m["body"] == "with more"], [("k", {"kind": "test"})] * 2)
         self.assertEqual(self.json("queue", "describe", "life")["subscriptions"][0]["acknowledged"], 502)
+        for _ in range(50):  # the consumers' sessions end after their commands
+            replicas = self.json("queue", "replicas", "life")
+            if replicas["same_index"]:
+                break
+        self.assertEqual((replicas["same_index"], replicas["agree"], len(replicas["replicas"])), (True, True, 3))
+        self.assertEqual(len({(r["applied_index"], r["digest"]) for r in replicas["replicas"]}), 1, replicas)
+        self.assertEqual(sum(r["leading"] for r in replicas["replicas"]), 1)
         self.run_command("publish", "life", "x", "--count", "7")
         self.assertEqual(self.json("queue", "purge", "life")["purged"], 7)
         self.run_command("queue", "delete", "life")
