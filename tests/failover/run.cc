@@ -4,6 +4,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -33,6 +34,7 @@ using std::chrono::seconds;
 constexpr int kCannot = 2;
 // What a drained queue may wait for: the longest lease, the longest session, and some backlog.
 constexpr seconds kDrainTime{90};
+constexpr seconds kCatchUpTime{20};
 
 std::atomic<int> interrupted{0};
 
@@ -69,6 +71,8 @@ class Session {
  private:
   absl::Status Start();
   absl::Status Drain();
+  // Writes down what the replicas say of themselves, once all of a queue's have come to one index, or have had time to.
+  absl::Status CompareReplicas();
   absl::Status Tick();
   void Progress();
   void Say(const std::string& text);
@@ -201,9 +205,30 @@ absl::Status Session::Drain() {
   for (const Figures& one : figures) history_.Append(one);
   absl::Status stopped = workload_->StopConsumers();
   live_.Poll();
+  stopped.Update(CompareReplicas());
   history_.Append(Ended{drained});
   if (!drained) Say("the queues did not run empty");
   return stopped;
+}
+
+absl::Status Session::CompareReplicas() {
+  const std::vector<std::string>& queues = Workload::Queues();
+  for (size_t i = 0; i < queues.size(); ++i) {
+    const auto until = std::chrono::steady_clock::now() + kCatchUpTime;
+    std::vector<Replica> replicas;
+    // Consumers' sessions that end one by one are still log entries.
+    for (bool same = false; !same && std::chrono::steady_clock::now() < until;) {
+      if (absl::Status ticked = Tick(); !ticked.ok()) return ticked;
+      if (!replicas.empty()) std::this_thread::sleep_for(milliseconds(100));
+      absl::StatusOr<std::vector<Replica>> asked = cluster_->ReplicasOf(static_cast<uint32_t>(i + 1), queues[i]);
+      if (!asked.ok()) return asked.status();
+      replicas = *std::move(asked);
+      same = std::all_of(replicas.begin(), replicas.end(),
+                         [&](const Replica& one) { return one.index != 0 && one.index == replicas.front().index; });
+    }
+    for (const Replica& one : replicas) history_.Append(one);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status Session::Run() {

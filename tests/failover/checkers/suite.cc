@@ -10,6 +10,7 @@
 #include "tests/failover/checkers/one_holder.h"
 #include "tests/failover/checkers/order.h"
 #include "tests/failover/checkers/progress.h"
+#include "tests/failover/checkers/replicas_agree.h"
 #include "tests/failover/checkers/settled_stays_settled.h"
 #include "tests/failover/checkers/stale_tokens.h"
 #include "tests/failover/checkers/stored_once.h"
@@ -45,6 +46,7 @@ std::vector<std::unique_ptr<Checker>> AllCheckers() {
   checkers.push_back(std::make_unique<NoCrash>());
   checkers.push_back(std::make_unique<Progress>());
   checkers.push_back(std::make_unique<FiguresAgree>());
+  checkers.push_back(std::make_unique<ReplicasAgree>());
   return checkers;
 }
 

@@ -289,6 +289,24 @@ absl::StatusOr<v1::DescribeQueueResponse> Cluster::Describe(const std::string& q
   return client_->DescribeQueue(queue);
 }
 
+absl::StatusOr<std::vector<Replica>> Cluster::ReplicasOf(uint32_t number, const std::string& queue) {
+  absl::StatusOr<v1::DescribeQueueResponse> about = Describe(queue);
+  if (!about.ok()) return about.status();
+  std::vector<Replica> replicas;
+  for (const v1::ReplicaPlace& place : about->queue().replicas()) {
+    const absl::StatusOr<int> node = NodeAt(place.address());
+    if (!node.ok()) return node.status();
+    Replica one{number, static_cast<uint32_t>(*node), 0, 0};
+    const absl::StatusOr<v1::DescribeReplicaResponse> state = client_->DescribeReplica(queue, place.address());
+    if (state.ok()) {
+      one.index = state->applied_index();
+      one.digest = state->digest();
+    }
+    replicas.push_back(one);
+  }
+  return replicas;
+}
+
 absl::StatusOr<int> Cluster::NodeAt(const std::string& address) const {
   for (const Node& node : nodes_) {
     if (node.address == address) return node.number;

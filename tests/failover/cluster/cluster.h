@@ -82,6 +82,8 @@ class Cluster {
 
   absl::Status CreateQueue(const std::string& name);
   absl::StatusOr<v1::DescribeQueueResponse> Describe(const std::string& queue);
+  // What each node that holds the queue says of its own replica; index 0 from those that do not answer.
+  absl::StatusOr<std::vector<Replica>> ReplicasOf(uint32_t number, const std::string& queue);
   // The numbers of nodes. UNAVAILABLE: nobody leads, as far as the cluster says.
   absl::StatusOr<int> LeaderOf(const std::string& queue);
   absl::StatusOr<int> MetadataLeader();

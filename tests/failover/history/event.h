@@ -311,6 +311,20 @@ struct Figures {
   }
 };
 
+// What a node says of its own replica of a queue, after everything has come to rest. Index 0: it has not answered.
+struct Replica {
+  static constexpr std::string_view kWord = "replica";
+  uint32_t queue = 0;
+  uint32_t node = 0;
+  // The last log index that its state has taken in, and a digest of that state.
+  uint64_t index = 0;
+  uint32_t digest = 0;
+  template <class F>
+  void Fields(F&& f) {
+    f(queue), f(node), f(index), f(digest);
+  }
+};
+
 // The last event of a run that was not broken off. Drained: every queue was seen empty, by its figures.
 struct Ended {
   static constexpr std::string_view kWord = "ended";
@@ -321,8 +335,9 @@ struct Ended {
   }
 };
 
-using Event = std::variant<Setting, QueueMade, ProducerMade, ConsumerMade, ConsumerGone, WorkerKilled, WorkerPaused,
-                           WorkerResumed, Publish, Published, Delivered, Corrupt, Settle, Settled, LeaseLost, Extended,
-                           Leads, FaultBegan, FaultEnded, Healed, NodeChanged, Note, PublishingStopped, Figures, Ended>;
+using Event =
+    std::variant<Setting, QueueMade, ProducerMade, ConsumerMade, ConsumerGone, WorkerKilled, WorkerPaused,
+                 WorkerResumed, Publish, Published, Delivered, Corrupt, Settle, Settled, LeaseLost, Extended, Leads,
+                 FaultBegan, FaultEnded, Healed, NodeChanged, Note, PublishingStopped, Figures, Replica, Ended>;
 
 }  // namespace trireme::failover

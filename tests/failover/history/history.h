@@ -75,6 +75,7 @@ class Observer {
   virtual void See(uint64_t, const Note&) {}
   virtual void See(uint64_t, const PublishingStopped&) {}
   virtual void See(uint64_t, const Figures&) {}
+  virtual void See(uint64_t, const Replica&) {}
   virtual void See(uint64_t, const Ended&) {}
 };
 
