@@ -2,14 +2,18 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "tests/failover/report/report.h"
+#include "tests/failover/report/table.h"
 #include "tests/failover/run.h"
+#include "tests/failover/suites.h"
 #include "tests/failover/verdict_text.h"
 #include "tests/failover/workload/worker.h"
 
@@ -47,15 +51,49 @@ std::string NeedsText(const Scenario& scenario) {
   return text;
 }
 
+// Folders of runs, or of suites, whose runs lie in folders of their own.
+int PrintTable(const std::vector<std::string>& folders) {
+  std::vector<std::string> histories;
+  for (const std::string& folder : folders) {
+    std::error_code ignored;
+    if (std::filesystem::exists(folder + "/history", ignored)) histories.push_back(folder + "/history");
+    std::vector<std::string> inner;
+    for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
+      if (std::filesystem::exists(entry.path() / "history", ignored)) inner.push_back(entry.path() / "history");
+    }
+    std::sort(inner.begin(), inner.end());
+    histories.insert(histories.end(), inner.begin(), inner.end());
+  }
+  if (histories.empty()) return Cannot(absl::NotFoundError("there is no history in these folders"));
+  std::vector<TableRow> rows;
+  for (const std::string& history : histories) {
+    absl::StatusOr<TableRow> row = ReadRow(history);
+    if (!row.ok())
+      return Cannot(absl::Status(row.status().code(), absl::StrCat(history, ": ", row.status().message())));
+    rows.push_back(*std::move(row));
+  }
+  std::fputs(TableText(rows).c_str(), stdout);
+  return 0;
+}
+
 int List() {
-  std::printf("scenarios\n");
+  std::printf("suites\n");
+  for (const Suite& suite : Suites()) {
+    std::printf("  %-24s %s\n", std::string(suite.name).c_str(), std::string(suite.what).c_str());
+  }
+  std::printf("\nscenarios\n");
   for (const Scenario& scenario : Scenarios()) {
-    std::printf("  %-22s %s%s\n", std::string(scenario.name).c_str(), std::string(scenario.what).c_str(),
+    std::printf("  %-24s %s%s\n", std::string(scenario.name).c_str(), std::string(scenario.what).c_str(),
                 NeedsText(scenario).c_str());
+  }
+  std::printf("\nscenarios that cannot be had yet\n");
+  for (const MissingScenario& missing : MissingScenarios()) {
+    std::printf("  %-24s %s [%s]\n", std::string(missing.name).c_str(), std::string(missing.what).c_str(),
+                std::string(missing.needs).c_str());
   }
   std::printf("\nfaults that they are made of\n");
   for (const FaultKind& kind : FaultKinds()) {
-    std::printf("  %-22s %s\n", std::string(kind.name).c_str(), std::string(kind.what).c_str());
+    std::printf("  %-24s %s\n", std::string(kind.name).c_str(), std::string(kind.what).c_str());
   }
   return 0;
 }
@@ -86,24 +124,40 @@ int Main(int argc, char** argv) {
   for (int i = 0; i < argc; ++i)
     absl::StrAppend(&options.command, i == 0 ? "trireme-failover" : argv[i], i + 1 < argc ? " " : "");
   std::string scenario;
+  const auto add_run_options = [&](CLI::App* to) {
+    to->add_option("--nodes", options.nodes, "brokers")->check(CLI::Range(1, 15))->capture_default_str();
+    to->add_option("--seed", options.seed, "draws workload and faults")->capture_default_str();
+    to->add_option("--report", options.report, "the folder for report, history and logs")->required();
+    to->add_option("--broker", options.broker, "the broker's program (default: beside this one)");
+    to->add_option("--other-broker", options.other_broker, "another version of it, for rolling-upgrade");
+    to->add_option("--data", options.data, "where the brokers' data is kept for the time of the run")
+        ->capture_default_str();
+    to->add_flag("--loopback", options.loopback, "no hosts of their own, so no faults of the network");
+    to->add_option("--load", options.scale, "multiplies the workload's rates")
+        ->check(CLI::Range(0.01, 100.0))
+        ->capture_default_str();
+    to->footer("Exit codes: 0 every promise was held, 1 some were broken, 2 it could not be run, 3 undecided.");
+  };
+  const CLI::Range minutes_range(0.05, 10'000.0);
   CLI::App* run = app.add_subcommand("run", "runs a scenario against a cluster of its own");
   run->add_option("SCENARIO", scenario, "one of those that 'list' names")->required();
-  run->add_option("--nodes", options.nodes, "brokers")->check(CLI::Range(1, 15))->capture_default_str();
   run->add_option("--minutes", options.minutes, "how long faults are made; starting and draining come on top")
-      ->check(CLI::Range(0.05, 10'000.0))
-      ->capture_default_str();
-  run->add_option("--seed", options.seed, "draws workload and faults")->capture_default_str();
-  run->add_option("--report", options.report, "the folder for report, history and logs")->required();
-  run->add_option("--broker", options.broker, "the broker's program (default: beside this one)");
-  run->add_option("--other-broker", options.other_broker, "another version of it, for rolling-upgrade");
-  run->add_option("--data", options.data, "where the brokers' data is kept for the time of the run")
+      ->check(minutes_range)
       ->capture_default_str();
   run->add_flag("--keep-data", options.keep_data, "do not remove the brokers' data");
-  run->add_flag("--loopback", options.loopback, "no hosts of their own, so no faults of the network");
-  run->add_option("--load", options.scale, "multiplies the workload's rates")
-      ->check(CLI::Range(0.01, 100.0))
-      ->capture_default_str();
-  run->footer("Exit codes: 0 every promise was held, 1 some were broken, 2 it could not be run, 3 undecided.");
+  add_run_options(run);
+
+  std::string suite_name;
+  double suite_minutes = 0;
+  CLI::App* suite = app.add_subcommand("suite", "runs several scenarios, one after the other");
+  suite->add_option("SUITE", suite_name, "short or long")->required();
+  suite->add_option("--minutes", suite_minutes, "for each of them, instead of what the suite says")
+      ->check(minutes_range);
+  add_run_options(suite);
+
+  std::vector<std::string> folders;
+  CLI::App* table = app.add_subcommand("table", "prints a table of runs");
+  table->add_option("FOLDER", folders, "reports of runs, or of suites")->required();
 
   CLI::App* list = app.add_subcommand("list", "names the scenarios and the faults");
 
@@ -125,11 +179,17 @@ int Main(int argc, char** argv) {
   if (*worker) return Worker(worker_spec);
   if (*list) return List();
   if (*check) return Check(history, report);
+  if (*table) return PrintTable(folders);
+  options.report = std::filesystem::absolute(options.report);
+  if (*suite) {
+    const Suite* found = FindSuite(suite_name);
+    if (found == nullptr) return Cannot(absl::NotFoundError(absl::StrCat("no suite is named ", suite_name)));
+    return RunSuite(*found, options, suite_minutes);
+  }
   options.scenario = FindScenario(scenario);
   if (options.scenario == nullptr) {
     return Cannot(absl::NotFoundError(absl::StrCat("no scenario is named ", scenario, "; 'list' names them")));
   }
-  options.report = std::filesystem::absolute(options.report);
   return Run(options);
 }
 

@@ -1,10 +1,13 @@
 #include "tests/failover/cluster/sandbox.h"
 
+#include <fcntl.h>
 #include <sched.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 
@@ -12,14 +15,52 @@
 
 namespace trireme::failover {
 
+namespace {
+
+constexpr char kPrefix[] = "trireme-failover-";
+// A file in the folder, locked for as long as its run lives.
+constexpr char kMarker[] = "/run";
+// A run that has just made its folder may not have locked it yet.
+constexpr std::chrono::seconds kYoung{60};
+
+// -1: somebody else has it.
+int Lock(const std::string& folder, int flags) {
+  const int fd = ::open((folder + kMarker).c_str(), O_RDWR | O_CLOEXEC | flags, 0600);
+  if (fd >= 0 && ::flock(fd, LOCK_EX | LOCK_NB) == 0) return fd;
+  if (fd >= 0) ::close(fd);
+  return -1;
+}
+
+// What runs have left that were killed themselves.
+void RemoveOrphans(const std::string& parent) {
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(parent, ignored)) {
+    const std::string folder = entry.path().string();
+    const auto made = std::filesystem::last_write_time(folder + kMarker, ignored);
+    if (ignored || !entry.path().filename().string().starts_with(kPrefix) ||
+        made + kYoung > std::filesystem::file_time_type::clock::now()) {
+      continue;
+    }
+    const int lock = Lock(folder, 0);
+    if (lock < 0) continue;
+    std::filesystem::remove_all(folder, ignored);
+    ::close(lock);
+  }
+}
+
+}  // namespace
+
 absl::StatusOr<std::unique_ptr<Sandbox>> Sandbox::Make(int nodes, int clients, bool network,
                                                        const std::string& data_parent) {
   std::unique_ptr<Sandbox> sandbox(new Sandbox);
-  std::string folder = data_parent + "/trireme-failover-XXXXXX";
+  RemoveOrphans(data_parent);
+  std::string folder = absl::StrCat(data_parent, "/", kPrefix, "XXXXXX");
   if (::mkdtemp(folder.data()) == nullptr) {
     return absl::UnavailableError(absl::StrCat("cannot make a folder in ", data_parent, ": ", std::strerror(errno)));
   }
   sandbox->folder_ = folder;
+  sandbox->lock_ = Lock(folder, O_CREAT);
+  if (sandbox->lock_ < 0) return absl::UnavailableError(absl::StrCat("cannot lock ", folder, kMarker));
   if (::geteuid() != 0) {
     sandbox->why_not_ = "only root may make network namespaces";
     return sandbox;
@@ -42,13 +83,18 @@ absl::StatusOr<std::unique_ptr<Sandbox>> Sandbox::Make(int nodes, int clients, b
 }
 
 Sandbox::~Sandbox() {
-  if (keep_) return;
   std::error_code ignored;
+  if (keep_) {
+    std::filesystem::remove(folder_ + kMarker, ignored);
+    ::close(lock_);
+    return;
+  }
   // Mounted file systems are emptied, and go with the namespace.
   for (const auto& entry : std::filesystem::directory_iterator(folder_, ignored)) {
     ::umount2(entry.path().c_str(), MNT_DETACH);
   }
   std::filesystem::remove_all(folder_, ignored);
+  ::close(lock_);
 }
 
 }  // namespace trireme::failover

@@ -15,7 +15,8 @@ class Sandbox {
  public:
   // The nodes' hosts first, then the harness's own, then `clients` more. To be called before the process has a second
   // thread. With `network` false, or where namespaces cannot be had, there are no hosts, and why_not says why.
-  // `data_parent`: where the folder is made. UNAVAILABLE: not even that.
+  // `data_parent`: where the folder is made; what runs that were killed have left there is removed. UNAVAILABLE: not
+  // even that.
   static absl::StatusOr<std::unique_ptr<Sandbox>> Make(int nodes, int clients, bool network,
                                                        const std::string& data_parent);
   // Removes the folder.
@@ -38,6 +39,7 @@ class Sandbox {
   bool keep_ = false;
   std::string why_not_;
   std::string folder_;
+  int lock_ = -1;
 };
 
 }  // namespace trireme::failover

@@ -1,10 +1,11 @@
-// Faults of disks that are full.
+// Faults of disks that are full, or empty.
 #include <fcntl.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <filesystem>
 #include <vector>
 
@@ -60,8 +61,53 @@ class Ballast : public Fault {
   std::string path_;
 };
 
+// Safety rule 12: a node whose data is gone must not take part under the identity that it had. It ends, and says why.
+class Wipe : public Fault {
+ public:
+  explicit Wipe(int node) : node_(node) {}
+  absl::Status Begin(World& world) override {
+    data_ = world.cluster.data_folder(node_) + "/data";
+    kept_ = world.cluster.data_folder(node_) + "/kept";
+    world.cluster.Kill(node_);
+    std::error_code error;
+    std::filesystem::rename(data_, kept_, error);
+    if (error) return absl::UnavailableError(absl::StrCat("cannot move ", data_, ": ", error.message()));
+    world.cluster.Excuse(node_, true);
+    began_ = std::chrono::steady_clock::now();
+    // It may end before it listens.
+    world.cluster.StartNodes({node_}).IgnoreError();
+    return absl::OkStatus();
+  }
+  absl::Status End(World& world) override {
+    std::error_code error;
+    if (!std::filesystem::exists(kept_, error)) return absl::OkStatus();
+    world.cluster.Watch();
+    if (world.cluster.Running(node_) && std::chrono::steady_clock::now() - began_ > kNotices) {
+      world.cluster.Report(node_, "goes on although its data is gone", true);
+    }
+    world.cluster.Kill(node_);
+    std::filesystem::remove_all(data_, error);
+    std::filesystem::rename(kept_, data_, error);
+    if (error) return absl::UnavailableError(absl::StrCat("cannot move ", kept_, " back: ", error.message()));
+    world.cluster.Excuse(node_, false);
+    return world.cluster.StartNodes({node_});
+  }
+  std::string Describe() const override { return absl::StrCat("node ", node_, " started without its data"); }
+
+ private:
+  // Where the others have a leader of the metadata group, or can elect one, within that time.
+  static constexpr std::chrono::seconds kNotices{6};
+
+  const int node_;
+  std::string data_, kept_;
+  std::chrono::steady_clock::time_point began_;
+};
+
 }  // namespace
 
+std::unique_ptr<Fault> MakeWipe(const std::vector<int>& nodes) {
+  return std::make_unique<Wipe>(nodes[0]);
+}
 // Between nothing and the broker's own limit, which the scenarios with small disks set to 64 MiB.
 std::unique_ptr<Fault> MakeDiskLow(const std::vector<int>& nodes) {
   return std::make_unique<Ballast>(nodes[0], uint64_t{32} << 20);

@@ -51,6 +51,7 @@ const std::vector<FaultKind>& FaultKinds() {
       {"power-loss", "SIGKILL, and what was not synced is lost from the disk, wholly or in sectors", kMachine,
        MakePowerLoss},
       {"bit-flip", "a bit of a node's files turns while it is down", kNothing, MakeBitFlip},
+      {"wipe", "a node comes back with an empty data directory, and with its own later on", kNothing, MakeWipe},
       {"clock-step", "a node's wall clock steps, and steps back later on", kMachine, MakeClockStep},
       {"clock-drift", "a node's wall clock runs too fast or too slowly", kMachine, MakeClockDrift},
   };

@@ -140,15 +140,21 @@ class BitFlip : public Fault {
   static constexpr uint64_t kBlock = 4'096;
 
   absl::Status Flip(World& world) {
-    std::vector<std::string> files;
+    // Those that messages lie in, and all.
+    std::vector<std::string> logs, files;
     std::error_code ignored;
     for (const auto& entry : std::filesystem::recursive_directory_iterator(world.cluster.data_folder(node_), ignored)) {
-      if (entry.is_regular_file(ignored) && entry.file_size(ignored) > 0) files.push_back(entry.path());
+      if (!entry.is_regular_file(ignored) || entry.file_size(ignored) == 0) continue;
+      files.push_back(entry.path());
+      const std::string kind = entry.path().extension();
+      if (kind == ".seg" || kind == ".sst" || kind == ".blob") logs.push_back(entry.path());
     }
     std::sort(files.begin(), files.end());
+    std::sort(logs.begin(), logs.end());
     // Logs are sparse; one that hits zeros has proved nothing.
     for (int tries = 0; tries < 1'000 && !files.empty(); ++tries) {
-      path_ = files[world.Draw(0, files.size() - 1)];
+      const std::vector<std::string>& from = !logs.empty() && world.Draw(0, 2) > 0 ? logs : files;
+      path_ = from[world.Draw(0, from.size() - 1)];
       at_ = world.Draw(0, std::filesystem::file_size(path_, ignored) - 1);
       block_ = at_ / kBlock * kBlock;
       flipped_ = ReadBlock();

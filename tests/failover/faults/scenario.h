@@ -41,5 +41,15 @@ const std::vector<Scenario>& Scenarios();
 const Scenario* FindScenario(std::string_view name);
 // What all of its faults need together.
 Needs NeedsOf(const Scenario& scenario);
+// Whether some of its faults can be had with these means.
+bool CanRun(const Scenario& scenario, bool network, bool mounts, bool other_broker);
+
+// What ought to be tried, too, and needs what the broker does not have.
+struct MissingScenario {
+  std::string_view name;
+  std::string_view what;
+  std::string_view needs;
+};
+const std::vector<MissingScenario>& MissingScenarios();
 
 }  // namespace trireme::failover

@@ -110,7 +110,12 @@ void RunFigures::CheckRecovery(uint64_t at_us) {
 }
 
 void RunFigures::See(uint64_t at_us, const NodeChanged& changed) {
-  if (changed.what.starts_with("started")) starts_.emplace_back(at_us, changed.node);
+  const bool works = changed.what.starts_with("started") || changed.what == "resumed";
+  // "serves" and reports of a node that goes on change nothing.
+  const bool fails = changed.what == "paused" || changed.what == "killed" || changed.what.starts_with("stopped") ||
+                     changed.what.starts_with("was told to stop") || changed.what.starts_with("had not stopped") ||
+                     changed.what.starts_with("ended by itself") || changed.what.starts_with("did not start");
+  if (works || fails) steps_.push_back({at_us, changed.node, works});
   if (remarks.size() < kMaxRemarks) {
     remarks.emplace_back(at_us, absl::StrCat("node ", changed.node, " ", changed.what,
                                              changed.unexpected ? " (nobody had done anything to it)" : ""));
@@ -142,21 +147,38 @@ uint64_t RunFigures::LongestGap(const Probe& probe, uint64_t from_us, uint64_t t
   return std::max(longest, to_us - std::min(last, to_us));
 }
 
-// When everything was off, what counts begins with the start of the node that makes a majority.
-uint64_t RunFigures::PowerGap(const Probe& probe, const FaultSpan& fault, uint64_t to_us) const {
-  std::set<uint32_t> nodes;
-  uint64_t nodes_known = 0;
+std::optional<uint64_t> RunFigures::MajorityBack(uint64_t from_us, uint64_t to_us) const {
+  uint64_t nodes = 0;
   if (const auto count = settings.find("nodes"); count != settings.end()) {
-    nodes_known = static_cast<uint64_t>(std::atoi(count->second.c_str()));
+    nodes = static_cast<uint64_t>(std::atoi(count->second.c_str()));
   }
-  for (const auto& [at_us, node] : starts_) {
-    if (at_us < fault.began_us || at_us > to_us) continue;
-    nodes.insert(node);
-    if (nodes.size() < nodes_known / 2 + 1) continue;
-    const auto first = std::lower_bound(probe.confirms_us.begin(), probe.confirms_us.end(), at_us);
-    return (first == probe.confirms_us.end() ? to_us : *first) - at_us;
+  std::set<uint32_t> down;
+  std::optional<uint64_t> back_us;
+  bool lost = false;
+  for (const NodeStep& step : steps_) {
+    if (step.at_us > to_us) break;
+    if (step.works) {
+      down.erase(step.node);
+    } else {
+      down.insert(step.node);
+    }
+    if (step.at_us < from_us) continue;
+    const bool majority = nodes - std::min<uint64_t>(nodes, down.size()) > nodes / 2;
+    if (!majority) {
+      lost = true;
+      back_us.reset();
+    } else if (lost && !back_us.has_value()) {
+      back_us = step.at_us;
+    }
   }
-  return to_us - fault.began_us;
+  return back_us;
+}
+
+uint64_t RunFigures::GapOf(const Probe& probe, const FaultSpan& fault, uint64_t to_us) const {
+  const std::optional<uint64_t> back_us = MajorityBack(fault.began_us, to_us);
+  if (!back_us.has_value()) return LongestGap(probe, fault.began_us, to_us);
+  const auto first = std::lower_bound(probe.confirms_us.begin(), probe.confirms_us.end(), *back_us);
+  return (first == probe.confirms_us.end() ? to_us : *first) - *back_us;
 }
 
 void RunFigures::Finish() {
@@ -173,9 +195,7 @@ void RunFigures::Finish() {
       const auto leader = part.leaders.find(probe.queue);
       const bool led = leader != part.leaders.end() && leader->second != 0;
       const std::string role = fault.node == 0 || !led ? "all" : leader->second == fault.node ? "leader" : "follower";
-      const uint64_t gap_us =
-          fault.kind == "power" ? PowerGap(probe, fault, to_us) : LongestGap(probe, fault.began_us, to_us);
-      windows.push_back({fault.number, fault.kind, role, probe.queue, gap_us, fault.composed});
+      windows.push_back({fault.number, fault.kind, role, probe.queue, GapOf(probe, fault, to_us), fault.composed});
     }
   }
   std::map<std::pair<std::string, std::string>, std::vector<uint64_t>> grouped;

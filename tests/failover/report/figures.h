@@ -93,6 +93,12 @@ class RunFigures : public Observer {
     // Times of confirms, and of the first invocation.
     std::vector<uint64_t> confirms_us;
   };
+  // A node's process began to work, or ceased to.
+  struct NodeStep {
+    uint64_t at_us = 0;
+    uint32_t node = 0;
+    bool works = false;
+  };
   struct Part {
     size_t fault = 0;
     // Who led when it began, by queue.
@@ -101,14 +107,18 @@ class RunFigures : public Observer {
 
   Bin& BinAt(uint64_t at_us);
   uint64_t LongestGap(const Probe& probe, uint64_t from_us, uint64_t to_us) const;
-  uint64_t PowerGap(const Probe& probe, const FaultSpan& fault, uint64_t to_us) const;
+  // When a fault of that time has left no majority working: from when on there was one again.
+  std::optional<uint64_t> MajorityBack(uint64_t from_us, uint64_t to_us) const;
+  // The longest gap, or, after a fault that left no majority, the time from its return to the first confirm.
+  uint64_t GapOf(const Probe& probe, const FaultSpan& fault, uint64_t to_us) const;
   void CheckRecovery(uint64_t at_us);
 
   Cast cast_;
   std::map<uint32_t, Probe> probes_;  // by producer
   std::map<uint32_t, uint32_t> leaders_;
   std::vector<Part> parts_;
-  std::vector<std::pair<uint64_t, uint32_t>> starts_;
+  // In the order of time.
+  std::vector<NodeStep> steps_;
   uint64_t stopped_us_ = 0;
   // Since the last healing.
   std::set<uint32_t> confirmed_queues_, delivered_queues_;
