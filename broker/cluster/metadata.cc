@@ -193,16 +193,29 @@ MetadataOutcome MetadataState::ApplyDeleted(const meta::QueueDeleted& deleted) {
   QueuePtr queue = found->second;
   queues_.erase(found);
   by_group_.erase(queue->group);
-  for (const raft::Member& member : queue->replicas) replica_groups_.erase(member.replica);
+  for (const raft::Member& member : queue->replicas) {
+    replica_groups_.erase(member.replica);
+    --loads_[member.node].replicas;
+  }
+  --loads_[queue->replicas.front().node].leads;
   std::vector<BindingPtr> bindings = routing_.DropQueue(deleted.name());
   return {Kind::kDone, std::move(queue), nullptr, std::move(bindings)};
 }
 
 void MetadataState::Insert(QueuePtr queue) {
   by_group_[queue->group] = queue;
-  for (const raft::Member& member : queue->replicas) replica_groups_[member.replica] = queue->group;
+  for (const raft::Member& member : queue->replicas) {
+    replica_groups_[member.replica] = queue->group;
+    ++loads_[member.node].replicas;
+  }
+  ++loads_[queue->replicas.front().node].leads;
   std::string name = queue->name;
   queues_[std::move(name)] = std::move(queue);
+}
+
+MetadataState::Load MetadataState::LoadOf(raft::NodeId node) const {
+  auto found = loads_.find(node);
+  return found == loads_.end() ? Load() : found->second;
 }
 
 const NodeRecord* MetadataState::FindNode(raft::NodeId id) const {
@@ -277,6 +290,10 @@ absl::Status MetadataState::Restore(std::string_view snapshot) {
     queue->group = raft::GroupId(q.group_id());
     queue->settings = q.settings();
     queue->created_at_ms = q.created_at_ms();
+    if (q.replicas().empty()) {
+      return absl::DataLossError(
+          absl::StrCat("metadata snapshot contradicts itself: queue ", q.name(), " has no replica"));
+    }
     for (const meta::Replica& replica : q.replicas()) {
       queue->replicas.push_back({raft::ReplicaId(replica.replica_id()), raft::NodeId(replica.node_id())});
       if (replica.replica_id() >= state.next_replica_) {

@@ -95,6 +95,12 @@ class MetadataState {
   // 11).
   raft::ReplicaId next_replica() const { return raft::ReplicaId(next_replica_); }
   bool ReplicaRemoved(raft::ReplicaId replica) const;
+  // What the queues put on a node.
+  struct Load {
+    uint64_t replicas = 0;
+    uint64_t leads = 0;  // of these, those that are to lead
+  };
+  Load LoadOf(raft::NodeId node) const;
 
  private:
   MetadataOutcome ApplyBorn(const trireme::meta::v1::ClusterBorn& born);
@@ -118,6 +124,7 @@ class MetadataState {
   // Derived from the above, for lookups only; their order reaches nothing.
   absl::flat_hash_map<raft::GroupId, QueuePtr> by_group_;
   absl::flat_hash_map<raft::ReplicaId, raft::GroupId> replica_groups_;
+  absl::flat_hash_map<raft::NodeId, Load> loads_;
 };
 
 // A command as it lies in the log: framed with version and CRC-32C (metadata_codec.h; Safety rules 3 and 17).

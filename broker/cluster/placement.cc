@@ -1,7 +1,6 @@
 #include "broker/cluster/placement.h"
 
 #include <algorithm>
-#include <map>
 #include <tuple>
 
 #include "absl/strings/str_cat.h"
@@ -26,16 +25,11 @@ absl::StatusOr<std::vector<raft::NodeId>> PlaceReplicas(const MetadataState& sta
     bool away = false;
     uint64_t replicas = 0, leads = 0;
   };
-  std::map<raft::NodeId, Load> loads;
-  for (const NodeRecord& node : state.nodes()) {
-    loads[node.id] = Load{node.id, node.directory_id.empty() || !up(node.id)};
-  }
-  for (const auto& [name, queue] : state.queues()) {
-    for (const raft::Member& member : queue->replicas) ++loads[member.node].replicas;
-    ++loads[queue->replicas.front().node].leads;
-  }
   std::vector<Load> order;
-  for (const auto& [id, load] : loads) order.push_back(load);
+  for (const NodeRecord& node : state.nodes()) {
+    const MetadataState::Load load = state.LoadOf(node.id);
+    order.push_back({node.id, node.directory_id.empty() || !up(node.id), load.replicas, load.leads});
+  }
   std::sort(order.begin(), order.end(), [](const Load& a, const Load& b) {
     return std::tie(a.away, a.replicas, a.leads, a.node) < std::tie(b.away, b.replicas, b.leads, b.node);
   });

@@ -442,11 +442,12 @@ TEST(MetadataRouting, SnapshotsThatContradictThemselvesAreRefused) {
     meta::Snapshot snapshot;
     snapshot.set_cluster_id(Id('c'));
     snapshot.set_next_group_id(3);
-    snapshot.set_next_replica_id(1);
+    snapshot.set_next_replica_id(2);
     snapshot.set_next_exchange_id(2);
     auto* queue = snapshot.add_queues();
     queue->set_name("q");
     queue->set_group_id(2);
+    queue->add_replicas()->set_replica_id(1);
     auto* exchange = snapshot.add_exchanges();
     exchange->set_name("e");
     exchange->set_id(1);
@@ -456,6 +457,7 @@ TEST(MetadataRouting, SnapshotsThatContradictThemselvesAreRefused) {
   };
   EXPECT_EQ(restores([](meta::Snapshot&) {}), absl::StatusCode::kOk);
   constexpr auto kDataLoss = absl::StatusCode::kDataLoss;
+  EXPECT_EQ(restores([](meta::Snapshot& s) { s.mutable_queues(0)->clear_replicas(); }), kDataLoss);
   EXPECT_EQ(restores([](meta::Snapshot& s) { s.set_next_exchange_id(1); }), kDataLoss);
   EXPECT_EQ(restores([](meta::Snapshot& s) { *s.add_exchanges() = s.exchanges(0); }), kDataLoss);
   EXPECT_EQ(restores([](meta::Snapshot& s) { *s.add_bindings() = s.bindings(0); }), kDataLoss);
