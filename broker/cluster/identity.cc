@@ -8,13 +8,13 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <filesystem>
 #include <optional>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "broker/cluster/durable_file.h"
 #include "broker/cluster/metadata_codec.h"
 #include "raft/core/check.h"
 
@@ -28,7 +28,6 @@ constexpr std::string_view kMagic = "TRIREME-IDENTITY";
 constexpr char kFile[] = "identity";
 constexpr char kTemporary[] = "identity.new";
 constexpr char kLock[] = "lock";
-constexpr size_t kMaxFileBytes = 1 << 20;
 
 absl::Status Failed(const char* what, const std::string& path) {
   return absl::ErrnoToStatus(errno, absl::StrCat(what, " ", path));
@@ -38,50 +37,6 @@ std::string RandomId() {
   std::string id(kIdBytes, '\0');
   TRIREME_CHECK(getrandom(id.data(), id.size(), 0) == static_cast<ssize_t>(id.size())) << "getrandom failed";
   return id;
-}
-
-absl::Status SyncDirectory(const std::string& path) {
-  int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return Failed("opening", path);
-  absl::Cleanup close_fd = [fd] { close(fd); };
-  return fsync(fd) == 0 ? absl::OkStatus() : Failed("syncing", path);
-}
-
-absl::StatusOr<std::optional<std::string>> ReadFile(const std::string& path) {
-  int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) {
-    if (errno == ENOENT) return std::nullopt;
-    return Failed("opening", path);
-  }
-  absl::Cleanup close_fd = [fd] { close(fd); };
-  std::string out;
-  char buffer[4096];
-  while (out.size() <= kMaxFileBytes) {
-    ssize_t n = read(fd, buffer, sizeof buffer);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return Failed("reading", path);
-    if (n == 0) return out;
-    out.append(buffer, static_cast<size_t>(n));
-  }
-  return absl::DataLossError(absl::StrCat(path, " is larger than ", kMaxFileBytes, " bytes"));
-}
-
-absl::Status WriteDurably(const std::string& directory, std::string_view bytes) {
-  std::string temporary = absl::StrCat(directory, "/", kTemporary);
-  std::string file = absl::StrCat(directory, "/", kFile);
-  int fd = open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
-  if (fd < 0) return Failed("creating", temporary);
-  absl::Cleanup close_fd = [fd] { close(fd); };
-  while (!bytes.empty()) {
-    ssize_t n = write(fd, bytes.data(), bytes.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return Failed("writing", temporary);
-    bytes.remove_prefix(static_cast<size_t>(n));
-  }
-  // Safety rule 16: a failed sync is not retried on the same file; the next Save begins a new one.
-  if (fsync(fd) != 0) return Failed("syncing", temporary);
-  if (rename(temporary.c_str(), file.c_str()) != 0) return Failed("renaming", temporary);
-  return SyncDirectory(directory);
 }
 
 absl::Status MakeDirectory(const std::string& path) {
@@ -138,7 +93,7 @@ absl::StatusOr<std::unique_ptr<DataDirectory>> DataDirectory::Open(const std::st
     return absl::UnavailableError(absl::StrCat("data directory ", path, " is in use by another process"));
   }
 
-  absl::StatusOr<std::optional<std::string>> file = ReadFile(absl::StrCat(path, "/", kFile));
+  absl::StatusOr<std::optional<std::string>> file = ReadSmallFile(absl::StrCat(path, "/", kFile));
   if (!file.ok()) return file.status();
   meta::Identity identity;
   if (!file->has_value()) {
@@ -178,7 +133,7 @@ DataDirectory::~DataDirectory() {
 }
 
 absl::Status DataDirectory::Save(const meta::Identity& identity) {
-  absl::Status status = WriteDurably(path_, EncodeIdentity(identity));
+  absl::Status status = WriteDurably(path_, kFile, EncodeIdentity(identity));
   if (status.ok()) identity_ = identity;
   return status;
 }
