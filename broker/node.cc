@@ -299,6 +299,8 @@ void NodeImpl::BecomeMember(const meta::Identity& identity, absl::AnyInvocable<v
   transport.credentials = grpc::InsecureChannelCredentials();
   raft::HostOptions host;
   host.node = transport.self.node;
+  host.incarnation = transport.self.incarnation;
+  host.forgot = [this](absl::Status status) { End(std::move(status)); };
   host.tick = config_.tick;
   host.election_ticks = config_.election_ticks;
   self_ = identity.node_id();

@@ -25,6 +25,7 @@ NodeMetrics::NodeMetrics(prometheus::Registry* registry)
       segments_(Gauges(registry, "trireme_log_segments", "Segments of the write-ahead log.").Add({})),
       segments_free_(Gauges(registry, "trireme_log_segments_free", "Segments that are ready for use.").Add({})),
       groups_(Gauges(registry, "trireme_groups", "Raft groups with a replica on this node.")),
+      active_(Gauges(registry, "trireme_groups_active", "Raft groups that are ticked; the others are quiet.")),
       leading_(Gauges(registry, "trireme_groups_leading", "Raft groups led by this node.")),
       proposals_(Counters(registry, "trireme_proposals_total", "Commands proposed on this node.")),
       elections_(Counters(registry, "trireme_elections_total", "Elections started by replicas on this node.")),
@@ -60,6 +61,7 @@ void NodeMetrics::Take(raft::ShardId shard, const raft::Host::Figures& host,
     return labels;
   };
   groups_.Add(label).Set(static_cast<double>(host.groups));
+  active_.Add(label).Set(static_cast<double>(host.active));
   leading_.Add(label).Set(static_cast<double>(host.leading));
   Bring(proposals_.Add(label), host.proposals);
   Bring(elections_.Add(label), host.elections);

@@ -41,6 +41,7 @@ class NodeMetrics {
   prometheus::Gauge& segments_;
   prometheus::Gauge& segments_free_;
   prometheus::Family<prometheus::Gauge>& groups_;
+  prometheus::Family<prometheus::Gauge>& active_;
   prometheus::Family<prometheus::Gauge>& leading_;
   prometheus::Family<prometheus::Counter>& proposals_;
   prometheus::Family<prometheus::Counter>& elections_;

@@ -85,7 +85,7 @@ class Store final : public raft::LogStore {
 
   // The number of the last batch known to be durable. Grows with every batch for the life of the directory; a
   // directory that comes back with less has forgotten something (Safety rule 12).
-  uint64_t last_synced() const;
+  uint64_t last_synced() const override;
 
   // Waits until no background work (moving, deleting, allocating, reclaiming) is due, or the store has failed. For
   // tests. DeadlineExceeded, saying what is due, when that takes longer than `at_most`.

@@ -65,6 +65,7 @@ void Cluster::StartMetadata() {
   const meta::Identity& identity = directory_->identity();
   raft::GroupSpec spec;
   spec.group = kMetadataGroup;
+  spec.prompt = true;
   for (const meta::Node& node : identity.members()) {
     spec.members.push_back({raft::ReplicaId(node.metadata_replica_id()), raft::NodeId(node.id())});
     if (node.id() == identity.node_id()) spec.self = raft::ReplicaId(node.metadata_replica_id());

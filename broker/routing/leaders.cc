@@ -69,6 +69,7 @@ void Leaders::Look(raft::GroupId group) {
   Search& search = *found->second;
   v1::Leader known = Known(*search.queue);
   if (known.node_id() != 0) return End(group, known);
+  if (raft::Group* replica = find_(group)) replica->WantLeader();
 
   // Those whose time is over hear so.
   std::vector<Done> late;

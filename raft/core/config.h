@@ -7,6 +7,7 @@
 
 #include "raft/core/entry.h"
 #include "raft/core/membership.h"
+#include "raft/core/quiescence.h"
 #include "raft/core/types.h"
 
 namespace trireme::raft {
@@ -22,6 +23,16 @@ struct Config {
   // for each voter, in order of preference, and chance within that.
   int election_ticks = 10;
   int heartbeat_ticks = 1;
+  // Where liveness is between nodes: their promises. Outlives the replica. Null: every replica sends heartbeats.
+  const Support* support = nullptr;
+  // With `support`: after so many ticks without work a leader asks its followers to be quiet.
+  int quiet_ticks = 10;
+  // With `support`: followers hear that everything is committed at once, rather than with the next append or after a
+  // tick or two.
+  bool tell_commit_at_once = false;
+  // The order of preference among candidates: that of the members; with this, from the last to the first. The same for
+  // all replicas of a group.
+  bool last_member_first = false;
   // Per follower: Append messages under way, their entries' bytes, and the bytes of one of them.
   int max_inflight_appends = 128;
   size_t max_inflight_bytes = size_t{16} << 20;

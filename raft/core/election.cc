@@ -24,16 +24,25 @@ void Replica::Impl::ResetElectionTimer() {
   election_timeout_ = DrawElectionTimeout();
 }
 
+int Replica::Impl::VotersBefore(ReplicaId lost) const {
+  int before = 0;
+  const std::vector<Member>& members = membership().members;
+  for (size_t i = 0; i < members.size(); ++i) {
+    const Member& member = members[config_.last_member_first ? members.size() - 1 - i : i];
+    if (member.replica == config_.id) break;
+    if (Votes(member.standing) && member.replica != lost) ++before;
+  }
+  return before;
+}
+
 // Each voter has a part of (election_ticks, 2 * election_ticks] for itself, in order of preference, so that the
 // preferred one campaigns first and votes are not split again and again; dissertation 3.4 leaves both to chance. It
 // begins a tick late: those whose own tick comes a moment after the first one's must not refuse it for that.
 int Replica::Impl::DrawElectionTimeout() {
-  int rank = 0, voters = 0;
-  for (const Member& member : membership().members) {
-    if (member.replica == config_.id) rank = voters;
-    voters += Votes(member.standing) ? 1 : 0;
-  }
-  voters = std::max(voters, 1);
+  const std::vector<Member>& members = membership().members;
+  const auto count = std::count_if(members.begin(), members.end(), [](const Member& m) { return Votes(m.standing); });
+  const int voters = std::max(static_cast<int>(count), 1);
+  const int rank = membership().Votes(config_.id) ? VotersBefore(ReplicaId()) : 0;
   // Where voters are many, their parts overlap, so that chance still tells two of them apart.
   const int part = std::max(config_.election_ticks / voters, 2);
   const int timeout = config_.election_ticks + 1 + rank * config_.election_ticks / voters +
@@ -61,16 +70,18 @@ void Replica::Impl::LeaderConnectionClosed() {
   quick_elections_ = kQuickElections;
   // Those who are left go in turn, so that they do not split the vote: the first at the next tick, when the others
   // should have seen the same, each of the rest two ticks after the one before it.
-  int turn = 0;
-  for (const Member& member : membership().members) {
-    if (member.replica == config_.id) break;
-    if (Votes(member.standing) && member.replica != leader_) ++turn;
-  }
-  election_timeout_ = std::min(election_timeout_, election_elapsed_ + 1 + 2 * turn);
+  election_timeout_ = std::min(election_timeout_, election_elapsed_ + 1 + 2 * VotersBefore(leader_));
 }
 
 bool Replica::Impl::SupportsLeader() const {
-  return leading() || (leader_ != ReplicaId() && election_elapsed_ < config_.election_ticks);
+  if (leading() || leader_ == ReplicaId()) return leading() != nullptr;
+  // Safety rule 9.
+  if (config_.support != nullptr) return config_.support->Gives(leader_);
+  return election_elapsed_ < config_.election_ticks;
+}
+
+bool Replica::Impl::SupportsAgainst(const Message& request) const {
+  return SupportsLeader() && request.from != leader_ && !request.leader_asked && !(request.leader_lost && leader_lost_);
 }
 
 bool Replica::Impl::CandidateIsUpToDate(const Message& m) const {
@@ -84,6 +95,7 @@ void Replica::Impl::BecomeFollower(Term term, ReplicaId leader) {
     voted_for_ = ReplicaId();
     acknowledgement_.reset();
   }
+  quiet_ = false;
   role_ = Role::kFollower;
   state_ = Following();
   leader_ = leader;
@@ -101,6 +113,7 @@ void Replica::Impl::HeardFromLeader(ReplicaId leader) {
   if (role_ != Role::kFollower || leader_ != leader || leader_lost_) {
     BecomeFollower(term_, leader);
   }
+  unasked_ticks_ = 0;
   election_elapsed_ = 0;
   if (!late) return;
   LeaderConnectionClosed();
@@ -109,6 +122,7 @@ void Replica::Impl::HeardFromLeader(ReplicaId leader) {
 
 void Replica::Impl::StartPreVote() {
   if (term_ >= kTermMax) return;
+  quiet_ = false;
   role_ = Role::kPreCandidate;
   state_ = Campaigning{Ballots()};
   leader_ = ReplicaId();
@@ -174,10 +188,14 @@ void Replica::Impl::RecordVote(ReplicaId from, bool granted) {
 }
 
 void Replica::Impl::StepVoteRequest(const Message& m) {
-  const bool asks_early = SupportsLeader() && !(m.leader_lost && leader_lost_);
+  // The leader would ask about no later term if it still led.
+  if (m.from == leader_ && m.term > term_) BecomeFollower(term_, ReplicaId());
+  if (Progress* follower = FindFollower(m.from); follower != nullptr && config_.support != nullptr) Contact(*follower);
+  const bool asks_early = SupportsAgainst(m);
   if (m.type == MessageType::kPreVote) {
     bool grant = m.term > term_ && !asks_early && CandidateIsUpToDate(m);
     Send({.type = MessageType::kPreVoteResponse, .to = m.from, .term = grant ? m.term : term_, .reject = !grant});
+    YieldNot(m);
     return;
   }
   bool free_to_vote = voted_for_ == m.from || (voted_for_ == ReplicaId() && leader_ == ReplicaId());

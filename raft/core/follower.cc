@@ -66,7 +66,12 @@ void Replica::Impl::StepHeartbeat(const Message& m) {
   HeardFromLeader(m.from);
   AdvanceCommit(m.commit);
   LearnAllMatch(m.all_match);
-  Send({.type = MessageType::kHeartbeatResponse, .to = m.from, .read_context = m.read_context});
+  quiet_ = ConfirmsQuiet(m);
+  Send({.type = MessageType::kHeartbeatResponse,
+        .to = m.from,
+        .log_index = m.log_index,
+        .read_context = m.read_context,
+        .quiet = quiet_});
 }
 
 void Replica::Impl::LearnAllMatch(Index all_match) {

@@ -19,7 +19,8 @@ void Replica::Impl::LeaderTick() {
   Leading& leader = *leading();
   for (Progress& follower : leader.followers) {
     follower.read_failed = false;
-    if (++follower.silent_ticks >= config_.election_ticks && follower.state == Progress::State::kReplicate) {
+    CountSilence(follower);
+    if (follower.silent_ticks >= config_.election_ticks && follower.state == Progress::State::kReplicate) {
       follower.BecomeProbe();  // so that what waits to be sent to it need not stay in memory
     }
     if (follower.inflight.count() == 0) follower.inflight.Shrink();
@@ -33,8 +34,9 @@ void Replica::Impl::LeaderTick() {
   leader.commit_at_tick = std::max(leader.commit_at_tick, commit_);
   if (++leader.heartbeat_elapsed >= config_.heartbeat_ticks) {
     leader.heartbeat_elapsed = 0;
-    leader.heartbeat_due = !leader.followers.empty();
+    leader.heartbeat_due = config_.support == nullptr && !leader.followers.empty();
   }
+  QuietTick();
 }
 
 void Replica::Impl::AppendOwn(EntryType type, Bytes data) {
@@ -47,6 +49,7 @@ Proposed Replica::Impl::Propose(std::vector<Bytes> commands, bool urgent) {
   Leading* leader = leading();
   if (leader == nullptr) return {.error = ProposeError::kNotLeader, .first = {}, .term = {}};
   if (leader->transfer) return {.error = ProposeError::kTransferring, .first = {}, .term = {}};
+  quiet_ = false;
   size_t bytes = 0;
   for (const Bytes& command : commands) bytes += command.size() + kEntryOverheadBytes;
   // Safety rule 19: settling has room where publishing has none. What is larger than the cap passes alone.
@@ -64,6 +67,7 @@ Proposed Replica::Impl::Propose(std::vector<Bytes> commands, bool urgent) {
 
 void Replica::Impl::ReadIndex(uint64_t context) {
   if (Leading* leader = leading()) {
+    quiet_ = false;
     leader->reads.Add(context);
   } else {
     output_.read_ready.push_back({context, std::nullopt});
@@ -74,6 +78,8 @@ void Replica::Impl::StepAppendResponse(const Message& m) {
   Progress* follower = FindFollower(m.from);
   if (follower == nullptr) return;
   follower->silent_ticks = 0;
+  follower->following = true;
+  follower->quiet_at = Index();
   follower->down = false;
   if (m.reject) {
     follower->Refuse(m.log_index, log_.LastAtMost(m.hint_index, m.hint_term));
@@ -96,8 +102,10 @@ void Replica::Impl::StepHeartbeatResponse(const Message& m) {
   Progress* follower = FindFollower(m.from);
   if (follower == nullptr) return;
   follower->silent_ticks = 0;
+  follower->following = true;
   follower->down = false;
   follower->paused = false;
+  follower->quiet_at = m.quiet ? m.log_index : Index();
   if (follower->state == Progress::State::kReplicate) {
     // Appends are under way and nothing was acknowledged for a heartbeat: the last of them may have been lost.
     follower->ask = follower->match == follower->match_at_heartbeat && follower->next > follower->match + 1;
@@ -149,7 +157,7 @@ bool Replica::Impl::LeaderHasOutput() const {
   if (leader == nullptr) return false;
   return leader->heartbeat_due || CanStartReads() || MustLeaveJoint() || MustLeaveOffice() || MustTellTarget() ||
          std::any_of(leader->followers.begin(), leader->followers.end(),
-                     [this](const Progress& follower) { return CanSend(follower); });
+                     [this](const Progress& follower) { return follower.heartbeat_due || CanSend(follower); });
 }
 
 void Replica::Impl::LeaderOutput() {
@@ -161,7 +169,8 @@ void Replica::Impl::LeaderOutput() {
     leader->heartbeat_due = !leader->followers.empty();
     ConfirmReads();  // a single voter is its own quorum
   }
-  if (leader->heartbeat_due) SendHeartbeats();
+  TellCommit();
+  SendHeartbeats();
   for (Progress& follower : leader->followers) SendAppends(follower);
   if (MustTellTarget()) TellTarget();
   if (MustLeaveOffice()) LeaveOffice();
@@ -169,13 +178,19 @@ void Replica::Impl::LeaderOutput() {
 
 void Replica::Impl::SendHeartbeats() {
   Leading& leader = *leading();
-  leader.heartbeat_due = false;
-  for (const Progress& follower : leader.followers) {
+  const bool to_all = std::exchange(leader.heartbeat_due, false);
+  for (Progress& follower : leader.followers) {
+    if (!std::exchange(follower.heartbeat_due, false) && !to_all) continue;
+    const bool quiet = AsksToBeQuiet() && follower.match == log_.last_index();
+    follower.told_commit = std::min(commit_, follower.match);
     Send({.type = MessageType::kHeartbeat,
           .to = follower.id,
-          .commit = std::min(commit_, follower.match),
+          .log_index = quiet ? log_.last_index() : Index(),
+          .log_term = quiet ? log_.last_term() : Term(),
+          .commit = follower.told_commit,
           .read_context = leader.reads.last(),
-          .all_match = std::min(all_match_, follower.match)});
+          .all_match = std::min(all_match_, follower.match),
+          .quiet = quiet});
   }
 }
 

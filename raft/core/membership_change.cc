@@ -76,6 +76,7 @@ bool Replica::Impl::MustLeaveOffice() const {
 
 void Replica::Impl::LeaveOffice() {
   // So that those who stay learn that it is committed, rather than from the next leader; and need not wait for one.
+  leading()->heartbeat_due = true;
   SendHeartbeats();
   if (ReplicaId successor = BestSuccessor(); successor != ReplicaId()) SendTimeoutNow(successor);
   BecomeFollower(term_, ReplicaId());

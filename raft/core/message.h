@@ -22,7 +22,15 @@ enum class MessageType : uint8_t {
   kHeartbeatResponse = 8,
   kTimeoutNow = 9,  // from a leader that hands over: campaign at once
   kSnapshot = 10,   // the header of a snapshot whose bytes have arrived beside it
+  // The leader of `term` leads it no more; who supports it by its node's promise need not wait for that to end.
+  kResign = 20,
 };
+
+// Whoever sends one leads its term.
+constexpr bool SaidByLeader(MessageType type) {
+  return type == MessageType::kAppend || type == MessageType::kHeartbeat || type == MessageType::kSnapshot ||
+         type == MessageType::kTimeoutNow;
+}
 
 struct Message {
   MessageType type = MessageType::kHeartbeat;
@@ -33,7 +41,7 @@ struct Message {
 
   // Append: the entry before the first one sent. Snapshot: the last entry that it covers. (Pre)Vote: the candidate's
   // last entry. AppendResponse: the last index that the follower has durably and that matches, or, rejecting, the index
-  // that it rejects.
+  // that it rejects. With `quiet`: the last entry of the leader's log.
   Index log_index{};
   Term log_term{};
   // Append, Heartbeat: the leader's commit index. In a Heartbeat it never exceeds what the addressee is known to hold.
@@ -52,6 +60,9 @@ struct Message {
   bool leader_lost = false;
   // Vote: the leader itself asked for this campaign (TimeoutNow), so that voters need not wait either.
   bool leader_asked = false;
+  // Heartbeat: asks to be quiet, if everything up to log_index is durable, committed and applied. Its answer: so it is
+  // (Safety rule 10).
+  bool quiet = false;
 
   // Snapshot: the members as of log_index. Null in all others.
   std::shared_ptr<const Membership> membership{};

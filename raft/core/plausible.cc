@@ -54,7 +54,10 @@ bool Replica::Impl::Plausible(const Message& m) const {
       if (!member || (m.reject && m.hint_index >= m.log_index)) return false;
       return !(this_term && leading()) || m.log_index <= log_.last_index();
     case MessageType::kHeartbeatResponse:
-      return member && (!(this_term && leading()) || m.read_context <= leading()->reads.last());
+      return member && (!(this_term && leading()) ||
+                        (m.read_context <= leading()->reads.last() && m.log_index <= log_.last_index()));
+    case MessageType::kResign:
+      return !(this_term && leading());
   }
   return false;  // not a type that we know
 }

@@ -63,7 +63,16 @@ struct Progress {
   // A read came back with nothing; the next one waits for a tick.
   bool read_failed = false;
 
-  int silent_ticks = 0;      // since it was last heard of in this term
+  // The following four only where liveness is between nodes (quiescence.h). It has answered in this term, as of its
+  // node's present incarnation.
+  bool following = false;
+  bool heartbeat_due = false;
+  Index quiet_at;       // the last index that it confirmed to be quiet at
+  Index told_commit;    // the last commit index sent to it
+  Index match_at_tick;  // `match` at the last tick
+  bool appended_since_tick = false;
+
+  int silent_ticks = 0;      // since it was last heard of in this term, or had nothing to answer
   Index match;               // durable there, and equal to ours
   Index next;                // of the next Append
   Index match_at_heartbeat;  // `match` when it last answered a heartbeat

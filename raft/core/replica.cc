@@ -34,6 +34,7 @@ void Replica::Campaign() {
 }
 void Replica::StepDown() {
   if (!impl_->leading()) return;
+  impl_->Resign();
   impl_->BecomeFollower(impl_->term_, ReplicaId());
   // The others go first.
   impl_->election_timeout_ += impl_->config_.election_ticks;
@@ -84,8 +85,8 @@ void Replica::SnapshotInstalled(Index index) {
 void Replica::SnapshotRefused(Index index) {
   impl_->SnapshotRefused(index);
 }
-Index Replica::TrimTail(Index index) {
-  return impl_->TrimTail(index);
+Index Replica::TrimTail(Index index, bool even_unsent) {
+  return impl_->TrimTail(index, even_unsent);
 }
 
 bool Replica::HasOutput() const {

@@ -55,6 +55,14 @@ class Replica {
   // replica may grant others' pre-votes and votes that say leader_lost.
   void PeerDown(ReplicaId peer);
   void PeerUp(ReplicaId peer);
+  // With Config::support: the peer's node has started anew, so that it has to be told who leads, and led nothing since.
+  void PeerRestarted(ReplicaId peer);
+  // With Config::support: the promise that counted has ended: ours to the leader, or a follower's to this leader.
+  void PeerLost(ReplicaId peer);
+  // With Config::support: it is in force (again).
+  void PeerFound(ReplicaId peer);
+  // Is not quiet any more.
+  void Wake();
   // A write handed out by TakeOutput (an Output with a hard state, entries or both) is durable. Once per write, in the
   // order handed out. (last, term) is the last of its entries; not looked at when it had none.
   void Persisted(Index last, Term term);
@@ -75,14 +83,17 @@ class Replica {
   void SnapshotInstalled(Index index);
   void SnapshotRefused(Index index);
   // Forgets entries held in memory up to `index`, except those that are not persisted, not applied, or not yet sent to
-  // a follower in replicate state. Returns the first index still held (last_index() + 1 if none).
-  Index TrimTail(Index index);
+  // a follower in replicate state. Returns the first index still held (last_index() + 1 if none). With `even_unsent`
+  // such a follower is sent them from the disk later.
+  Index TrimTail(Index index, bool even_unsent = false);
 
   // ---- output
   bool HasOutput() const;
   Output TakeOutput();
 
   // ---- state
+  // Needs neither ticks nor messages (Safety rule 10), until something else is put in.
+  bool quiet() const;
   ReplicaId id() const;
   Role role() const;
   Term term() const;

@@ -63,6 +63,7 @@ void Replica::Impl::Tick() {
   apply_read_failed_ = false;
   stalled_ticks_ = writes_.empty() ? 0 : stalled_ticks_ + 1;
   if (leading()) return LeaderTick();
+  if (config_.support != nullptr && SupportsLeader() && !leader_lost_) return SupportingTick();
   if (leader_lost_) ++lost_ticks_;
   // No further, for one that may not campaign.
   election_elapsed_ = std::min(election_elapsed_ + 1, election_timeout_ + config_.election_ticks);
@@ -88,7 +89,7 @@ void Replica::Impl::Step(Message message) {
         break;
       case MessageType::kVote:
         // Dissertation 4.2.3: who hears from a leader is not drawn into an election.
-        if (SupportsLeader() && !message.leader_asked && !(message.leader_lost && leader_lost_)) return;
+        if (SupportsAgainst(message)) return;
         BecomeFollower(message.term, ReplicaId());
         break;
       case MessageType::kAppend:
@@ -103,13 +104,13 @@ void Replica::Impl::Step(Message message) {
     }
   } else if (message.term < term_) {
     // Tell one that was deposed, or that campaigns in the past; answers to what we asked in an earlier term are void.
-    if (message.type == MessageType::kAppend || message.type == MessageType::kHeartbeat ||
-        message.type == MessageType::kSnapshot) {
+    if (SaidByLeader(message.type) && message.type != MessageType::kTimeoutNow) {
       Send({.type = MessageType::kHeartbeatResponse, .to = message.from});
       return;
     }
     if (message.type != MessageType::kPreVote && message.type != MessageType::kVote) return;
   }
+  if (Wakes(message)) quiet_ = false;
   switch (message.type) {
     case MessageType::kPreVote:
     case MessageType::kVote:
@@ -129,6 +130,8 @@ void Replica::Impl::Step(Message message) {
       return StepTimeoutNow();
     case MessageType::kSnapshot:
       return StepSnapshot(message);
+    case MessageType::kResign:
+      return StepResign(message);
   }
 }
 
@@ -183,11 +186,14 @@ void Replica::Impl::EntriesRead(const EntryRead& read, std::vector<Entry> entrie
   }
 }
 
-Index Replica::Impl::TrimTail(Index index) {
+Index Replica::Impl::TrimTail(Index index, bool even_unsent) {
   index = std::min({index, persisted_, applied_});
-  if (const Leading* leader = leading()) {
+  if (const Leading* leader = leading(); leader != nullptr && !even_unsent) {
     for (const Progress& follower : leader->followers) {
-      if (follower.state == Progress::State::kReplicate) index = std::min(index, follower.next - 1);
+      // One that is further behind is sent what is read from disk, and needs nothing that is held.
+      if (follower.state == Progress::State::kReplicate && follower.next >= log_.first_held()) {
+        index = std::min(index, follower.next - 1);
+      }
     }
   }
   log_.Trim(index);

@@ -51,7 +51,9 @@ struct Replica::Impl {
     Index first_own;                  // the entry that this term began with
     Index commit_at_tick;             // the commit index at the last tick; one that is caught up has this much
     int heartbeat_elapsed = 0;
-    bool heartbeat_due = false;
+    bool heartbeat_due = false;  // to all
+    int idle_ticks = 0;          // since all was settled
+    Index idle_last;             // the last index at the last tick
     ReadRounds reads;
     std::optional<Transfer> transfer;
     // Bytes of the entries in (charged_above, last_index()], which are not committed or not durable here.
@@ -79,7 +81,7 @@ struct Replica::Impl {
   void Persisted(Index last, Term term);
   void Applied(Index index);
   void EntriesRead(const EntryRead& read, std::vector<Entry> entries);
-  Index TrimTail(Index index);
+  Index TrimTail(Index index, bool even_unsent);
   bool HasOutput() const;
   Output TakeOutput();
   void Send(Message message);
@@ -120,9 +122,14 @@ struct Replica::Impl {
   void HeardFromLeader(ReplicaId leader);
   void ResetElectionTimer();
   int DrawElectionTimeout();
+  // Those that are to campaign before this replica, without the one that is lost (0 = none).
+  int VotersBefore(ReplicaId lost) const;
   void LeaderConnectionClosed();
-  // Heard from a leader within the shortest election timeout (or is one), so that it supports no other.
+  // Leads, or has promised to support a leader (Safety rule 9), or, where no nodes promise, heard from one within the
+  // shortest election timeout: so it supports no other.
   bool SupportsLeader() const;
+  // Whether that keeps it from voting for this candidate. The leader itself, when it campaigns, leads no more.
+  bool SupportsAgainst(const Message& request) const;
   bool CandidateIsUpToDate(const Message& message) const;
 
   // ---- follower.cc
@@ -170,6 +177,27 @@ struct Replica::Impl {
   void SnapshotInstalled(Index index);
   void SnapshotRefused(Index index);
   void EndInstall();
+
+  // ---- quiescence.cc
+  bool Settled() const;
+  bool AsksToBeQuiet() const;
+  bool Awaits(const Progress& follower) const;
+  // Whether there is a commit index that it could use and was not sent.
+  bool NotTold(const Progress& follower) const;
+  // As Config::tell_commit_at_once says.
+  void TellCommit();
+  // Once per tick and follower.
+  void CountSilence(Progress& follower);
+  void QuietTick();
+  bool ConfirmsQuiet(const Message& heartbeat) const;
+  // Whether a quiet replica has anything to do because of it.
+  bool Wakes(const Message& message) const;
+  void SupportingTick();
+  // It is to be told who leads.
+  void Contact(Progress& follower);
+  void YieldNot(const Message& pre_vote);
+  void Resign();
+  void StepResign(const Message& message);
 
   // ---- leader.cc
   void LeaderTick();
@@ -238,6 +266,8 @@ struct Replica::Impl {
   std::optional<Install> install_;
   std::vector<Message> held_;  // wait for the install, as they would for a write
 
+  bool quiet_ = false;
+  int unasked_ticks_ = 0;  // of a follower that is not quiet, since its leader was heard of
   Role role_ = Role::kFollower;
   std::variant<Following, Campaigning, Leading> state_;
   ReplicaId leader_;

@@ -88,6 +88,8 @@ void Replica::Impl::SendAppend(Progress& follower, Term previous_term, std::vect
     }
   }
   follower.ask = false;
+  follower.told_commit = commit_;
+  follower.appended_since_tick = true;
   follower.paused = follower.state == Progress::State::kProbe;
   Send(std::move(append));
 }

@@ -11,6 +11,7 @@ std::optional<TransferError> Replica::Impl::TransferLeadership(ReplicaId target)
   if (leader->transfer || !MembershipCommitted() || membership().joint()) return TransferError::kUnderWay;
   if (!IsCaughtUp(*FindFollower(target))) return TransferError::kNotCaughtUp;
   leader->transfer = {.target = target};
+  quiet_ = false;
   return std::nullopt;
 }
 

@@ -44,12 +44,34 @@ void ToWire(const GroupMessage& from, pb::RaftMessage* to) {
   to->set_leader_lost(m.leader_lost);
   to->set_leader_asked(m.leader_asked);
   if (m.membership != nullptr) to->set_membership(std::string(EncodeMembership(*m.membership).view()));
+  to->set_quiet(m.quiet);
   for (const Entry& entry : m.entries) {
     pb::EntryHeader* header = to->add_entries();
     header->set_term(entry.term.value());
     header->set_type(static_cast<uint32_t>(entry.type));
     header->set_size(static_cast<uint32_t>(entry.data.size()));
   }
+}
+
+void ToWire(const NodeHeartbeat& from, pb::NodeHeartbeat* to) {
+  to->set_sequence(from.sequence);
+  to->set_peer_incarnation(from.peer_incarnation);
+  to->set_heard(from.heard);
+  to->set_promised(from.promised);
+  to->set_peer_synced(from.peer_synced);
+}
+
+NodeHeartbeat FromWire(const pb::NodeHeartbeat& from) {
+  return {.sequence = from.sequence(),
+          .peer_incarnation = from.peer_incarnation(),
+          .heard = from.heard(),
+          .promised = from.promised(),
+          .peer_synced = from.peer_synced()};
+}
+
+// Of the same sender at the same time, and empty.
+Frame Like(const Frame& frame) {
+  return {.wall_ms = frame.wall_ms, .incarnation = frame.incarnation, .last_synced = frame.last_synced};
 }
 
 // Takes entries' bytes off the payload, one behind the other.
@@ -88,10 +110,12 @@ void FromWire(const pb::RaftMessage& from, GroupMessage* to) {
   m.all_match = Index(from.all_match());
   m.leader_lost = from.leader_lost();
   m.leader_asked = from.leader_asked();
+  m.quiet = from.quiet();
 }
 
 absl::Status FromWire(const pb::RaftMessage& from, Payload* payload, GroupMessage* to) {
-  if (from.type() < pb::RAFT_MESSAGE_TYPE_PRE_VOTE || from.type() > pb::RAFT_MESSAGE_TYPE_TIMEOUT_NOW) {
+  if (from.type() == pb::RAFT_MESSAGE_TYPE_UNSPECIFIED || from.type() == pb::RAFT_MESSAGE_TYPE_SNAPSHOT ||
+      !pb::RaftMessageType_IsValid(from.type())) {
     return absl::InvalidArgumentError(absl::StrCat("a message of type ", from.type()));
   }
   FromWire(from, to);
@@ -152,6 +176,9 @@ grpc::ByteBuffer EncodeFrame(const Frame& frame) {
   google::protobuf::Arena arena;
   auto* header = google::protobuf::Arena::CreateMessage<pb::RaftFrameHeader>(&arena);
   header->set_wall_ms(frame.wall_ms);
+  header->set_incarnation(frame.incarnation);
+  header->set_last_synced(frame.last_synced);
+  if (frame.heartbeat.has_value()) ToWire(*frame.heartbeat, header->mutable_heartbeat());
   size_t payload = 0;
   for (const GroupMessage& message : frame.messages) {
     ToWire(message, header->add_messages());
@@ -214,6 +241,9 @@ absl::StatusOr<Frame> DecodeFrame(const grpc::ByteBuffer& buffer) {
   }
   Frame frame;
   frame.wall_ms = header->wall_ms();
+  frame.incarnation = header->incarnation();
+  frame.last_synced = header->last_synced();
+  if (header->has_heartbeat()) frame.heartbeat = FromWire(header->heartbeat());
   frame.messages.resize(static_cast<size_t>(header->messages_size()));
   Payload payload(std::move(payload_bytes));
   for (int i = 0; i < header->messages_size(); ++i) {
@@ -253,12 +283,17 @@ Lane LaneOf(const Message& message) {
 LaneFrames SplitFrame(Frame frame, size_t bytes_max) {
   LaneFrames split;
   size_t bytes[kLanes] = {};
+  if (frame.heartbeat.has_value()) {
+    std::vector<Frame>& control = split.lanes[static_cast<size_t>(Lane::kControl)];
+    control.push_back(Like(frame));
+    control.back().heartbeat = frame.heartbeat;
+  }
   for (GroupMessage& message : frame.messages) {
     auto lane = static_cast<size_t>(LaneOf(message.message));
     size_t size = WireSize(message);
     std::vector<Frame>& frames = split.lanes[lane];
     if (frames.empty() || bytes[lane] + size > bytes_max) {
-      frames.push_back(Frame{frame.wall_ms, {}});
+      frames.push_back(Like(frame));
       bytes[lane] = 0;
     }
     bytes[lane] += size;

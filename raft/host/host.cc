@@ -15,7 +15,10 @@ namespace {
 
 // A preferred member of a new group tries again so often, and so soon, because the others are born at their own pace.
 constexpr int kBirthCampaigns = 30;
-constexpr int kTicksBetweenCampaigns = 2;
+// What is restored waits so many election timeouts for a leader to be heard of, before it elects one; what is born here
+// and is not to lead, for the one that is.
+constexpr int kRestoredPatience = 3;
+constexpr int kBornPatience = 6;
 
 uint64_t Mix(uint64_t a, uint64_t b) {
   uint64_t x = (a ^ (b + 0x9e3779b97f4a7c15 + (a << 6) + (a >> 2))) * 0xbf58476d1ce4e5b9;
@@ -45,50 +48,21 @@ absl::Status CheckSpec(const GroupSpec& spec, NodeId node) {
 
 }  // namespace
 
-// ---- a group
-
-HostedGroup::HostedGroup(HostCore* host, GroupSpec spec, std::unique_ptr<StateMachine> its_machine,
-                         const Config& config, const Restored& restored)
-    : machine(std::move(its_machine)), replica(config, restored), host_(host), spec_(std::move(spec)) {}
-
-NodeId HostedGroup::NodeOf(ReplicaId which) const {
-  for (const Member& member : spec_.members) {
-    if (member.replica == which) return member.node;
-  }
-  return NodeId();
-}
-
-Proposed HostedGroup::Propose(std::vector<Bytes> commands, bool urgent) {
-  if (!live()) return {.error = ProposeError::kNotLeader};
-  host_->CountProposal();
-  Proposed proposed = replica.Propose(std::move(commands), urgent);
-  if (!proposed.error.has_value()) host_->MarkDirty(this);
-  return proposed;
-}
-
-void HostedGroup::ReadBarrier(absl::AnyInvocable<void(absl::Status)> done) {
-  if (!live()) {
-    done(halted_.ok() ? absl::UnavailableError("the replica is not there") : halted_);
-    return;
-  }
-  new_barriers.push_back(std::move(done));
-  host_->MarkDirty(this);
-}
-
-void HostedGroup::ReadEntries(Index first, Index last, size_t max_bytes, LogStore::ReadDone done) {
-  host_->ReadEntries(this, first, last, max_bytes, std::move(done));
-}
-
-void HostedGroup::StepDown() {
-  if (!live()) return;
-  replica.StepDown();
-  host_->MarkDirty(this);
+bool LastMemberFirst(GroupId group) {
+  return Mix(group.value(), 1) % 2 == 1;
 }
 
 // ---- groups come and go
 
 HostCore::HostCore(HostOptions options, Shard* shard, LogStore* store, Transport* transport)
-    : options_(options), shard_(shard), store_(store), transport_(transport), trim_above_(options_.tail_budget_bytes) {
+    : options_(std::move(options)),
+      shard_(shard),
+      store_(store),
+      transport_(transport),
+      liveness_({options_.incarnation, options_.tick, options_.election_ticks}),
+      last_synced_(store->last_synced()),
+      trim_above_(options_.tail_budget_bytes) {
+  for (const auto& [node, announced] : options_.announced) liveness_.Remember(node, announced);
   transport_->SetReceiver({[this](NodeId from, Frame frame) { Receive(from, std::move(frame)); },
                            [this](NodeId node) { PeerChanged(node, true); },
                            [this](NodeId node) { PeerChanged(node, false); }});
@@ -111,9 +85,12 @@ absl::StatusOr<Group*> HostCore::Add(const GroupSpec& spec, std::unique_ptr<Stat
   Config config;
   config.id = spec.self;
   config.birth.members = spec.members;
+  config.last_member_first = LastMemberFirst(spec.group);
   config.seed = Mix(Mix(options_.seed, spec.group.value()), spec.self.value());
   config.election_ticks = options_.election_ticks;
   config.max_uncommitted_bytes = options_.max_uncommitted_bytes;
+  config.quiet_ticks = options_.quiet_ticks;
+  config.tell_commit_at_once = spec.prompt;
 
   Restored restored;
   if (stored.has_value()) {
@@ -132,9 +109,20 @@ absl::StatusOr<Group*> HostCore::Add(const GroupSpec& spec, std::unique_ptr<Stat
   auto group = std::make_shared<HostedGroup>(this, spec, std::move(machine), config, restored);
   group->snapshot_index = restored.snapshot_index;
   groups_[spec.group] = group;
+  for (const Member& member : spec.members) {
+    if (member.node != options_.node && ++neighbours_[member.node] == 1) {
+      heartbeats_due_.insert(member.node);
+      WantTurn();
+    }
+  }
   if (stored.has_value()) {
     group->born = true;
     if (spec.members.size() == 1) group->replica.Campaign();
+    if (spec.members.size() == 1 || spec.prompt) {
+      Wake(group.get());
+    } else {
+      election_queue_.Put(spec.group, shard_->Now() + options_.tick * options_.election_ticks * kRestoredPatience);
+    }
     MarkDirty(group.get());
   } else {
     store_->CreateGroup(spec.group, spec.self, EncodeMembership({spec.members}),
@@ -149,6 +137,11 @@ void HostCore::Born(HostedGroup* group) {
     group->campaigns_left = kBirthCampaigns;
     group->ticks_to_campaign = kTicksBetweenCampaigns;
     group->replica.Campaign();
+    Wake(group);
+  } else if (group->spec().prompt) {
+    Wake(group);
+  } else {
+    election_queue_.Put(group->id(), shard_->Now() + options_.tick * options_.election_ticks * kBornPatience);
   }
   MarkDirty(group);
 }
@@ -157,6 +150,15 @@ void HostCore::Remove(GroupId id) {
   auto found = groups_.find(id);
   if (found == groups_.end()) return;
   GroupPtr group = std::move(found->second);
+  if (group->live()) LastWords(group.get());
+  SayLeading(group.get(), false);
+  EndElection(group.get());
+  Deactivate(group.get());
+  election_queue_.Remove(id);
+  for (const Member& member : group->spec().members) {
+    auto neighbour = neighbours_.find(member.node);
+    if (neighbour != neighbours_.end() && --neighbour->second == 0) neighbours_.erase(neighbour);
+  }
   groups_.erase(found);
   group->gone = true;
   tail_bytes_ -= std::exchange(group->tail_bytes, 0);
@@ -189,6 +191,17 @@ void HostCore::MarkDirty(HostedGroup* group) {
 
 void HostCore::Receive(NodeId from, Frame frame) {
   ++frames_in_;
+  if (frame.heartbeat.has_value() && frame.heartbeat->peer_synced > last_synced_) CheckForgot(from, *frame.heartbeat);
+  const bool heard = liveness_.Heard(from, frame, shard_->Now());
+  TakeNodeChanges();
+  if (!heard) {
+    dropped_ += frame.messages.size();
+    return;
+  }
+  if (liveness_.Owes(from)) {
+    heartbeats_due_.insert(from);
+    WantTurn();
+  }
   clock_.Heard(from, frame.wall_ms, shard_->Now());
   for (GroupMessage& incoming : frame.messages) {
     Message& message = incoming.message;
@@ -224,23 +237,54 @@ void HostCore::Receive(NodeId from, Frame frame) {
       ++dropped_;
       continue;
     }
+    const ReplicaId sender = message.from;
+    const bool leads = SaidByLeader(message.type);
+    const uint64_t dropped = group->replica.dropped();
     group->replica.Step(std::move(message));
+    dropped_ += group->replica.dropped() - dropped;
+    if (leads && group->replica.leader() == sender) group->leader_incarnation = frame.incarnation;
+    if (!group->replica.quiet()) Wake(group);
     MarkDirty(group);
   }
 }
 
+// Safety rule 12: what others remember of this node is compared with what it has.
+void HostCore::CheckForgot(NodeId from, const NodeHeartbeat& heartbeat) {
+  last_synced_ = std::max(last_synced_, store_->last_synced());
+  if (heartbeat.peer_synced <= last_synced_ || std::exchange(told_forgot_, true)) return;
+  absl::Status status = absl::DataLossError(absl::StrCat(
+      "node ", from.value(), " remembers this node to have had ", heartbeat.peer_synced,
+      " writes on its disk; now there are ", last_synced_,
+      ". The data directory was restored from an older copy, or its disk lost writes, so this node may have forgotten "
+      "votes and messages. Take it out of the cluster, and let it join with an empty data directory"));
+  spdlog::error("shard {}: {}", shard_->id(), std::string(status.message()));
+  if (options_.forgot) options_.forgot(std::move(status));
+}
+
 void HostCore::PeerChanged(NodeId node, bool up) {
   for (auto& [id, group] : groups_) {
-    for (const Member& member : group->spec().members) {
-      if (member.node != node || !group->live()) continue;
+    const ReplicaId member = group->ReplicaOn(node);
+    if (member == ReplicaId() || !group->live()) continue;
+    // Whom a follower supports is the promise's to say.
+    if (group->replica.role() == Role::kLeader) {
       if (up) {
-        group->replica.PeerUp(member.replica);
+        group->replica.PeerUp(member);
       } else {
-        group->replica.PeerDown(member.replica);
+        group->replica.PeerDown(member);
       }
-      if (group->replica.HasOutput()) MarkDirty(group.get());
+    } else if (!up && group->active != HostedGroup::kInactive) {
+      group->replica.PeerDown(member);
     }
+    if (group->replica.HasOutput()) MarkDirty(group.get());
   }
+  if (up) {
+    liveness_.ConnectionOpened(node);
+    heartbeats_due_.insert(node);
+    WantTurn();
+  } else {
+    liveness_.ConnectionClosed(node);
+  }
+  TakeNodeChanges();
 }
 
 void HostCore::ReadEntries(HostedGroup* group, Index first, Index last, size_t max_bytes, LogStore::ReadDone done) {
@@ -271,22 +315,20 @@ std::optional<int64_t> HostCore::WallOffsetMs(const std::vector<NodeId>& nodes) 
 Host::Figures HostCore::figures() const {
   Host::Figures figures;
   figures.groups = groups_.size();
+  figures.active = active_.size();
+  figures.leading = leading_;
   figures.proposals = proposals_;
   figures.elections = elections_;
   figures.frames_in = frames_in_;
   figures.frames_out = frames_out_;
   figures.messages_dropped = dropped_;
-  for (const auto& [id, group] : groups_) {
-    figures.leading += group->leading() ? 1 : 0;
-    figures.messages_dropped += group->replica.dropped();
-  }
   return figures;
 }
 
 // ---- the class that the world sees
 
 Host::Host(HostOptions options, Shard* shard, LogStore* store, Transport* transport)
-    : impl_(new Impl{HostCore(options, shard, store, transport)}) {}
+    : impl_(new Impl{HostCore(std::move(options), shard, store, transport)}) {}
 Host::~Host() = default;
 absl::StatusOr<Group*> Host::Add(const GroupSpec& spec, std::unique_ptr<StateMachine> machine,
                                  std::optional<StoredGroup> stored) {
@@ -300,6 +342,9 @@ Group* Host::Find(GroupId group) {
 }
 std::optional<int64_t> Host::WallOffsetMs(const std::vector<NodeId>& nodes) const {
   return impl_->core.WallOffsetMs(nodes);
+}
+std::map<NodeId, uint64_t> Host::announced() const {
+  return impl_->core.announced();
 }
 Host::Figures Host::figures() const {
   return impl_->core.figures();

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -24,10 +25,14 @@ struct GroupSpec {
   GroupId group;
   ReplicaId self;
   std::vector<Member> members;
+  // Does not wait its turn when there is no leader; and its followers apply as soon as they can.
+  bool prompt = false;
 };
 
 struct HostOptions {
   NodeId node;
+  // Of this process; grows with every start on its data directory.
+  uint64_t incarnation = 1;
   std::chrono::milliseconds tick{50};
   int election_ticks = 10;
   uint64_t seed = 1;
@@ -37,6 +42,13 @@ struct HostOptions {
   // A snapshot is taken when this many bytes, or entries, were applied since the last.
   size_t snapshot_bytes = size_t{16} << 20;
   uint64_t snapshot_entries = 20'000;
+  // A leader whose group had nothing to do for so many ticks lets it go quiet (Safety rule 10).
+  int quiet_ticks = 10;
+  // What each node was once heard to have synced (Safety rule 12), as Host::announced gave it before this start.
+  std::map<NodeId, uint64_t> announced = {};
+  // Told, once, that another node remembers this one to have had more on its disk than it has (Safety rule 12): it must
+  // not go on.
+  std::function<void(absl::Status)> forgot = {};
 };
 
 class Host;
@@ -65,12 +77,14 @@ class Group {
 
   virtual bool leading() const = 0;
   virtual Term term() const = 0;
-  // The node that leads, as far as this replica knows; 0 = unknown.
+  // The node that leads, as far as this replica knows; 0 = unknown, or known to be lost.
   virtual NodeId leader_node() const = 0;
   virtual Index applied_index() const = 0;
   virtual size_t uncommitted_bytes() const = 0;
   // Gives up leadership; the group elects another.
   virtual void StepDown() = 0;
+  // Somebody waits for a leader: if there is none, elects one now.
+  virtual void WantLeader() = 0;
   // Set when the group was halted on this node (Apply failed, an entry is damaged).
   virtual const absl::Status& halted() const = 0;
 };
@@ -95,8 +109,12 @@ class Host {
   // 7; nothing while no quorum of `nodes` has been heard of.
   std::optional<int64_t> WallOffsetMs(const std::vector<NodeId>& nodes) const;
 
+  // The highest sequence that each node was heard to have synced. To be remembered over restarts.
+  std::map<NodeId, uint64_t> announced() const;
+
   struct Figures {
-    uint64_t groups = 0, leading = 0, proposals = 0, elections = 0, frames_in = 0, frames_out = 0, messages_dropped = 0;
+    uint64_t groups = 0, active = 0, leading = 0, proposals = 0, elections = 0, frames_in = 0, frames_out = 0,
+             messages_dropped = 0;
   };
   Figures figures() const;
 

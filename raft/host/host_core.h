@@ -1,15 +1,19 @@
-// The host's inside. turn.cc is the work of a turn, upkeep.cc what is done now and then, host.cc the rest.
+// The host's inside. turn.cc is the work of a turn, upkeep.cc what is done now and then, quiet.cc who is ticked at all,
+// host.cc the rest.
 #pragma once
 
 #include <deque>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "absl/container/btree_map.h"
+#include "raft/host/election_queue.h"
 #include "raft/host/host.h"
 #include "raft/host/hosted_group.h"
+#include "raft/host/node_liveness.h"
 #include "raft/host/quorum_clock.h"
 #include "raft/host/rate_limit.h"
 
@@ -35,7 +39,13 @@ class HostCore {
   std::optional<int64_t> WallOffsetMs(const std::vector<NodeId>& nodes) const;
   Host::Figures figures() const;
 
+  std::map<NodeId, uint64_t> announced() const { return liveness_.announced(); }
+  const NodeLiveness& liveness() const { return liveness_; }
+
   void MarkDirty(HostedGroup* group);
+  // It is ticked from now on, until it is quiet.
+  void Wake(HostedGroup* group);
+  void WantLeader(HostedGroup* group);
   void CountProposal() { ++proposals_; }
   void ReadEntries(HostedGroup* group, Index first, Index last, size_t max_bytes, LogStore::ReadDone done);
 
@@ -61,6 +71,7 @@ class HostCore {
 
   // ---- host.cc
   void Receive(NodeId from, Frame frame);
+  void CheckForgot(NodeId from, const NodeHeartbeat& heartbeat);
   void PeerChanged(NodeId node, bool up);
   void Born(HostedGroup* group);
   GroupPtr Shared(HostedGroup* group);
@@ -92,11 +103,17 @@ class HostCore {
   void Submit();
   void BatchDurable(uint64_t number);
   void SendFrames();
+  void SayLeading(HostedGroup* group, bool leading);
+  // What the replica has to say at once, to others, and nothing else of its output.
+  void LastWords(HostedGroup* group);
   void Halt(HostedGroup* group, absl::Status why);
   void FailBarriers(HostedGroup* group, const absl::Status& why);
 
   // ---- upkeep.cc
   void Tick();
+  void SendHeartbeats();
+  void RepeatLastWords();
+  void CheckDisk();
   void CheckClocks();
   // Whether this node's clock allows it to lead this group (Safety rule 7).
   bool ClockAllows(HostedGroup* group);
@@ -104,6 +121,32 @@ class HostCore {
   void Compact(HostedGroup* group);
   void CountTail(HostedGroup* group);
   void TrimTails();
+  void TrimLongestTails(size_t target, bool even_unsent);
+
+  // ---- quiet.cc
+  void Deactivate(HostedGroup* group);
+  // If it is quiet: is not ticked any more, and gives back what it does not need.
+  void MaybeRest(HostedGroup* group);
+  void TickGroup(HostedGroup* group);
+  // Hears us and is heard.
+  bool Alive(NodeId node) const { return node == options_.node || liveness_.Alive(node); }
+  bool QuorumAlive(const HostedGroup& group) const;
+  bool FollowsOn(const HostedGroup& group, NodeId node) const;
+  static bool SupportsLeader(const HostedGroup& group) { return group.Gives(group.replica.leader()); }
+  void TakeNodeChanges();
+  void NodeChanged(NodeId node, NodeLiveness::Event event);
+  void LeaderHears(HostedGroup* group, ReplicaId member, NodeLiveness::Event event);
+  void MakeContacts();
+  // It has no leader, and nobody waits for one: its election comes in its turn, not before `due`.
+  void Orphan(HostedGroup* group, MonotonicTime due);
+  void EndElection(HostedGroup* group);
+  void LostElection(HostedGroup* group);
+  // Members that live and are to be candidates before this one.
+  size_t CandidatesBefore(const HostedGroup& group) const;
+  void HoldElections();
+
+  // A group that was never born campaigns again after so many ticks, and then gives up.
+  static constexpr int kTicksBetweenCampaigns = 2;
 
   const HostOptions options_;
   Shard* const shard_;
@@ -114,6 +157,11 @@ class HostCore {
 
   // Ordered, so that a simulated run is the same each time.
   absl::btree_map<GroupId, GroupPtr> groups_;
+  std::vector<HostedGroup*> active_;  // those that are ticked
+  std::deque<GroupId> contacts_;
+  std::vector<GroupId> halted_leaders_;
+  ElectionQueue election_queue_;
+  size_t elections_under_way_ = 0;
   std::vector<GroupPtr> dirty_;
   std::vector<GroupPtr> touched_;
   std::vector<GroupPtr> applied_;
@@ -126,13 +174,27 @@ class HostCore {
   uint64_t last_batch_ = 0;
   std::map<NodeId, Frame> outgoing_;
 
+  NodeLiveness liveness_;
+  std::map<NodeId, size_t> neighbours_;  // other nodes, and how many groups they share with this one
+  std::set<NodeId> heartbeats_due_;
+  uint64_t last_synced_;  // as of the last tick
+  bool told_forgot_ = false;
+  uint64_t oldest_write_ = 0;  // that was under way at the last tick, and for how many ticks
+  int stalled_ticks_ = 0;
+  bool disk_stalled_ = false;
+
   QuorumClock clock_;
   uint64_t ticks_ = 0;
   size_t tail_bytes_ = 0;
   size_t trim_above_;
   uint64_t proposals_ = 0, elections_ = 0, frames_in_ = 0, frames_out_ = 0, dropped_ = 0;
+  uint64_t leading_ = 0;
   RateLimit stranger_log_, check_log_, clock_log_, read_log_;
 };
+
+// Half of the groups prefer their members as candidates from the last to the first, so that those of a node that dies
+// are not all taken over by one other.
+bool LastMemberFirst(GroupId group);
 
 struct Host::Impl {
   HostCore core;

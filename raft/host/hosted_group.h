@@ -1,6 +1,7 @@
 // One group on its host: the replica, its machine, and what the host keeps about both.
 #pragma once
 
+#include <limits>
 #include <map>
 #include <memory>
 #include <vector>
@@ -15,9 +16,9 @@ namespace trireme::raft {
 class HostCore;
 
 // Of its host's shard. Shared with work that is under way (writes, reads), which looks at `gone` when it comes back.
-class HostedGroup final : public Group {
+class HostedGroup final : public Group, public Support {
  public:
-  HostedGroup(HostCore* host, GroupSpec spec, std::unique_ptr<StateMachine> machine, const Config& config,
+  HostedGroup(HostCore* host, GroupSpec spec, std::unique_ptr<StateMachine> machine, Config config,
               const Restored& restored);
 
   GroupId id() const override { return spec_.group; }
@@ -28,16 +29,22 @@ class HostedGroup final : public Group {
   void ReadEntries(Index first, Index last, size_t max_bytes, LogStore::ReadDone done) override;
   bool leading() const override { return said_leading && replica.leading() && halted_.ok(); }
   Term term() const override { return replica.term(); }
-  NodeId leader_node() const override { return NodeOf(replica.leader()); }
+  NodeId leader_node() const override;
   Index applied_index() const override { return replica.applied_index(); }
   size_t uncommitted_bytes() const override { return replica.uncommitted_bytes(); }
   void StepDown() override;
+  void WantLeader() override;
   const absl::Status& halted() const override { return halted_; }
+
+  // Support: of the members' nodes.
+  bool Gives(ReplicaId leader) const override;
+  bool Gets(ReplicaId follower) const override;
 
   // Whether it takes part: it is durable, was not removed and has not been halted.
   bool live() const { return born && !gone && halted_.ok(); }
   // 0 if there is no such member.
   NodeId NodeOf(ReplicaId replica) const;
+  ReplicaId ReplicaOn(NodeId node) const;
   void Halt(absl::Status why) { halted_ = std::move(why); }
 
   // ---- the host's own
@@ -55,6 +62,20 @@ class HostedGroup final : public Group {
   // A group that was never born campaigns at every few ticks so many times, until the other members are there, too.
   int campaigns_left = 0;
   int ticks_to_campaign = 0;
+
+  // Of the host's active groups; kInactive.
+  static constexpr size_t kInactive = std::numeric_limits<size_t>::max();
+  size_t active = kInactive;
+  bool contact_due = false;
+  // The incarnation of the leader's node in which it was last heard to lead.
+  uint64_t leader_incarnation = 0;
+  // An election that the host began by itself is under way, since that tick; those lost in a row; whether others were
+  // let go first; until when somebody waits for a leader.
+  bool electing = false;
+  bool waited_turn = false;
+  int elections_lost = 0;
+  uint64_t electing_since = 0;
+  uint64_t wanted_until = 0;
 
   // The batch that holds its last write; 0 = none yet.
   uint64_t last_batch = 0;

@@ -67,6 +67,10 @@ class LogStore {
   // ones said below `upto`.
   virtual void Compact(GroupId group, Index upto, std::vector<IndexRange> live) = 0;
 
+  // The number of the last write known to be durable, of whatever group. Grows for the life of the directory: one that
+  // comes back with less has forgotten something (Safety rule 12).
+  virtual uint64_t last_synced() const = 0;
+
   // For metrics and for tests.
   struct Figures {
     uint64_t syncs = 0;

@@ -1,6 +1,7 @@
 #include "raft/host/quorum_clock.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 namespace trireme::raft {
 namespace {
@@ -29,6 +30,21 @@ void QuorumClock::Heard(NodeId node, int64_t wall_ms, MonotonicTime now) {
   sample.window = now;
 }
 
+std::optional<int64_t> QuorumClock::ClockOf(const Sample& sample, MonotonicTime now) {
+  if (now - sample.window >= 2 * kWindow) return std::nullopt;
+  int64_t ahead = sample.ahead_ms;
+  if (sample.before_ms.has_value() && now - sample.window < kWindow) ahead = std::max(ahead, *sample.before_ms);
+  return ahead + ToMs(now);
+}
+
+int64_t QuorumClock::FurthestMs(int64_t wall_ms, MonotonicTime now) const {
+  int64_t furthest = 0;
+  for (const auto& [node, sample] : samples_) {
+    if (std::optional<int64_t> clock = ClockOf(sample, now)) furthest = std::max(furthest, std::abs(wall_ms - *clock));
+  }
+  return furthest;
+}
+
 std::optional<int64_t> QuorumClock::OffsetMs(NodeId self, int64_t wall_ms, MonotonicTime now,
                                              const std::vector<NodeId>& nodes) const {
   std::vector<int64_t> clocks;
@@ -39,11 +55,7 @@ std::optional<int64_t> QuorumClock::OffsetMs(NodeId self, int64_t wall_ms, Monot
     }
     auto found = samples_.find(node);
     if (found == samples_.end()) continue;
-    const Sample& sample = found->second;
-    if (now - sample.window >= 2 * kWindow) continue;
-    int64_t ahead = sample.ahead_ms;
-    if (sample.before_ms.has_value() && now - sample.window < kWindow) ahead = std::max(ahead, *sample.before_ms);
-    clocks.push_back(ahead + ToMs(now));
+    if (std::optional<int64_t> clock = ClockOf(found->second, now)) clocks.push_back(*clock);
   }
   if (clocks.size() * 2 <= nodes.size()) return std::nullopt;
   std::sort(clocks.begin(), clocks.end());

@@ -29,6 +29,8 @@ class QuorumClock {
   // unless a majority of `nodes` is known; `self` counts as known if it is among them.
   std::optional<int64_t> OffsetMs(NodeId self, int64_t wall_ms, MonotonicTime now,
                                   const std::vector<NodeId>& nodes) const;
+  // The most by which `wall_ms` differs from what was heard lately of any node; 0 if of none.
+  int64_t FurthestMs(int64_t wall_ms, MonotonicTime now) const;
 
  private:
   struct Sample {
@@ -36,6 +38,9 @@ class QuorumClock {
     int64_t ahead_ms = 0;              // the wall clock minus our monotonic clock, the highest heard in the window
     std::optional<int64_t> before_ms;  // the same of the window before
   };
+  // Its wall clock as it must be now; nothing if it was not heard of lately.
+  static std::optional<int64_t> ClockOf(const Sample& sample, MonotonicTime now);
+
   absl::flat_hash_map<NodeId, Sample> samples_;
 };
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
@@ -16,10 +17,23 @@ struct GroupMessage {
   Message message;
 };
 
+// What two nodes' shards tell each other at every tick, whatever the number of groups (Safety rule 9); node_liveness.h
+// has its meaning. Sequences are per pair and incarnation, from 1; 0 = none.
+struct NodeHeartbeat {
+  uint64_t sequence = 0;
+  uint64_t peer_incarnation = 0;  // the addressee's, as the sender knows it
+  uint64_t heard = 0;             // the addressee's last that was heard
+  uint64_t promised = 0;          // the addressee's last that the sender's promise was made on, if it is in force
+  uint64_t peer_synced = 0;       // the highest that the addressee has announced to be synced (Safety rule 12)
+};
+
 // All that one turn of a shard's loop has for one node, or got from one.
 struct Frame {
   int64_t wall_ms = 0;  // the sender's wall clock
-  std::vector<GroupMessage> messages;
+  uint64_t incarnation = 0;
+  uint64_t last_synced = 0;  // of the sender's store
+  std::optional<NodeHeartbeat> heartbeat{};
+  std::vector<GroupMessage> messages{};
 };
 
 // One per shard, on the shard's thread. A group's shard is the same on every node, so shard n talks to shard n.

@@ -95,7 +95,7 @@ void HostCore::Process(const GroupPtr& group) {
     if (!group->live()) return;
     if (!group->said_leading && group->replica.leading()) {
       // Safety rule 2: only now is the state current, so only now may anything be decided on it.
-      group->said_leading = true;
+      SayLeading(group.get(), true);
       group->machine->RoleChanged({Role::kLeader, group->replica.term(), group->replica.id()}, true);
       if (!group->live()) return;
     }
@@ -103,11 +103,19 @@ void HostCore::Process(const GroupPtr& group) {
 }
 
 void HostCore::TakeRole(HostedGroup* group, const RoleChange& change) {
-  group->said_leading = false;
+  SayLeading(group, false);
   if (change.role == Role::kCandidate || (change.role == Role::kLeader && group->spec().members.size() == 1)) {
     ++elections_;
   }
-  if (change.leader != ReplicaId()) group->campaigns_left = 0;
+  if (change.leader != ReplicaId()) {
+    group->campaigns_left = 0;
+    group->elections_lost = 0;
+    group->waited_turn = false;
+    EndElection(group);
+    election_queue_.Remove(group->id());
+  } else if (change.role == Role::kFollower && group->electing) {
+    LostElection(group);
+  }
   if (change.role == Role::kLeader) {
     spdlog::debug("group {}: leads in term {}", group->id().value(), change.term.value());
     if (!ClockAllows(group)) group->replica.StepDown();
@@ -238,10 +246,28 @@ void HostCore::FailBarriers(HostedGroup* group, const absl::Status& why) {
   for (HostedGroup::Barrier& barrier : all) barrier(why);
 }
 
+void HostCore::SayLeading(HostedGroup* group, bool leading) {
+  if (std::exchange(group->said_leading, leading) != leading) leading_ += leading ? 1 : -1;
+}
+
+// Who leads and leaves tells the others, who could not know it by this node's silence (Safety rule 9).
+void HostCore::LastWords(HostedGroup* group) {
+  if (group->replica.role() != Role::kLeader) return;
+  group->replica.StepDown();
+  for (Message& message : group->replica.TakeOutput().send_now) {
+    if (message.type == MessageType::kResign) Queue(*group, std::move(message));
+  }
+}
+
 void HostCore::Halt(HostedGroup* group, absl::Status why) {
   spdlog::error("group {}: halted on this node: {}", group->id().value(), why.ToString());
+  if (group->replica.role() == Role::kLeader) halted_leaders_.push_back(group->id());
+  LastWords(group);
   group->Halt(why);
-  group->said_leading = false;
+  SayLeading(group, false);
+  EndElection(group);
+  Deactivate(group);
+  election_queue_.Remove(group->id());
   FailBarriers(group, why);
   if (!group->gone) group->machine->RoleChanged({Role::kFollower, group->replica.term(), ReplicaId()}, false);
 }
@@ -281,9 +307,13 @@ void HostCore::BatchDurable(uint64_t number) {
 }
 
 void HostCore::SendFrames() {
+  for (NodeId node : std::exchange(heartbeats_due_, {}))
+    outgoing_[node].heartbeat = liveness_.Next(node, shard_->Now());
   if (outgoing_.empty()) return;
   for (auto& [node, frame] : std::exchange(outgoing_, {})) {
     frame.wall_ms = shard_->WallMs();
+    frame.incarnation = options_.incarnation;
+    frame.last_synced = last_synced_;
     ++frames_out_;
     transport_->Send(node, std::move(frame));
   }

@@ -12,7 +12,10 @@ namespace trireme::raft {
 namespace {
 
 constexpr std::chrono::milliseconds kSlowUpkeep{1000};
-constexpr int kTicksBetweenCampaigns = 2;
+// While a write takes longer than this the node stands for no election: its own vote would not be durable.
+constexpr std::chrono::milliseconds kDiskPatience{1000};
+// What is on its way to followers that keep up is not worth a look at, whatever the budget.
+constexpr size_t kUnsentBytes = size_t{1} << 20;
 
 }  // namespace
 
@@ -21,29 +24,74 @@ void HostCore::Tick() {
     if (!alive.expired()) Tick();
   });
   ++ticks_;
+  last_synced_ = store_->last_synced();
+  liveness_.Tick(shard_->Now());
+  TakeNodeChanges();
+  SendHeartbeats();
+  CheckDisk();
+  MakeContacts();
+  HoldElections();
   const auto slow = static_cast<uint64_t>(std::max<int64_t>(1, kSlowUpkeep / options_.tick));
-  for (auto& [id, group] : groups_) {
-    if (!group->live()) continue;
-    group->replica.Tick();
-    if (group->campaigns_left > 0 && --group->ticks_to_campaign <= 0) {
-      --group->campaigns_left;
-      group->ticks_to_campaign = kTicksBetweenCampaigns;
-      if (group->replica.role() != Role::kLeader && group->replica.leader() == ReplicaId()) group->replica.Campaign();
+  // From the end, because those that are quiet leave.
+  for (size_t i = active_.size(); i-- > 0;) {
+    HostedGroup* group = active_[i];
+    if (!group->live()) {
+      Deactivate(group);
+      continue;
     }
-    if (group->replica.HasOutput()) MarkDirty(group.get());
     // Spread over the ticks of an interval.
-    if ((ticks_ + id.value()) % slow == 0 &&
+    if ((ticks_ + group->id().value()) % slow == 0 &&
         std::min(group->snapshot_index, group->replica.all_match()) > group->compacted) {
-      Compact(group.get());
+      Compact(group);
     }
+    TickGroup(group);
   }
   if (ticks_ % slow != 0) return;
+  RepeatLastWords();
   CheckClocks();
   trim_above_ = options_.tail_budget_bytes;
   if (tail_bytes_ > trim_above_) TrimTails();
 }
 
+void HostCore::SendHeartbeats() {
+  for (const auto& [node, groups] : neighbours_) heartbeats_due_.insert(node);
+  if (!heartbeats_due_.empty()) WantTurn();
+}
+
+// What is led here and waits for the disk is handed over by its core (Replica::Impl::LeaveToFasterDisk).
+void HostCore::CheckDisk() {
+  const uint64_t oldest = under_way_.empty() ? 0 : under_way_.front().number;
+  stalled_ticks_ = oldest != 0 && oldest == oldest_write_ ? stalled_ticks_ + 1 : 0;
+  oldest_write_ = oldest;
+  const bool was = std::exchange(disk_stalled_, stalled_ticks_ * options_.tick >= kDiskPatience);
+  if (was != disk_stalled_) {
+    if (disk_stalled_) {
+      spdlog::error("shard {}: the disk has not completed a write for {} ms; what waits for it is led by other nodes",
+                    shard_->id(), kDiskPatience.count());
+    } else {
+      spdlog::warn("shard {}: the disk completes writes again", shard_->id());
+    }
+  }
+}
+
+// A group that was halted while it led cannot see whether its last words were heard; this node lives on.
+void HostCore::RepeatLastWords() {
+  std::erase_if(halted_leaders_, [this](GroupId id) { return Find(id) == nullptr; });
+  for (GroupId id : halted_leaders_) {
+    const HostedGroup& group = *Find(id);
+    for (const Member& member : group.spec().members) {
+      if (member.node == options_.node) continue;
+      Queue(group, {.type = MessageType::kResign,
+                    .from = group.replica.id(),
+                    .to = member.replica,
+                    .term = group.replica.term()});
+    }
+  }
+}
+
 void HostCore::CheckClocks() {
+  // Within reach of every single one is within reach of any median.
+  if (clock_.FurthestMs(shard_->WallMs(), shard_->Now()) <= QuorumClock::kTolerance.count()) return;
   for (auto& [id, group] : groups_) {
     if (!group->live() || group->replica.role() != Role::kLeader || ClockAllows(group.get())) continue;
     group->replica.StepDown();
@@ -111,9 +159,18 @@ void HostCore::CountTail(HostedGroup* group) {
   tail_bytes_ -= std::exchange(group->tail_bytes, bytes);
 }
 
-// The longest tails give first, from their oldest end.
 void HostCore::TrimTails() {
-  const size_t target = options_.tail_budget_bytes / 4 * 3;
+  TrimLongestTails(options_.tail_budget_bytes / 4 * 3, false);
+  // A peer that is slow must not cost this node its memory: what it has not been sent it gets from the disk.
+  if (tail_bytes_ > 2 * options_.tail_budget_bytes + kUnsentBytes) {
+    TrimLongestTails(options_.tail_budget_bytes + kUnsentBytes, true);
+  }
+  // What must be held is held, and is not looked for again at every turn.
+  trim_above_ = std::max(options_.tail_budget_bytes, tail_bytes_ + options_.tail_budget_bytes / 16);
+}
+
+// The longest give first, from their oldest end.
+void HostCore::TrimLongestTails(size_t target, bool even_unsent) {
   std::vector<HostedGroup*> longest;
   for (auto& [id, group] : groups_) {
     if (group->tail_bytes > 0) longest.push_back(group.get());
@@ -132,11 +189,9 @@ void HostCore::TrimTails() {
       freed += entry->data.size() + 1;
       ++upto;
     }
-    replica.TrimTail(upto);
+    replica.TrimTail(upto, even_unsent);
     CountTail(group);
   }
-  // What must be held is held, and is not looked for again at every turn.
-  trim_above_ = std::max(options_.tail_budget_bytes, tail_bytes_ + options_.tail_budget_bytes / 16);
 }
 
 }  // namespace trireme::raft

@@ -81,6 +81,7 @@ class MemoryStore final : public raft::LogStore {
     Later(std::move(done));
   }
   void Compact(raft::GroupId, raft::Index, std::vector<raft::IndexRange>) override {}
+  uint64_t last_synced() const override { return synced_; }
   Figures figures() const override { return {}; }
 
   bool Has(raft::GroupId group) const { return groups_.contains(group); }
@@ -93,9 +94,13 @@ class MemoryStore final : public raft::LogStore {
     raft::StoredGroup stored;
     std::map<raft::Index, raft::Entry> entries;
   };
-  void Later(Done done) { time_->Add(std::chrono::milliseconds(1), std::move(done)); }
+  void Later(Done done) {
+    ++synced_;
+    time_->Add(std::chrono::milliseconds(1), std::move(done));
+  }
 
   FakeTime* const time_;
+  uint64_t synced_ = 0;
   std::map<raft::GroupId, Group> groups_;
 };
 

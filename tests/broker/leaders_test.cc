@@ -31,9 +31,11 @@ class StubGroup final : public raft::Group {
   raft::Index applied_index() const override { return {}; }
   size_t uncommitted_bytes() const override { return 0; }
   void StepDown() override {}
+  void WantLeader() override { ++wanted; }
   const absl::Status& halted() const override { return ok_; }
 
   raft::NodeId leader;
+  int wanted = 0;
 
  private:
   raft::GroupSpec spec_;
@@ -113,6 +115,7 @@ TEST_F(LeadersTest, TheLocalReplicaSays) {
   EXPECT_EQ(leader->term(), 7u);
   EXPECT_EQ(leader->group_id(), 9u);
   EXPECT_TRUE(asker_.asked.empty());
+  EXPECT_EQ(group_.wanted, 0);
 }
 
 TEST_F(LeadersTest, WaitsOutAnElection) {
@@ -121,6 +124,7 @@ TEST_F(LeadersTest, WaitsOutAnElection) {
   auto leader = Find(seconds(5));
   ASSERT_TRUE(leader.ok()) << leader.status();
   EXPECT_EQ(leader->node_id(), 2u);
+  EXPECT_GT(group_.wanted, 0) << "it does not wait its turn among those that nobody asks for";
   group_.leader = raft::NodeId();
   raft::MonotonicTime before = time_.now();
   EXPECT_EQ(Find(seconds(2)).status().code(), absl::StatusCode::kUnavailable);

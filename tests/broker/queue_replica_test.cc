@@ -319,6 +319,7 @@ class QueueOnDiskTest : public QueueTest {
     PublishEach(std::vector<std::string>(50, std::string(100, 'x')));
     FailOver();
     Led();
+    w_.world.Run(milliseconds(300));  // the old leader is told what it missed, which is read from the disk, too
   }
   raft::testing::SimStore& store() { return *w_.world.node(leader_).store; }
   // The next read fails, and takes its time.

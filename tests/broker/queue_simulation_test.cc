@@ -19,6 +19,7 @@ class Simulation {
     w_.world.net_latency_max = std::chrono::microseconds(200 + random_() % 3'000);
     w_.world.loss_percent = static_cast<int>(random_() % 3);
     w_.world.options.snapshot_entries = 20 + random_() % 200;
+    w_.world.options.quiet_ticks = 1 + static_cast<int>(random_() % 5);
     for (uint64_t i = 0; i < 1 + random_() % 3; ++i) producers_.emplace_back().name = "p" + std::to_string(i);
     for (uint64_t i = 0; i < 1 + random_() % 3; ++i) consumers_.emplace_back().session = "s" + std::to_string(i);
   }
@@ -30,9 +31,12 @@ class Simulation {
       for (Producer& p : producers_) Produce(p, true);
       for (Consumer& c : consumers_) Consume(c);
       w_.world.Run(milliseconds(1 + random_() % 60));
+      // A lull, in which the group goes quiet.
+      if (Chance(5)) w_.world.Run(milliseconds(random_() % 2'500));
     }
     // Liveness on a healed cluster.
     w_.world.cut.clear();
+    w_.world.cut_one_way.clear();
     w_.world.loss_percent = 0;
     for (uint64_t id = 1; id <= 3; ++id) {
       if (!w_.world.node(id).up()) w_.world.Start(id);
@@ -48,6 +52,12 @@ class Simulation {
       ASSERT_TRUE(done_.contains(what)) << what << " was confirmed and lost";
       ASSERT_EQ(positions_.at(what), position) << what;
     }
+    // Safety rule 10: with nothing left to do nobody is ticked.
+    EXPECT_TRUE(w_.world.RunUntil([&] {
+      uint64_t active = 0;
+      for (uint64_t id = 1; id <= 3; ++id) active += w_.world.node(id).host->figures().active;
+      return active == 0;
+    }));
   }
 
  private:
@@ -90,7 +100,7 @@ class Simulation {
 
   void Fault() {
     const uint64_t id = 1 + random_() % 3;
-    switch (random_() % 5) {
+    switch (random_() % 7) {
       case 0:
       case 1: {
         // At most one is down, so that there is a majority most of the time.
@@ -111,6 +121,13 @@ class Simulation {
         break;
       case 4:
         w_.world.cut.clear();
+        w_.world.cut_one_way.clear();
+        break;
+      case 5:
+        w_.world.cut_one_way.insert({raft::NodeId(id), raft::NodeId(1 + id % 3)});
+        break;
+      case 6:
+        if (w_.world.node(id).up()) w_.world.Pause(id, milliseconds(random_() % 2'000));
         break;
     }
   }

@@ -116,7 +116,7 @@ TEST(FrameTest, SnapshotHeaderIsNoPartOfAFrame) {
   EXPECT_EQ(back->group, header.group);
   ExpectEqual(back->message, header.message);
   EXPECT_EQ(*back->message.membership, members);
-  EXPECT_FALSE(DecodeFrame(EncodeFrame(Frame{5, {header}})).ok());
+  EXPECT_FALSE(DecodeFrame(EncodeFrame(Frame{.messages = {header}})).ok());
 
   for (size_t cut = 0; cut < bytes.size(); ++cut) {
     absl::StatusOr<GroupMessage> part = DecodeSnapshotHeader(bytes.substr(0, cut));
@@ -132,6 +132,35 @@ TEST(FrameTest, EmptyFrame) {
   ASSERT_TRUE(frame.ok());
   EXPECT_EQ(frame->wall_ms, 5);
   EXPECT_TRUE(DecodeFrame(grpc::ByteBuffer()).ok());
+}
+
+TEST(FrameTest, WhatNodesTellEachOther) {
+  Frame frame{.wall_ms = 5, .incarnation = 7, .last_synced = 1'000'000};
+  frame.heartbeat = NodeHeartbeat{.sequence = 1, .peer_incarnation = 2, .heard = 3, .promised = 4, .peer_synced = 5};
+  frame.messages.push_back(Vote());
+  frame.messages.back().message.quiet = true;
+  frame.messages.push_back(Append(1, 0, {"x"}));
+  auto back = DecodeFrame(EncodeFrame(frame));
+  ASSERT_TRUE(back.ok());
+  EXPECT_EQ(back->incarnation, 7u);
+  EXPECT_EQ(back->last_synced, 1'000'000u);
+  ASSERT_TRUE(back->heartbeat.has_value());
+  EXPECT_EQ(back->heartbeat->sequence, 1u);
+  EXPECT_EQ(back->heartbeat->peer_incarnation, 2u);
+  EXPECT_EQ(back->heartbeat->heard, 3u);
+  EXPECT_EQ(back->heartbeat->promised, 4u);
+  EXPECT_EQ(back->heartbeat->peer_synced, 5u);
+  EXPECT_TRUE(back->messages[0].message.quiet);
+  // Split by lane, every part says whose it is; the heartbeat goes with the votes, once.
+  LaneFrames split = SplitFrame(std::move(frame), 1000);
+  for (const auto& lane : split.lanes) {
+    ASSERT_EQ(lane.size(), 1u);
+    EXPECT_EQ(lane[0].incarnation, 7u);
+    EXPECT_EQ(lane[0].last_synced, 1'000'000u);
+    EXPECT_EQ(lane[0].messages.size(), 1u);
+  }
+  EXPECT_TRUE(split.lanes[static_cast<size_t>(Lane::kControl)][0].heartbeat.has_value());
+  EXPECT_FALSE(split.lanes[static_cast<size_t>(Lane::kAppend)][0].heartbeat.has_value());
 }
 
 TEST(FrameTest, LargeEntriesAreSharedNotCopied) {

@@ -209,7 +209,7 @@ TEST_F(HostTest, MessagesOfWrongIdentityAreDropped) {
   SimNode& two = world_.node(2);
   Term term = two.host->Find(GroupId(1))->term();
   auto send = [&](uint64_t group, ReplicaId from, ReplicaId to, NodeId node) {
-    Frame frame{two.shard->WallMs(), {}};
+    Frame frame{.wall_ms = two.shard->WallMs(), .incarnation = 1};
     GroupMessage m{GroupId(group), {}};
     m.message.type = MessageType::kHeartbeat;
     m.message.term = Term(99);
@@ -508,6 +508,7 @@ TEST_P(HostChaosTest, NothingCommittedIsLostAndAllAgree) {
   World world(seed);
   world.options.snapshot_entries = 30;
   world.options.tail_budget_bytes = 2000;
+  world.options.quiet_ticks = 1 + static_cast<int>(random() % 4);
   constexpr uint64_t kGroups = 3;
   world.StartAll();
   for (uint64_t g = 1; g <= kGroups; ++g) world.AddEverywhere(g);
@@ -530,9 +531,9 @@ TEST_P(HostChaosTest, NothingCommittedIsLostAndAllAgree) {
   int made = 0;
   for (int step = 0; step < 300; ++step) {
     uint64_t id = 1 + random() % 3;
-    switch (random() % 12) {
+    switch (random() % 15) {
       case 0:
-        if (world.node(id).up()) world.Kill(id);
+        if (world.node(id).up()) world.Kill(id, /*told=*/random() % 4 != 0);
         break;
       case 1:
       case 2:
@@ -545,6 +546,16 @@ TEST_P(HostChaosTest, NothingCommittedIsLostAndAllAgree) {
         break;
       case 4:
         world.cut.clear();
+        world.cut_one_way.clear();
+        break;
+      case 7:
+        world.cut_one_way.insert({NodeId(id), NodeId(1 + id % 3)});
+        break;
+      case 8:
+        if (world.node(id).up()) world.Pause(id, milliseconds(random() % 1500));
+        break;
+      case 9:
+        world.Run(milliseconds(random() % 3000));
         break;
       case 5:
         world.loss_percent = random() % 2 ? 20 : 0;
@@ -562,6 +573,7 @@ TEST_P(HostChaosTest, NothingCommittedIsLostAndAllAgree) {
     if (HasFatalFailure()) return;
   }
   world.cut.clear();
+  world.cut_one_way.clear();
   world.loss_percent = 0;
   for (uint64_t id = 1; id <= 3; ++id) {
     world.node(id).store->stalled = false;
@@ -580,6 +592,12 @@ TEST_P(HostChaosTest, NothingCommittedIsLostAndAllAgree) {
         << g;
   }
   check();
+  // Safety rule 10: what is settled goes quiet, everywhere.
+  EXPECT_TRUE(world.RunUntil([&] {
+    uint64_t active = 0;
+    for (uint64_t id = 1; id <= 3; ++id) active += world.node(id).host->figures().active;
+    return active == 0;
+  }));
 }
 
 // TRIREME_SEEDS=N runs N of them.

@@ -74,6 +74,8 @@ class SimShard final : public Shard {
   }
   bool OnThisThread() const override { return true; }
   uint64_t turns() const { return turns_; }
+  // The thread stands still until then.
+  void Pause(MonotonicTime until) { paused_until_ = until; }
 
  private:
   void Schedule() {
@@ -84,6 +86,12 @@ class SimShard final : public Shard {
     });
   }
   void Turn() {
+    if (clock_->now() < paused_until_) {
+      clock_->At(paused_until_, [this, alive = std::weak_ptr<bool>(alive_)] {
+        if (!alive.expired()) Turn();
+      });
+      return;
+    }
     scheduled_ = false;
     ++turns_;
     for (auto tasks = std::exchange(inbox_, {}); Task & task : tasks) task();
@@ -97,6 +105,7 @@ class SimShard final : public Shard {
   std::vector<Task> inbox_, turn_end_;
   bool scheduled_ = false;
   uint64_t turns_ = 0;
+  MonotonicTime paused_until_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
@@ -212,6 +221,7 @@ class SimStore final : public LogStore {
         },
         [] {});
   }
+  uint64_t last_synced() const override { return last_synced_; }
   Figures figures() const override { return figures_; }
 
   // The machine stops here: what was not synced is gone, and nothing calls back any more.
@@ -222,6 +232,10 @@ class SimStore final : public LogStore {
     seen_ = durable_;
   }
   const Stored& durable(GroupId group) { return durable_[group]; }
+  // What an image of the disk holds, and a disk made anew from one. While the process is down.
+  struct Image;
+  Image TakeImage() const;
+  void Restore(const Image& image);
 
   microseconds latency_max{500};
   bool stalled = false;        // nothing completes
@@ -253,6 +267,7 @@ class SimStore final : public LogStore {
       if (life != life_) return;
       if (stalled) return Complete(batch, life);
       for (Waiting& w : *batch) w.change(durable_);
+      ++last_synced_;
       writing_ = false;
       for (Waiting& w : *batch) (*w.done)();
       Sync();
@@ -265,8 +280,21 @@ class SimStore final : public LogStore {
   std::vector<Waiting> waiting_;
   bool writing_ = false;
   uint64_t life_ = 0;
+  uint64_t last_synced_ = 0;
   Figures figures_;
 };
+
+struct SimStore::Image {
+  All all;
+  uint64_t last_synced = 0;
+};
+inline SimStore::Image SimStore::TakeImage() const {
+  return {durable_, last_synced_};
+}
+inline void SimStore::Restore(const Image& image) {
+  durable_ = seen_ = image.all;
+  last_synced_ = image.last_synced;
+}
 
 // Applies commands by keeping them. Some have a meaning:
 //   "poison..."  cannot be applied
@@ -346,12 +374,16 @@ class SimTransport final : public Transport {
 struct SimNode {
   NodeId id;
   int64_t wall_skew_ms = 0;
+  uint64_t starts = 0;
   std::unique_ptr<SimStore> store;
   // What applying has made of each group, in this life.
   std::map<GroupId, TextMachine::Log> logs;
   std::unique_ptr<SimShard> shard;
   std::unique_ptr<SimTransport> transport;
   std::unique_ptr<Host> host;
+  std::vector<absl::Status> forgot;  // what it was told by others (Safety rule 12)
+  // What it remembers of others over its own starts.
+  std::map<NodeId, uint64_t> announced;
 
   bool up() const { return host != nullptr; }
 };
@@ -387,7 +419,10 @@ class World {
     n.transport = std::make_unique<SimTransport>(this, n.id);
     HostOptions o = options;
     o.node = n.id;
+    o.incarnation = ++n.starts;
     o.seed = options.seed * 7 + id;
+    o.announced = n.announced;
+    o.forgot = [&n](absl::Status status) { n.forgot.push_back(std::move(status)); };
     n.host = std::make_unique<Host>(o, n.shard.get(), n.store.get(), n.transport.get());
     for (StoredGroup& stored : n.store->Recover()) {
       uint64_t group = stored.group.value();
@@ -395,13 +430,17 @@ class World {
     }
     Tell(id, true);
   }
-  void Kill(uint64_t id) {
+  // The thread of a node stands still, and nobody notices but by its silence.
+  void Pause(uint64_t id, milliseconds time) { node(id).shard->Pause(clock_.now() + time); }
+  // `told`: the others see its connections close.
+  void Kill(uint64_t id, bool told = true) {
     SimNode& n = node(id);
+    n.announced = n.host->announced();
     n.store->Crash();
     n.host.reset();
     n.transport.reset();
     n.shard.reset();
-    Tell(id, false);
+    if (told) Tell(id, false);
   }
   std::unique_ptr<StateMachine> Machine(SimNode& n, uint64_t group) {
     if (make_machine) return make_machine(n, group);
@@ -456,12 +495,12 @@ class World {
 
   void Deliver(NodeId from, NodeId to, Frame frame) {
     if (on_send) on_send(from, to, frame);
-    if (cut.contains({from, to}) || cut.contains({to, from})) return;
+    if (Cut(from, to)) return;
     if (loss_percent > 0 && static_cast<int>(random_() % 100) < loss_percent) return;
     auto shared = std::make_shared<Frame>(std::move(frame));
     clock_.In(microseconds(50 + random_() % static_cast<uint64_t>(net_latency_max.count())), [this, from, to, shared] {
       SimNode& n = *nodes_.at(to);
-      if (!n.up() || cut.contains({from, to})) return;
+      if (!n.up() || Cut(from, to)) return;
       n.shard->Post([&n, from, shared, t = n.transport.get()] {
         if (n.transport.get() == t && t->receiver.frame) t->receiver.frame(from, std::move(*shared));
       });
@@ -469,7 +508,8 @@ class World {
   }
 
   HostOptions options;
-  std::set<std::pair<NodeId, NodeId>> cut;  // both ways
+  std::set<std::pair<NodeId, NodeId>> cut;          // both ways
+  std::set<std::pair<NodeId, NodeId>> cut_one_way;  // from, to
   int loss_percent = 0;
   microseconds net_latency_max{300};
   std::function<void(NodeId, NodeId, Frame&)> on_send;
@@ -485,6 +525,9 @@ class World {
     } else if (on_added) {
       on_added(n, *added);
     }
+  }
+  bool Cut(NodeId from, NodeId to) const {
+    return cut.contains({from, to}) || cut.contains({to, from}) || cut_one_way.contains({from, to});
   }
   // Connections that open and close are noticed.
   void Tell(uint64_t about, bool up) {

@@ -28,6 +28,8 @@ const char* Name(MessageType type) {
       return "TimeoutNow";
     case MessageType::kSnapshot:
       return "Snapshot";
+    case MessageType::kResign:
+      return "Resign";
   }
   return "unknown message";
 }
@@ -106,7 +108,9 @@ std::string Describe(const raft::Message& m) {
       [[fallthrough]];
     case MessageType::kHeartbeatResponse:
       if (m.read_context != 0) text << " read=" << m.read_context;
+      if (m.quiet) text << " quiet=" << m.log_index;
       break;
+    case MessageType::kResign:
     case MessageType::kTimeoutNow:
       break;
     case MessageType::kSnapshot:

@@ -1,0 +1,650 @@
+// Quiet groups and what wakes them, on simulated nodes (Safety rules 9, 10 and 12).
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
+#include <map>
+
+#include "tests/host/world.h"
+
+namespace trireme::raft::testing {
+namespace {
+
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class QuietTest : public ::testing::Test {
+ protected:
+  void Up(uint64_t groups = 1) {
+    groups_ = groups;
+    world_.StartAll();
+    for (uint64_t g = 1; g <= groups; ++g) world_.AddEverywhere(g);
+    for (uint64_t g = 1; g <= groups; ++g) ASSERT_TRUE(world_.AwaitLeader(g));
+    world_.on_send = [this](NodeId from, NodeId to, Frame& frame) {
+      ++frames_;
+      heartbeats_ += frame.heartbeat.has_value() ? 1 : 0;
+      for (const GroupMessage& m : frame.messages) ++sent_[m.message.type];
+      messages_ += frame.messages.size();
+      if (also_on_send_) also_on_send_(from, to, frame);
+    };
+    ASSERT_TRUE(AwaitQuiet());
+  }
+  // Of all nodes that are up.
+  uint64_t Active() {
+    uint64_t active = 0;
+    for (uint64_t id = 1; id <= 3; ++id) active += world_.node(id).up() ? world_.node(id).host->figures().active : 0;
+    return active;
+  }
+  bool AwaitQuiet(milliseconds time = milliseconds(10'000)) {
+    return world_.RunUntil([&] { return Active() == 0; }, time);
+  }
+  void Count() {
+    frames_ = heartbeats_ = messages_ = 0;
+    sent_.clear();
+  }
+  bool AwaitApplied(const std::string& text, uint64_t group = 1, milliseconds time = milliseconds(10'000)) {
+    return world_.RunUntil(
+        [&] {
+          for (uint64_t id = 1; id <= 3; ++id) {
+            if (!world_.node(id).up()) continue;
+            const auto& applied = world_.Applied(id, group);
+            if (applied.empty() || applied.back() != text) return false;
+          }
+          return true;
+        },
+        time);
+  }
+  Group* On(uint64_t id, uint64_t group = 1) { return world_.node(id).host->Find(GroupId(group)); }
+  uint64_t LeaderId(uint64_t group = 1) {
+    Group* leader = world_.Leader(group);
+    return leader == nullptr ? 0 : leader->spec().self.value() / 1000;
+  }
+  uint64_t Elections() {
+    uint64_t elections = 0;
+    for (uint64_t id = 1; id <= 3; ++id) {
+      if (world_.node(id).up()) elections += world_.node(id).host->figures().elections;
+    }
+    return elections;
+  }
+  bool AwaitAllLed(
+      milliseconds time, const std::function<bool(uint64_t)>& by = [](uint64_t) { return true; }) {
+    return world_.RunUntil(
+        [&] {
+          for (uint64_t g = 1; g <= groups_; ++g) {
+            if (LeaderId(g) == 0 || !by(LeaderId(g))) return false;
+          }
+          return true;
+        },
+        time);
+  }
+  void CutOff(uint64_t id) {
+    for (uint64_t other = 1; other <= 3; ++other) {
+      if (other != id) world_.cut.insert({NodeId(id), NodeId(other)});
+    }
+  }
+
+  World world_{11};
+  uint64_t groups_ = 1;
+  uint64_t frames_ = 0, heartbeats_ = 0, messages_ = 0;
+  std::map<MessageType, uint64_t> sent_;
+  std::function<void(NodeId, NodeId, Frame&)> also_on_send_;
+};
+
+// ---- silence
+
+TEST_F(QuietTest, AQuietGroupSendsNothingForAnHour) {
+  Up(30);
+  std::vector<Term> terms;
+  for (uint64_t g = 1; g <= groups_; ++g) terms.push_back(world_.Leader(g)->term());
+  Count();
+  uint64_t syncs = world_.node(1).store->figures().syncs;
+  world_.Run(std::chrono::hours(1));
+  EXPECT_EQ(messages_, 0u) << "of groups";
+  EXPECT_EQ(Active(), 0u) << "none is ticked";
+  EXPECT_EQ(world_.node(1).store->figures().syncs, syncs);
+  // One small frame per pair of nodes and tick, both ways, however many the groups.
+  EXPECT_EQ(heartbeats_, frames_);
+  EXPECT_NEAR(static_cast<double>(frames_), 6.0 * 20 * 3600, 100);
+  for (uint64_t g = 1; g <= groups_; ++g) EXPECT_EQ(world_.Leader(g)->term(), terms[g - 1]);
+  ASSERT_EQ(world_.Propose(1, "x").error, std::nullopt);
+  EXPECT_TRUE(AwaitApplied("x", 1, milliseconds(200)));
+}
+
+// Groups that are at work send no heartbeats of their own either.
+TEST_F(QuietTest, BusyGroupsSendWhatTheyHaveToSay) {
+  Up(1);
+  Count();
+  for (int i = 0; i < 400; ++i) {
+    world_.Propose(1, std::to_string(i));
+    world_.Run(milliseconds(5));
+  }
+  EXPECT_EQ(sent_[MessageType::kAppend], 800u);
+  EXPECT_EQ(sent_[MessageType::kAppendResponse], 800u);
+  EXPECT_LE(sent_[MessageType::kHeartbeat], 10u);
+}
+
+// ---- what wakes it
+
+// An append, an answer: as if it had never slept.
+TEST_F(QuietTest, APublishCostsNoExtraRoundTrip) {
+  world_.net_latency_max = microseconds(1);
+  Up();
+  Count();
+  MonotonicTime before = world_.clock().now();
+  world_.Propose(1, "x");
+  ASSERT_TRUE(world_.RunUntil([&] { return !world_.Applied(1, 1).empty(); }));
+  EXPECT_LE(world_.clock().now() - before, 2 * microseconds(50) + 2 * world_.node(1).store->latency_max);
+  EXPECT_EQ(sent_[MessageType::kAppend], 2u);
+  EXPECT_GE(sent_[MessageType::kAppendResponse], 1u);
+  EXPECT_EQ(messages_, sent_[MessageType::kAppend] + sent_[MessageType::kAppendResponse]);
+  ASSERT_TRUE(AwaitApplied("x", 1, milliseconds(200)));
+  EXPECT_TRUE(AwaitQuiet());
+}
+
+TEST_F(QuietTest, ARead) {
+  Up();
+  absl::Status read = absl::UnknownError("");
+  world_.Leader(1)->ReadBarrier([&](absl::Status status) { read = std::move(status); });
+  EXPECT_TRUE(world_.RunUntil([&] { return read.ok(); }, milliseconds(50)));
+  EXPECT_TRUE(AwaitQuiet());
+}
+
+TEST_F(QuietTest, TheLeadersConnectionCloses) {
+  Up();
+  world_.Kill(LeaderId());
+  EXPECT_TRUE(world_.RunUntil([&] { return LeaderId() != 0; }, milliseconds(300)));
+  world_.Propose(1, "x");
+  EXPECT_TRUE(AwaitApplied("x"));
+  EXPECT_TRUE(AwaitQuiet());
+}
+
+TEST_F(QuietTest, TheLeadersNodeFallsSilent) {
+  Up();
+  uint64_t old = LeaderId();
+  CutOff(old);
+  EXPECT_TRUE(world_.RunUntil([&] { return LeaderId() != 0 && LeaderId() != old; }, milliseconds(1000)));
+  world_.Propose(1, "x");
+  // And the old one does not think any more that it leads.
+  EXPECT_TRUE(world_.RunUntil([&] { return !On(old)->leading(); }, milliseconds(1000)));
+  EXPECT_EQ(On(old)->leader_node(), NodeId());
+  world_.cut.clear();
+  EXPECT_TRUE(AwaitApplied("x"));
+  EXPECT_TRUE(AwaitQuiet());
+}
+
+// Back before anyone missed it, and without a connection seen to close: it leads no more, and must not be waited for.
+TEST_F(QuietTest, TheLeadersIncarnationChanges) {
+  Up();
+  uint64_t old = LeaderId();
+  Term term = On(old)->term();
+  world_.Kill(old, /*told=*/false);
+  world_.Start(old);
+  EXPECT_TRUE(world_.RunUntil([&] { return LeaderId() != 0; }, milliseconds(400)));
+  EXPECT_GT(world_.Leader(1)->term(), term);
+  EXPECT_TRUE(AwaitQuiet());
+}
+
+TEST_F(QuietTest, TheLeaderStepsDown) {
+  Up();
+  uint64_t old = LeaderId();
+  world_.Leader(1)->StepDown();
+  EXPECT_TRUE(world_.RunUntil([&] { return LeaderId() != 0 && LeaderId() != old; }, milliseconds(300)));
+  EXPECT_TRUE(AwaitQuiet());
+}
+
+// Its node lives on, so nobody would notice; and it may not be heard the first time.
+TEST_F(QuietTest, TheLeaderIsHalted) {
+  struct Failing final : StateMachine {
+    absl::Status Check(const Entry&) const override { return absl::OkStatus(); }
+    absl::Status Apply(const Entry& entry) override {
+      if (*halt && entry.type == EntryType::kCommand) return absl::UnimplementedError("needs version 9");
+      return absl::OkStatus();
+    }
+    void RoleChanged(const RoleChange&, bool) override {}
+    Bytes Snapshot() const override { return {}; }
+    absl::Status Restore(const Bytes&, Index) override { return absl::OkStatus(); }
+    Liveness Live() const override { return {}; }
+    const bool* halt = nullptr;
+  };
+  bool halt = false;
+  const bool never = false;
+  world_.make_machine = [&](SimNode& n, uint64_t) {
+    auto machine = std::make_unique<Failing>();
+    machine->halt = n.id == NodeId(1) ? &halt : &never;
+    return machine;
+  };
+  Up();
+  ASSERT_EQ(LeaderId(), 1u);
+  halt = true;
+  int lost = 0;
+  also_on_send_ = [&](NodeId, NodeId, Frame& frame) {
+    std::erase_if(frame.messages,
+                  [&](const GroupMessage& m) { return m.message.type == MessageType::kResign && ++lost < 3; });
+  };
+  world_.Propose(1, "x");
+  EXPECT_TRUE(world_.RunUntil([&] { return LeaderId() != 0 && LeaderId() != 1; }, milliseconds(3000)));
+  EXPECT_GE(lost, 3);
+}
+
+// Safety rule 10: it hears the leader, but cannot reach it, so it made no promise whose end would wake it.
+TEST_F(QuietTest, NobodySleepsWithALeaderThatItDoesNotSupport) {
+  Up();
+  ASSERT_EQ(LeaderId(), 1u);
+  world_.node(3).transport->receiver.down(NodeId(1));
+  world_.Propose(1, "x");
+  ASSERT_TRUE(AwaitApplied("x"));
+  world_.Run(milliseconds(5000));
+  EXPECT_EQ(LeaderId(), 1u) << "the others support it";
+  also_on_send_ = [&](NodeId from, NodeId, Frame& frame) {
+    std::erase_if(frame.messages,
+                  [&](const GroupMessage& m) { return from == NodeId(2) && m.message.type == MessageType::kPreVote; });
+  };
+  world_.Kill(1, /*told=*/false);
+  EXPECT_TRUE(world_.RunUntil([&] { return LeaderId() == 3; }, milliseconds(3000)));
+}
+
+// Safety rule 9: an answer in the term that it once led is not said by a leader, and brings no support for its new
+// life.
+TEST_F(QuietTest, ALateAnswerIsNoSignOfALeader) {
+  Up();
+  ASSERT_EQ(LeaderId(), 1u);
+  const Message late{.type = MessageType::kHeartbeatResponse,
+                     .from = On(1)->spec().self,
+                     .to = On(2)->spec().self,
+                     .term = On(1)->term()};
+  also_on_send_ = [&](NodeId from, NodeId to, Frame& frame) {
+    frame.messages.clear();
+    if (from == NodeId(1) && to == NodeId(2)) frame.messages.push_back({GroupId(1), late});
+  };
+  world_.Kill(1, /*told=*/false);
+  world_.Start(1);
+  ASSERT_TRUE(world_.RunUntil([&] { return world_.node(2).host->figures().frames_in > 0 && sent_.size() > 0; }));
+  for (int i = 0; i < 50; ++i) {
+    world_.Run(milliseconds(20));
+    EXPECT_EQ(On(2)->leader_node(), NodeId()) << i;
+    if (HasFailure()) break;
+  }
+  also_on_send_ = nullptr;
+  EXPECT_TRUE(AwaitAllLed(milliseconds(5000)));
+  EXPECT_TRUE(AwaitQuiet());
+}
+
+// ---- who is told
+
+// A follower that was away while its group went quiet hears of what it missed when it is back, though nobody publishes.
+TEST_F(QuietTest, AFollowerWasDownWhenItWentQuiet) {
+  Up();
+  world_.Kill(3);
+  world_.Propose(1, "x");
+  ASSERT_TRUE(AwaitApplied("x"));
+  ASSERT_TRUE(AwaitQuiet());
+  world_.Run(milliseconds(30'000));
+  EXPECT_EQ(Active(), 0u);
+  Term term = world_.Leader(1)->term();
+  world_.Start(3);
+  EXPECT_TRUE(AwaitApplied("x", 1, milliseconds(1500)));
+  EXPECT_TRUE(AwaitQuiet());
+  EXPECT_EQ(world_.Leader(1)->term(), term) << "without an election";
+  EXPECT_EQ(On(3)->leader_node(), NodeId(LeaderId()));
+}
+
+TEST_F(QuietTest, AFollowerWasCutOffWhenItWentQuiet) {
+  Up();
+  CutOff(3);
+  world_.Run(milliseconds(2000));
+  world_.Propose(1, "x");
+  ASSERT_TRUE(world_.RunUntil([&] { return !world_.Applied(2, 1).empty(); }));
+  ASSERT_TRUE(AwaitQuiet());
+  Term term = world_.Leader(1)->term();
+  world_.cut.clear();
+  EXPECT_TRUE(AwaitApplied("x", 1, milliseconds(1500)));
+  EXPECT_TRUE(AwaitQuiet());
+  EXPECT_EQ(world_.Leader(1)->term(), term);
+}
+
+// Safety rule 10: the node lives, but its replica has not confirmed. For as long as it takes.
+TEST_F(QuietTest, NobodySleepsBeforeEveryLiveVoterHasConfirmed) {
+  Up();
+  also_on_send_ = [&](NodeId from, NodeId to, Frame& frame) {
+    if (from == NodeId(3) || to == NodeId(3)) frame.messages.clear();
+  };
+  world_.Propose(1, "x");
+  world_.Run(milliseconds(20'000));
+  EXPECT_THAT(world_.Applied(2, 1), ElementsAre("x"));
+  EXPECT_TRUE(world_.Applied(3, 1).empty());
+  also_on_send_ = nullptr;
+  EXPECT_TRUE(AwaitApplied("x", 1, milliseconds(2000)));
+  EXPECT_TRUE(AwaitQuiet());
+}
+
+// Safety rule 10: it has the entry, but does not know that it is committed; or not on its disk.
+TEST_F(QuietTest, WhatIsConfirmedIsCommittedAndDurable) {
+  Up();
+  also_on_send_ = [&](NodeId, NodeId to, Frame& frame) {
+    std::erase_if(frame.messages,
+                  [&](const GroupMessage& m) { return to == NodeId(3) && m.message.type == MessageType::kHeartbeat; });
+  };
+  world_.Propose(1, "x");
+  world_.Run(milliseconds(20'000));
+  EXPECT_TRUE(world_.Applied(3, 1).empty());
+  also_on_send_ = nullptr;
+  EXPECT_TRUE(AwaitApplied("x", 1, milliseconds(2000)));
+  ASSERT_TRUE(AwaitQuiet());
+
+  world_.node(3).store->stalled = true;
+  world_.Propose(1, "y");
+  ASSERT_TRUE(AwaitApplied("y"));
+  world_.Run(milliseconds(20'000));
+  EXPECT_GE(Active(), 2u);
+  world_.node(3).store->stalled = false;
+  EXPECT_TRUE(AwaitQuiet());
+}
+
+// ---- promises
+
+// Safety rule 9: one that cannot hear the leader finds nobody to vote for it among those who can.
+class PromiseTest : public QuietTest, public ::testing::WithParamInterface<bool> {};
+
+TEST_P(PromiseTest, WhoSupportsALeaderVotesForNoOther) {
+  const bool busy = GetParam();
+  Up(20);
+  std::vector<Term> terms;
+  for (uint64_t g = 1; g <= groups_; ++g) terms.push_back(world_.Leader(g)->term());
+  ASSERT_EQ(LeaderId(), 1u);
+  world_.cut.insert({NodeId(1), NodeId(3)});
+  for (int i = 0; i < 30; ++i) {
+    for (uint64_t g = 1; busy && g <= groups_; ++g) world_.Propose(g, std::to_string(i));
+    for (uint64_t g = 1; g <= groups_; ++g) On(3, g)->WantLeader();
+    world_.Run(milliseconds(1000));
+  }
+  EXPECT_GT(sent_[MessageType::kPreVote], 0u) << "it was asked";
+  for (uint64_t g = 1; g <= groups_; ++g) {
+    EXPECT_EQ(LeaderId(g), 1u);
+    EXPECT_EQ(world_.Leader(g)->term(), terms[g - 1]);
+  }
+  world_.cut.clear();
+  world_.Propose(1, "end");
+  EXPECT_TRUE(AwaitApplied("end"));
+  EXPECT_TRUE(AwaitQuiet());
+}
+
+INSTANTIATE_TEST_SUITE_P(QuietAndBusy, PromiseTest, ::testing::Bool());
+
+// It is heard and cannot hear, or hears and is not heard: either way it must not lead, and others must.
+TEST_F(QuietTest, AsymmetricPartitions) {
+  for (bool hears : {true, false}) {
+    World world(hears ? 21 : 22);
+    world.StartAll();
+    for (uint64_t g = 1; g <= 5; ++g) world.AddEverywhere(g);
+    world.Run(milliseconds(3000));
+    for (uint64_t g = 1; g <= 5; ++g) ASSERT_TRUE(world.node(1).host->Find(GroupId(g))->leading());
+    for (uint64_t other : {2, 3}) {
+      world.cut_one_way.insert(hears ? std::pair{NodeId(1), NodeId(other)} : std::pair{NodeId(other), NodeId(1)});
+    }
+    world.Run(milliseconds(3500));
+    for (uint64_t g = 1; g <= 5; ++g) {
+      EXPECT_FALSE(world.node(1).host->Find(GroupId(g))->leading()) << hears;
+      ASSERT_NE(world.Leader(g), nullptr) << hears;
+      EXPECT_EQ(world.Propose(g, "x").error, std::nullopt);
+    }
+    world.Run(milliseconds(500));
+    for (uint64_t g = 1; g <= 5; ++g) EXPECT_THAT(world.Applied(2, g), ElementsAre("x"));
+    world.cut_one_way.clear();
+    world.Run(milliseconds(3000));
+    for (uint64_t g = 1; g <= 5; ++g) EXPECT_THAT(world.Applied(1, g), ElementsAre("x"));
+  }
+}
+
+TEST_F(QuietTest, APausedLeaderIsReplacedAndFollows) {
+  Up(20);
+  ASSERT_EQ(LeaderId(1), 1u);
+  world_.Pause(1, milliseconds(5000));
+  for (uint64_t g : {1, 2, 3}) {  // somebody waits for these
+    world_.Run(milliseconds(300));
+    On(2, g)->WantLeader();
+  }
+  ASSERT_TRUE(AwaitAllLed(milliseconds(3000), [](uint64_t leader) { return leader != 1; }));
+  for (uint64_t g = 1; g <= groups_; ++g) world_.Propose(g, "x");
+  world_.Run(milliseconds(5000));
+  for (uint64_t g = 1; g <= groups_; ++g) {
+    EXPECT_FALSE(On(1, g)->leading());
+    EXPECT_THAT(world_.Applied(1, g), ElementsAre("x"));
+  }
+  EXPECT_TRUE(AwaitQuiet());
+}
+
+// Whoever stood still itself does not hold the others for dead.
+TEST_F(QuietTest, APausedFollowerDisturbsNobody) {
+  Up(20);
+  uint64_t elections = Elections();
+  for (int i = 0; i < 5; ++i) {
+    world_.Pause(3, milliseconds(4000));
+    world_.Run(milliseconds(6000));
+  }
+  EXPECT_EQ(Elections(), elections);
+  EXPECT_TRUE(AwaitQuiet());
+  EXPECT_TRUE(AwaitAllLed(milliseconds(0), [](uint64_t leader) { return leader == 1; }));
+}
+
+// Cut off with everything that it leads, a node gives up leading, and then does nothing but its heartbeats.
+TEST_F(QuietTest, ANodeAloneIsCalm) {
+  Up(50);
+  CutOff(1);
+  world_.Run(milliseconds(3000));
+  EXPECT_EQ(world_.node(1).host->figures().leading, 0u);
+  Count();
+  uint64_t syncs = world_.node(1).store->figures().syncs;
+  also_on_send_ = [&](NodeId from, NodeId, Frame& frame) { EXPECT_TRUE(from != NodeId(1) || frame.messages.empty()); };
+  world_.Run(milliseconds(60'000));
+  EXPECT_EQ(world_.node(1).host->figures().active, 0u);
+  EXPECT_EQ(world_.node(1).store->figures().syncs, syncs);
+  also_on_send_ = nullptr;
+  world_.cut.clear();
+  EXPECT_TRUE(AwaitAllLed(milliseconds(5000)));
+  world_.Run(milliseconds(3000));
+  for (uint64_t g = 1; g <= groups_; ++g) EXPECT_NE(On(1, g)->leader_node(), NodeId()) << g;
+  EXPECT_TRUE(AwaitQuiet());
+}
+
+// A follower that is cut off for a while needs no election, and hardly a message.
+TEST_F(QuietTest, AFollowersShortPartition) {
+  Up(50);
+  uint64_t elections = Elections();
+  Count();
+  CutOff(3);
+  world_.Run(milliseconds(5000));
+  world_.cut.clear();
+  world_.Run(milliseconds(5000));
+  EXPECT_EQ(Elections(), elections);
+  EXPECT_EQ(Active(), 0u);
+  for (uint64_t g = 1; g <= groups_; ++g) EXPECT_EQ(On(3, g)->leader_node(), NodeId(1));
+  EXPECT_EQ(messages_, 0u);
+}
+
+// ---- many
+
+// All its groups are led again in good time; each is elected once, by its one preferred candidate.
+TEST_F(QuietTest, ALeadersDeathIsNoStampede) {
+  constexpr uint64_t kGroups = 600;
+  Up(kGroups);
+  uint64_t elections = 0;
+  for (uint64_t id : {2, 3}) elections += world_.node(id).host->figures().elections;
+  Count();
+  MonotonicTime killed = world_.clock().now();
+  world_.Kill(1);
+  std::vector<milliseconds> led;
+  std::vector<bool> seen(kGroups + 1);
+  ASSERT_TRUE(world_.RunUntil(
+      [&] {
+        for (uint64_t g = 1; g <= kGroups; ++g) {
+          if (seen[g] || LeaderId(g) == 0) continue;
+          seen[g] = true;
+          led.push_back(std::chrono::duration_cast<milliseconds>(world_.clock().now() - killed));
+        }
+        return led.size() == kGroups;
+      },
+      milliseconds(5000)));
+  EXPECT_LE(led[kGroups / 2], milliseconds(2000));
+  EXPECT_EQ(Elections() - elections, kGroups);
+  EXPECT_EQ(sent_[MessageType::kPreVote], 2 * kGroups) << "to the dead and to the living";
+  // Both take their share.
+  for (uint64_t id : {2, 3}) EXPECT_GT(world_.node(id).host->figures().leading, kGroups / 3);
+  EXPECT_TRUE(AwaitQuiet());
+}
+
+// Whoever is waited for does not wait for the others.
+TEST_F(QuietTest, WhatIsWantedGoesFirst) {
+  constexpr uint64_t kGroups = 600;
+  Up(kGroups);
+  for (uint64_t id : {2, 3}) world_.node(id).store->latency_max = milliseconds(40);
+  world_.Kill(1);
+  world_.Run(milliseconds(60));
+  On(2, kGroups)->WantLeader();
+  On(3, kGroups - 1)->WantLeader();
+  ASSERT_TRUE(world_.RunUntil([&] { return LeaderId(kGroups) != 0 && LeaderId(kGroups - 1) != 0; }, milliseconds(400)));
+  EXPECT_FALSE(AwaitAllLed(milliseconds(0)));
+  EXPECT_TRUE(AwaitAllLed(milliseconds(5000)));
+}
+
+// The first in line lacks what was committed while it was away: the other steps in.
+TEST_F(QuietTest, ThePreferredCandidateLagsBehind) {
+  Up(20);
+  for (uint64_t away : {2, 3}) {
+    uint64_t leader = LeaderId(1);
+    CutOff(away);
+    world_.Run(milliseconds(1000));
+    for (uint64_t g = 1; g <= groups_; ++g) world_.Propose(g, "while " + std::to_string(away) + " is away");
+    world_.Run(milliseconds(1000));
+    world_.cut.clear();
+    world_.Kill(leader);
+    ASSERT_TRUE(AwaitAllLed(milliseconds(5000)));
+    world_.Start(leader);
+    world_.Run(milliseconds(4000));
+    for (uint64_t g = 1; g <= groups_; ++g) EXPECT_EQ(world_.Applied(1, g), world_.Applied(2, g));
+    for (uint64_t g = 1; g <= groups_; ++g) EXPECT_EQ(world_.Applied(1, g), world_.Applied(3, g));
+    ASSERT_TRUE(AwaitQuiet());
+  }
+}
+
+TEST_F(QuietTest, AFollowersRestartMovesNoLeader) {
+  Up(100);
+  uint64_t elections = Elections() - world_.node(3).host->figures().elections;
+  world_.Kill(3);
+  world_.Run(milliseconds(1000));
+  world_.Start(3);
+  world_.Run(milliseconds(3000));
+  EXPECT_EQ(Elections(), elections);
+  for (uint64_t g = 1; g <= groups_; ++g) EXPECT_EQ(On(3, g)->leader_node(), NodeId(1));
+  EXPECT_TRUE(AwaitQuiet());
+}
+
+TEST_F(QuietTest, AllRestart) {
+  Up(100);
+  for (uint64_t id = 1; id <= 3; ++id) world_.Kill(id);
+  for (uint64_t id = 1; id <= 3; ++id) world_.Start(id);
+  EXPECT_TRUE(AwaitAllLed(milliseconds(5000)));
+  EXPECT_TRUE(AwaitQuiet());
+  // Two of three; and one group is wanted.
+  for (uint64_t id = 1; id <= 3; ++id) world_.Kill(id);
+  for (uint64_t id : {2, 3}) world_.Start(id);
+  ASSERT_TRUE(world_.RunUntil(
+      [&] {
+        On(3, 5)->WantLeader();
+        return LeaderId(5) != 0;
+      },
+      milliseconds(600)));
+  EXPECT_TRUE(AwaitAllLed(milliseconds(8000)));
+}
+
+// ---- slow disks and slow peers
+
+// Its own groups go elsewhere; others do not notice.
+TEST_F(QuietTest, AStalledDiskHandsLeadershipAway) {
+  Up(6);
+  for (uint64_t g : {4, 5, 6}) world_.Leader(g)->StepDown();
+  ASSERT_TRUE(world_.RunUntil([&] { return LeaderId(4) > 1 && LeaderId(5) > 1 && LeaderId(6) > 1; }));
+  ASSERT_TRUE(AwaitQuiet());
+  std::map<uint64_t, Term> terms;
+  for (uint64_t g : {3, 4, 5, 6}) terms[g] = world_.Leader(g)->term();
+  world_.node(1).store->stalled = true;
+  for (int i = 0; i < 10; ++i) {
+    for (uint64_t g : {1, 2, 4, 5, 6}) world_.Propose(g, std::to_string(i));
+    world_.Run(milliseconds(200));
+    // What is committed needs no one disk.
+    for (uint64_t g : {4, 5, 6}) EXPECT_EQ(world_.Applied(2, g).size(), static_cast<size_t>(i + 1));
+  }
+  for (uint64_t g : {1, 2}) EXPECT_GT(LeaderId(g), 1u);
+  EXPECT_EQ(LeaderId(3), 1u) << "nothing of it waits for the disk";
+  for (uint64_t g : {3, 4, 5, 6}) EXPECT_EQ(world_.Leader(g)->term(), terms[g]);
+  world_.node(1).store->stalled = false;
+  for (uint64_t g = 1; g <= 6; ++g) world_.Propose(g, "end");
+  for (uint64_t g = 1; g <= 6; ++g) EXPECT_TRUE(AwaitApplied("end", g));
+  EXPECT_TRUE(AwaitQuiet());
+}
+
+// A follower that acknowledges nothing for a while does not fill the leader's memory.
+TEST_F(QuietTest, ASlowPeerIsServedFromTheDisk) {
+  world_.options.tail_budget_bytes = 20'000;
+  Up(2);
+  also_on_send_ = [&](NodeId from, NodeId, Frame& frame) {
+    std::erase_if(frame.messages, [&](const GroupMessage& m) {
+      return from == NodeId(3) && m.group == GroupId(1) && m.message.type == MessageType::kAppendResponse;
+    });
+  };
+  for (int i = 0; i < 600; ++i) {
+    world_.Propose(1, std::to_string(i) + std::string(10'000, '.'));
+    world_.Run(milliseconds(5));
+  }
+  ASSERT_EQ(LeaderId(), 1u);
+  Group* leader = world_.Leader(1);
+  size_t held = 0;
+  for (Index i{1}; i <= leader->applied_index(); ++i) held += leader->TailEntry(i) == nullptr ? 0 : 1;
+  EXPECT_LE(held, 150u);
+  ASSERT_EQ(world_.Propose(2, "other").error, std::nullopt);
+  EXPECT_TRUE(AwaitApplied("other", 2, milliseconds(200)));
+  also_on_send_ = nullptr;
+  EXPECT_TRUE(AwaitApplied("599" + std::string(10'000, '.'), 1));
+  EXPECT_TRUE(AwaitQuiet());
+}
+
+// ---- Safety rule 12
+
+TEST_F(QuietTest, ANodeThatForgotDoesNotVote) {
+  Up();
+  world_.Propose(1, "a");
+  ASSERT_TRUE(AwaitApplied("a"));
+  SimStore::Image image = world_.node(3).store->TakeImage();
+  world_.Propose(1, "b");
+  ASSERT_TRUE(AwaitApplied("b"));
+  ASSERT_TRUE(AwaitQuiet());
+  world_.Kill(3);
+  world_.node(3).store->Restore(image);
+  world_.Start(3);
+  world_.Run(milliseconds(3000));
+  ASSERT_EQ(world_.node(3).forgot.size(), 1u);
+  EXPECT_THAT(std::string(world_.node(3).forgot[0].message()), HasSubstr("restored from an older copy"));
+  EXPECT_THAT(world_.Applied(3, 1), Not(Contains("b"))) << "nobody talks to it";
+  // Its acknowledgement does not count, nor does its vote; and others remember that over their own restarts.
+  for (uint64_t id : {1, 2}) {
+    world_.Kill(id);
+    world_.Run(milliseconds(10'000));
+    EXPECT_EQ(LeaderId(), 0u);
+    world_.Start(id);
+    ASSERT_TRUE(world_.AwaitLeader(1));
+    world_.Run(milliseconds(3000));
+  }
+  EXPECT_EQ(world_.node(3).forgot.size(), 1u) << "said once";
+  // With all that it had it is welcome.
+  world_.Kill(3);
+  SimStore::Image whole = image;
+  whole.last_synced += 1000;
+  world_.node(3).store->Restore(whole);
+  world_.Start(3);
+  EXPECT_TRUE(AwaitApplied("b"));
+}
+
+}  // namespace
+}  // namespace trireme::raft::testing
