@@ -6,9 +6,11 @@
 #include <grpcpp/server_builder.h>
 #include <prometheus/registry.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstdlib>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,6 +20,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "broker/channels.h"
+#include "broker/cluster/announced.h"
 #include "broker/cluster_service.h"
 #include "broker/health.h"
 #include "broker/node_metrics.h"
@@ -41,6 +44,8 @@ namespace meta = trireme::meta::v1;
 // A clean stop: streams have this long to hear of it, and calls under way this much more to end.
 constexpr absl::Duration kDrainTime = absl::Milliseconds(200);
 constexpr std::chrono::milliseconds kShutdownTime{300};
+// How often it is written down what other nodes have announced.
+constexpr uint64_t kRememberEachSeconds = 10;
 
 static_assert(kMostMessageBytes + (size_t{1} << 20) <= raft::kFrameBytesMax);
 
@@ -107,6 +112,7 @@ class NodeImpl final : public Node, public NodeContext, public ReplicaHosting {
   absl::Status StartServer(const ApiFactory& api);
   absl::Status StartOps();
   void EachSecond();
+  void RememberAnnounced();
   void End(absl::Status status) ABSL_LOCKS_EXCLUDED(mutex_);
   void Stop();
   NodeShard& Of(raft::GroupId group) { return *shards_[ShardOf(group, shards_.size())]; }
@@ -140,6 +146,13 @@ class NodeImpl final : public Node, public NodeContext, public ReplicaHosting {
   std::atomic<bool> serving_{false};
   bool loops_running_ = false;
 
+  // The home shard reads the file before this node is a member, the ops thread writes it from then on.
+  std::optional<AnnouncedFile> announced_file_;
+  uint64_t seconds_ = 0;  // of the ops thread
+  absl::Mutex heard_mutex_;
+  std::vector<NodeRecord> nodes_ ABSL_GUARDED_BY(heard_mutex_);
+  std::map<raft::NodeId, uint64_t> heard_ ABSL_GUARDED_BY(heard_mutex_);
+
   absl::Mutex mutex_;
   // Set once, when the node is to stop: OK for a signal.
   std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);
@@ -159,6 +172,7 @@ absl::Status NodeImpl::OpenData() {
   auto directory = DataDirectory::Open(config_.data, config_.advertise);
   if (!directory.ok()) return directory.status();
   directory_ = *std::move(directory);
+  announced_file_.emplace(config_.data);
   disk_ = std::make_unique<DiskMonitor>(config_.data, config_.low_disk_bytes);
   storage::StoreOptions options;
   options.directory = absl::StrCat(config_.data, "/store");
@@ -243,6 +257,25 @@ void NodeImpl::EachSecond() {
   metrics_.Take(*disk_);
   metrics_.Take(store_->figures());
   OnEachShard([this](NodeShard& shard) { shard.Measure(metrics_); });
+  if (++seconds_ % kRememberEachSeconds == 0) RememberAnnounced();
+}
+
+// Safety rule 12. What the shards have heard is written down the next time round.
+void NodeImpl::RememberAnnounced() {
+  std::vector<NodeRecord> nodes;
+  std::map<raft::NodeId, uint64_t> heard;
+  {
+    absl::MutexLock lock(&heard_mutex_);
+    nodes = nodes_;
+    heard = heard_;
+  }
+  absl::Status saved = announced_file_->Save(nodes, heard);
+  if (!saved.ok()) Log(LogLevel::kError, "what other nodes announced cannot be written down", "why", saved);
+  OnEachShard([this](NodeShard& shard) {
+    if (shard.host() == nullptr) return;
+    absl::MutexLock lock(&heard_mutex_);
+    for (const auto& [node, synced] : shard.host()->announced()) heard_[node] = std::max(heard_[node], synced);
+  });
 }
 
 void NodeImpl::End(absl::Status status) {
@@ -301,6 +334,10 @@ void NodeImpl::BecomeMember(const meta::Identity& identity, absl::AnyInvocable<v
   host.node = transport.self.node;
   host.incarnation = transport.self.incarnation;
   host.forgot = [this](absl::Status status) { End(std::move(status)); };
+  {
+    absl::MutexLock lock(&heard_mutex_);
+    host.announced = announced_file_->Of(nodes_);
+  }
   host.tick = config_.tick;
   host.election_ticks = config_.election_ticks;
   self_ = identity.node_id();
@@ -372,6 +409,10 @@ void NodeImpl::DeleteReplica(raft::GroupId group, bool running) {
 
 void NodeImpl::NodesChanged(const std::string&, const std::vector<NodeRecord>& nodes) {
   table_.Set(nodes);
+  {
+    absl::MutexLock lock(&heard_mutex_);
+    nodes_ = nodes;
+  }
   OnEachShard([](NodeShard& shard) {
     if (shard.transport() != nullptr) shard.transport()->PeersChanged();
   });
