@@ -161,10 +161,12 @@ class Requests(harness.TestCase):
     # A refused frame is answered with all of its sequences, so that a client knows what to send again.
     def test_an_append_before_its_bound(self):
         self.cluster.create("early")
+        leader = self.cluster.leader("early")
+        other = next(address for number, address in enumerate(self.cluster.addresses, 1) if number != leader)
         three = encoded(message(b"a"), message(b"b"), message(b"c"))
         for producer, range_of_it in (("p", (7, 3)), ("", (0, 1))):
             def refusal(name=producer):
-                stream = Stream(self.cluster.addresses[1], "Publish")
+                stream = Stream(other, "Publish")
                 self.addCleanup(stream.close)
                 # Bound takes a round trip to the leader, and with a name to the disks of a majority, too.
                 for frame in (broker_pb2.PublishRequest(open=broker_pb2.OpenPublish(producer=name)),
