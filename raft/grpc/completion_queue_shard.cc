@@ -26,12 +26,14 @@ gpr_timespec ToTimespec(MonotonicTime t) {
 
 }  // namespace
 
-CompletionQueueShard::CompletionQueueShard(ShardId id)
-    : id_(id), queue_(std::make_unique<grpc::CompletionQueue>()), now_(std::chrono::steady_clock::now()) {}
+CompletionQueueShard::CompletionQueueShard(ShardId id) : id_(id), queue_(std::make_unique<grpc::CompletionQueue>()) {
+  ReadClocks();
+}
 
 CompletionQueueShard::CompletionQueueShard(ShardId id, std::unique_ptr<grpc::ServerCompletionQueue> queue)
-    : id_(id), server_queue_(queue.get()), now_(std::chrono::steady_clock::now()) {
+    : id_(id), server_queue_(queue.get()) {
   queue_ = std::move(queue);
+  ReadClocks();
 }
 
 CompletionQueueShard::~CompletionQueueShard() {
@@ -80,9 +82,10 @@ void CompletionQueueShard::Wake::Complete(bool) {
   shard->alarm_set_ = false;
 }
 
-int64_t CompletionQueueShard::WallMs() const {
+void CompletionQueueShard::ReadClocks() {
+  now_ = std::chrono::steady_clock::now();
   auto since_epoch = std::chrono::system_clock::now().time_since_epoch();
-  return std::chrono::duration_cast<std::chrono::milliseconds>(since_epoch).count();
+  wall_ms_ = std::chrono::duration_cast<std::chrono::milliseconds>(since_epoch).count();
 }
 
 void CompletionQueueShard::After(std::chrono::milliseconds delay, Task task) {
@@ -139,7 +142,7 @@ bool CompletionQueueShard::WaitForEvent() {
   void* tag = nullptr;
   bool ok = false;
   auto next = queue_->AsyncNext(&tag, &ok, deadline);
-  now_ = std::chrono::steady_clock::now();
+  ReadClocks();
   if (!shut_down_) {
     std::lock_guard lock(mutex_);
     sleeping_ = false;

@@ -61,7 +61,7 @@ class CompletionQueueShard final : public Shard {
   ShardId id() const override { return id_; }
   void Post(Task task) override;
   MonotonicTime Now() const override { return now_; }
-  int64_t WallMs() const override;
+  int64_t WallMs() const override { return wall_ms_; }
   void After(std::chrono::milliseconds delay, Task task) override;
   void AtTurnEnd(Task task) override;
   bool OnThisThread() const override { return Current() == this; }
@@ -93,6 +93,8 @@ class CompletionQueueShard final : public Shard {
   // Waits until there is something to do and does the completion that ended the wait, if one did. False once the queue
   // is shut down and empty.
   bool WaitForEvent();
+  // Both together.
+  void ReadClocks();
   // Each returns the number of what it ran. DrainQueue takes completions at hand, without waiting.
   size_t DrainQueue();
   size_t DrainInbox();
@@ -109,6 +111,7 @@ class CompletionQueueShard final : public Shard {
 
   // The shard's thread only.
   MonotonicTime now_;
+  int64_t wall_ms_ = 0;
   std::vector<Timer> timers_;  // a heap, the next one due first
   uint64_t timers_set_ = 0;
   std::vector<Task> turn_end_;

@@ -242,6 +242,25 @@ TEST_F(RawStreamTest, StoppingEndsWhatIsUnderWay) {
   client_.Post([] { ADD_FAILURE() << "ran after the stop"; });
 }
 
+// A leader reckons its queue's time from both (Safety rule 7); were one of them older than the other by what the turn
+// has lasted, leases would end early after a failover.
+TEST(CompletionQueueShardTest, BothClocksAreOfTheStartOfTheTurn) {
+  CompletionQueueShard shard(0);
+  shard.Start();
+  const auto wall_now = [] {
+    return std::chrono::duration_cast<milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  };
+  const bool same = OnShard(&shard, [&] {
+    const MonotonicTime now = shard.Now();
+    const int64_t wall_ms = shard.WallMs();
+    for (const int64_t until = wall_now() + 3; wall_now() < until;) {
+    }
+    return shard.Now() == now && shard.WallMs() == wall_ms;
+  });
+  EXPECT_TRUE(same);
+  shard.Stop();
+}
+
 TEST(CompletionQueueShardTest, OrderOfATurn) {
   CompletionQueueShard shard(3);
   std::vector<std::string> log;
