@@ -72,6 +72,13 @@ int PrintTable(const std::vector<std::string>& folders) {
       return Cannot(absl::Status(row.status().code(), absl::StrCat(history, ": ", row.status().message())));
     rows.push_back(*std::move(row));
   }
+  // As 'list' has them; others behind.
+  const auto place = [](const TableRow& row) {
+    const auto& all = Scenarios();
+    return std::find_if(all.begin(), all.end(), [&](const Scenario& one) { return one.name == row.scenario; });
+  };
+  std::stable_sort(rows.begin(), rows.end(),
+                   [&](const TableRow& one, const TableRow& other) { return place(one) < place(other); });
   std::fputs(TableText(rows).c_str(), stdout);
   return 0;
 }

@@ -35,6 +35,8 @@ constexpr int kCannot = 2;
 // What a drained queue may wait for: the longest lease, the longest session, and some backlog.
 constexpr seconds kDrainTime{90};
 constexpr seconds kCatchUpTime{20};
+// A queue's time counts whole milliseconds, and each leader of it begins with those of its own clocks.
+constexpr milliseconds kRounding{3};
 
 std::atomic<int> interrupted{0};
 
@@ -132,7 +134,7 @@ absl::Status Session::Start() {
   set("date", Date());
   set("machine", Machine());
   set("network", sandbox_.has_network() ? "each node on a host of its own" : "loopback, without faults of the network");
-  if (scenario.lease_slack.count() > 0) set("lease-slack-ms", absl::StrCat(scenario.lease_slack.count()));
+  set("lease-slack-ms", absl::StrCat(std::max(scenario.lease_slack, kRounding).count()));
   if (sandbox_.has_network()) network_ = std::make_unique<Switch>(sandbox_.hosts(), options_.seed);
 
   ClusterOptions cluster;
