@@ -104,12 +104,16 @@ absl::StatusOr<std::vector<Delivery>> ConsumerImpl::Next(size_t max, std::chrono
 void ConsumerImpl::Settle(std::span<const Delivery> deliveries, v1::Disposition disposition) {
   MutexLock lock(&mutex_);
   if (over_) return;
+  // Safety rule 4: runs are of one group.
+  const auto ours = [&](const Delivery& delivery) ABSL_NO_THREAD_SAFETY_ANALYSIS { return delivery.group() == group_; };
   LeaseRun run;
   auto settle = [&] {
     // What is not held was settled before, or its lease is lost.
     leases_.Remove(run, [&](const LeaseRun& part) ABSL_NO_THREAD_SAFETY_ANALYSIS { settles_.Add(part, disposition); });
   };
   for (const Delivery& delivery : deliveries) {
+    // Of a queue that was deleted: its lease was told as lost.
+    if (!ours(delivery)) continue;
     if (run.count > 0 && delivery.position() == run.first + run.count && delivery.checkout_index() == run.checkout) {
       ++run.count;
       continue;
@@ -241,6 +245,7 @@ void ConsumerImpl::WriteOpen() {
     MutexLock lock(&mutex_);
     open->set_max_outstanding_messages(options_.max_outstanding_messages);
     open->set_max_outstanding_bytes(options_.max_outstanding_bytes);
+    open->set_group_id(group_);
     for (const std::vector<LeaseRun>& runs : {leases_.runs(), settles_.runs()}) {
       held.insert(held.end(), runs.begin(), runs.end());
     }
@@ -260,6 +265,10 @@ bool ConsumerImpl::ReceiptDue() const {
 void ConsumerImpl::WriteSettle(SettleFrame frame) {
   v1::ConsumeRequest request;
   *request.mutable_settle() = frame.runs;
+  {
+    MutexLock lock(&mutex_);
+    request.mutable_settle()->set_group_id(group_);
+  }
   const bool question = frame.runs.runs().empty();
   const uint64_t id = frame.id;
   if (!question) unreceipted_.push_back(std::move(frame));
@@ -339,10 +348,17 @@ void ConsumerImpl::OnFrame(grpc::ByteBuffer& frame) {
 void ConsumerImpl::OnOpened(const v1::OpenedConsume& opened) {
   if (!connector_.Accepted(opened.leader())) return;
   accepted_ = true;
-  // The session had ended, and with it every lease, also of what was settled and had not arrived.
-  if (!opened.resumed()) LoseEverything(true);
+  // The session had ended, or its queue was deleted, and with it every lease went.
+  uint64_t before;
   {
     MutexLock lock(&mutex_);
+    before = group_;
+  }
+  const bool other_queue = before != 0 && before != opened.group_id();
+  if (!opened.resumed() || other_queue) LoseSession(opened.group_id());
+  {
+    MutexLock lock(&mutex_);
+    group_ = opened.group_id();
     opened_ = true;
     changed_.SignalAll();
   }
@@ -353,7 +369,12 @@ void ConsumerImpl::OnDeliver(const std::shared_ptr<const Frame>& frame) {
   delivered_.runs.clear();
   delivered_.messages.clear();
   delivered_.bytes = 0;
-  if (absl::Status status = ReadDeliver(frame, delivered_); !status.ok()) {
+  uint64_t group;
+  {
+    MutexLock lock(&mutex_);
+    group = group_;
+  }
+  if (absl::Status status = ReadDeliver(frame, group, delivered_); !status.ok()) {
     connector_.Close();
     return End(absl::Status(status.code(), absl::StrCat("queue ", options_.queue, ": ", status.message())));
   }
@@ -400,6 +421,55 @@ void ConsumerImpl::OnReceipt(const v1::Receipt& receipt) {
 }
 
 void ConsumerImpl::LoseRuns(const std::vector<LeaseRun>& lost) {
+  {
+    MutexLock lock(&mutex_);
+    for (const LeaseRun& run : lost) leases_.Remove(run, [](const LeaseRun&) {});
+    std::erase_if(queue_, [&](const Delivery& delivery) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+      return !leases_.Holds(delivery.position(), delivery.checkout_index());
+    });
+  }
+  Tell(lost);
+}
+
+std::vector<LeaseRun> ConsumerImpl::TakeLeases() {
+  std::vector<LeaseRun> held = leases_.runs();
+  leases_.Clear();
+  queue_.clear();
+  return held;
+}
+
+void ConsumerImpl::LoseLeases() {
+  std::vector<LeaseRun> lost;
+  {
+    MutexLock lock(&mutex_);
+    lost = TakeLeases();
+  }
+  Tell(lost);
+}
+
+void ConsumerImpl::LoseSession(uint64_t group) {
+  std::vector<LeaseRun> lost;
+  const auto lose = [&lost](const std::vector<LeaseRun>& runs) { lost.insert(lost.end(), runs.begin(), runs.end()); };
+  for (std::deque<SettleFrame>* frames : {&to_send_, &unreceipted_}) {
+    for (const SettleFrame& frame : *frames) lose(RunsOf(frame.runs));
+    frames->clear();
+  }
+  {
+    // At once: what the caller settles from here on is of the new group, or is not settled.
+    MutexLock lock(&mutex_);
+    lose(settles_.runs());
+    settles_ = SettleBuffer();
+    lose(TakeLeases());
+    group_ = group;
+    // No receipt will come for what is gone.
+    if (closed_.ok()) durable_through_ = next_settle_ - 1;
+    changed_.SignalAll();
+  }
+  MergeRuns(lost);
+  Tell(lost);
+}
+
+void ConsumerImpl::Tell(const std::vector<LeaseRun>& lost) {
   if (lost.empty()) return;
   std::vector<v1::HeldRun> told;
   {
@@ -407,43 +477,9 @@ void ConsumerImpl::LoseRuns(const std::vector<LeaseRun>& lost) {
     for (const LeaseRun& run : lost) {
       told.push_back(ToProto(run));
       leases_lost_ += run.count;
-      leases_.Remove(run, [](const LeaseRun&) {});
-    }
-    std::erase_if(queue_, [&](const Delivery& delivery) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-      return !leases_.Holds(delivery.position(), delivery.checkout_index());
-    });
-  }
-  Tell(told);
-}
-
-void ConsumerImpl::LoseEverything(bool settled_too) {
-  std::vector<LeaseRun> lost;
-  {
-    MutexLock lock(&mutex_);
-    lost = leases_.runs();
-    if (settled_too) {
-      const std::vector<LeaseRun> settled = settles_.runs();
-      lost.insert(lost.end(), settled.begin(), settled.end());
-      settles_ = SettleBuffer();
     }
   }
-  if (settled_too) {
-    for (const SettleFrame& frame : to_send_) {
-      const std::vector<LeaseRun> settled = RunsOf(frame.runs);
-      lost.insert(lost.end(), settled.begin(), settled.end());
-    }
-    to_send_.clear();
-    unreceipted_.clear();
-    MutexLock lock(&mutex_);
-    durable_through_ = next_settle_ - 1;
-    changed_.SignalAll();
-  }
-  MergeRuns(lost);
-  LoseRuns(lost);
-}
-
-void ConsumerImpl::Tell(const std::vector<v1::HeldRun>& lost) {
-  if (options_.on_lease_lost != nullptr) options_.on_lease_lost(lost);
+  if (options_.on_lease_lost != nullptr) options_.on_lease_lost(told);
 }
 
 // -------------------------------------------------------------------------------------------- life
@@ -472,6 +508,8 @@ void ConsumerImpl::End(const absl::Status& status) {
     queue_.clear();
     changed_.SignalAll();
   }
+  // Nobody will settle what is held any more.
+  if (!closing_) LoseSession(0);
   if (options_.on_closed != nullptr && !closing_) options_.on_closed(status);
 }
 
@@ -499,7 +537,7 @@ void ConsumerImpl::Tick() {
   }
   if (holds_in_silence) {
     // Safety rule 5: by now the session may have ended and others may have these messages.
-    LoseEverything(false);
+    LoseLeases();
     if (accepted_) connector_.Leave();
   }
   const Duration period =

@@ -73,8 +73,12 @@ class ConsumerImpl : public std::enable_shared_from_this<ConsumerImpl>, private 
   void OnDeliver(const std::shared_ptr<const Frame>& frame);
   void OnReceipt(const v1::Receipt& receipt);
   void LoseRuns(const std::vector<LeaseRun>& lost);
-  void LoseEverything(bool settled_too);
-  void Tell(const std::vector<v1::HeldRun>& lost);
+  // All that is held.
+  void LoseLeases();
+  // The session ended: beside its leases, what was settled and may not have arrived. It goes on in `group`.
+  void LoseSession(uint64_t group);
+  std::vector<LeaseRun> TakeLeases() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Tell(const std::vector<LeaseRun>& lost);
   void End(const absl::Status& status);
   void Tick();
   void CloseOnLoop(bool now);
@@ -114,6 +118,9 @@ class ConsumerImpl : public std::enable_shared_from_this<ConsumerImpl>, private 
 
   mutable Mutex mutex_;
   CondVar changed_;
+  // The queue for good (Safety rule 4), as the broker said when the stream was opened; 0 before. All leases and settles
+  // here are of this one.
+  uint64_t group_ ABSL_GUARDED_BY(mutex_) = 0;
   Leases leases_ ABSL_GUARDED_BY(mutex_);
   SettleBuffer settles_ ABSL_GUARDED_BY(mutex_);
   Due settles_due_ ABSL_GUARDED_BY(mutex_) = Due::kNothing;

@@ -107,7 +107,8 @@ bool ReadBody(std::string_view record, std::string_view& body) {
   return !fields.failed();
 }
 
-absl::Status ReadRun(const std::shared_ptr<const Frame>& frame, std::string_view run_bytes, Delivered& delivered) {
+absl::Status ReadRun(const std::shared_ptr<const Frame>& frame, uint64_t group, std::string_view run_bytes,
+                     Delivered& delivered) {
   v1::HeldRun run;
   uint32_t deliveries = 0;
   std::string_view batch;
@@ -143,8 +144,8 @@ absl::Status ReadRun(const std::shared_ptr<const Frame>& frame, std::string_view
       return absl::DataLossError(
           absl::StrCat("message ", count, " of the run at position ", run.first_position(), " does not parse"));
     }
-    delivered.messages.emplace_back(frame, records.bytes(), body, run.first_position() + count, run.checkout_index(),
-                                    deliveries);
+    const DeliveryToken token{group, run.first_position() + count, run.checkout_index()};
+    delivered.messages.emplace_back(frame, records.bytes(), body, token, deliveries);
     ++count;
   }
   if (records.failed() || count != run.count()) {
@@ -231,13 +232,13 @@ bool IsDeliver(std::string_view frame) {
   return fields.Next() && fields.tag() == kDeliverTag;
 }
 
-absl::Status ReadDeliver(const std::shared_ptr<const Frame>& frame, Delivered& delivered) {
+absl::Status ReadDeliver(const std::shared_ptr<const Frame>& frame, uint64_t group, Delivered& delivered) {
   Walker frames(frame->bytes());
   if (!frames.Next() || frames.tag() != kDeliverTag) return absl::DataLossError("a Deliver frame does not parse");
   Walker runs(frames.bytes());
   while (runs.Next()) {
     if (runs.tag() != Tag(v1::Deliver::kRunsFieldNumber, kLength)) continue;
-    if (absl::Status status = ReadRun(frame, runs.bytes(), delivered); !status.ok()) return status;
+    if (absl::Status status = ReadRun(frame, group, runs.bytes(), delivered); !status.ok()) return status;
   }
   if (runs.failed()) return absl::DataLossError("a Deliver frame does not parse");
   return absl::OkStatus();
@@ -246,7 +247,7 @@ absl::Status ReadDeliver(const std::shared_ptr<const Frame>& frame, Delivered& d
 absl::StatusOr<v1::Message> Delivery::Decode() const {
   v1::Message message;
   if (!message.ParseFromArray(record_.data(), static_cast<int>(record_.size()))) {
-    return absl::DataLossError(absl::StrCat("the message at position ", position_ >> 16, ":", position_ & 0xffff,
+    return absl::DataLossError(absl::StrCat("the message at position ", position() >> 16, ":", position() & 0xffff,
                                             " does not parse as trireme.v1.Message"));
   }
   return message;

@@ -54,7 +54,8 @@ struct Delivered {
 
 // Whether a ConsumeResponse is a Deliver.
 bool IsDeliver(std::string_view frame);
-// Reads one; the deliveries share `frame`. DATA_LOSS: it does not parse, or a run's count is not that of its records.
-absl::Status ReadDeliver(const std::shared_ptr<const Frame>& frame, Delivered& delivered);
+// Reads one that came on a stream of `group`; the deliveries share `frame`. DATA_LOSS: it does not parse, or a run's
+// count is not that of its records.
+absl::Status ReadDeliver(const std::shared_ptr<const Frame>& frame, uint64_t group, Delivered& delivered);
 
 }  // namespace trireme::client

@@ -36,6 +36,13 @@ queue::Token TokenOf(const v1::HeldRun& run) {
   return {{queue::Position(run.first_position()), run.count()}, run.checkout_index()};
 }
 
+// Safety rule 4: a run is a token only with its group.
+absl::Status CheckGroup(absl::string_view field, uint64_t group, int runs) {
+  if (group != 0 || runs == 0) return absl::OkStatus();
+  return Error(absl::StatusCode::kInvalidArgument, {.reason = "NO_GROUP"},
+               absl::StrCat(field, " is 0, with ", runs, " runs; name the group_id of the Opened of their stream"));
+}
+
 absl::Status CheckOutstanding(uint32_t messages) {
   return CheckRange("max_outstanding_messages", messages, 0, kMaxOutstanding, "messages");
 }
@@ -61,9 +68,11 @@ absl::StatusOr<AttachRequest> Validate(const v1::OpenConsume& open) {
   if (open.max_frame_bytes() != 0) {
     good.Update(CheckRange("max_frame_bytes", open.max_frame_bytes(), kMinFrameBytes, kMaxFrameBytes, "bytes"));
   }
+  attach.held.group = raft::GroupId(open.group_id());
+  good.Update(CheckGroup("group_id", open.group_id(), open.held_size()));
   for (const v1::HeldRun& run : open.held()) {
     good.Update(CheckRun(run));
-    attach.held.push_back(TokenOf(run));
+    attach.held.tokens.push_back(TokenOf(run));
   }
   if (!good.ok()) return good;
   return attach;
@@ -241,13 +250,14 @@ void ConsumeStream::OnOpen(const v1::OpenConsume& open) {
 }
 
 void ConsumeStream::FindLeader() {
-  api_->FindRoute(queue_name_, deadline_, [weak = Weak(this)](absl::StatusOr<ShardApi::Route> route) {
-    auto self = weak.lock();
-    if (self == nullptr || self->state_ != State::kFinding || self->closed()) return;
-    if (!route.ok()) return self->Fail(route.status());
-    if (route->here) return self->AttachHere(*std::move(route));
-    self->AttachThere(*std::move(route));
-  });
+  api_->FindRoute({queue_name_, attach_.held.group}, deadline_,
+                  [weak = Weak(this)](absl::StatusOr<ShardApi::Route> route) {
+                    auto self = weak.lock();
+                    if (self == nullptr || self->state_ != State::kFinding || self->closed()) return;
+                    if (!route.ok()) return self->Fail(route.status());
+                    if (route->here) return self->AttachHere(*std::move(route));
+                    self->AttachThere(*std::move(route));
+                  });
 }
 
 void ConsumeStream::AttachHere(ShardApi::Route route) {
@@ -271,17 +281,18 @@ void ConsumeStream::OnSettle(const v1::SettleRuns& settle) {
   absl::Status good = CheckDisposition(settle.disposition());
   // Nobody holds more, and all of them go into one entry of the log, which must fit a frame between nodes.
   good.Update(CheckRange("settle.runs", static_cast<uint64_t>(settle.runs_size()), 0, kMaxOutstanding, "in a frame"));
-  std::vector<queue::Token> tokens;
-  tokens.reserve(static_cast<size_t>(settle.runs_size()));
+  good.Update(CheckGroup("settle.group_id", settle.group_id(), settle.runs_size()));
+  GroupTokens settled{raft::GroupId(settle.group_id())};
+  settled.tokens.reserve(static_cast<size_t>(settle.runs_size()));
   for (const v1::HeldRun& run : settle.runs()) {
     good.Update(CheckRun(run));
-    tokens.push_back(TokenOf(run));
+    settled.tokens.push_back(TokenOf(run));
   }
   if (!good.ok()) return Fail(good);
   OnReplica([session = attach_.session, disposition = static_cast<queue::Disposition>(settle.disposition()),
-             tokens = std::move(tokens),
+             settled = std::move(settled),
              receipt = settle.receipt()](QueueReplica& replica, const std::shared_ptr<Sink>& sink) mutable {
-    replica.Settle(session, sink.get(), disposition, std::move(tokens), receipt);
+    replica.Settle(session, sink.get(), disposition, std::move(settled), receipt);
   });
 }
 
@@ -352,6 +363,7 @@ void ConsumeStream::Attached(bool resumed, uint64_t epoch, uint32_t timeout_ms) 
   opened->set_session_epoch(epoch);
   *opened->mutable_leader() = leader_;
   opened->set_session_timeout_ms(timeout_ms);
+  opened->set_group_id(queue_->group.value());
   Send(response);
   heard_ = api_->shard()->Now();
   Watch();

@@ -223,7 +223,7 @@ void PublishStream::OnAppend(AppendFrame append, const raft::Bytes& frame) {
 
 void PublishStream::FindLeaderOf(uint32_t alias) {
   Alias& binding = aliases_[alias];
-  api_->FindRoute(binding.name, binding.deadline,
+  api_->FindRoute({binding.name, {}}, binding.deadline,
                   [weak = Weak(this), alias, generation = binding.generation](absl::StatusOr<ShardApi::Route> route) {
                     auto self = weak.lock();
                     if (self == nullptr || self->closed() || self->Find(alias, generation) == nullptr) return;

@@ -31,7 +31,7 @@ constexpr std::chrono::milliseconds kRetryAfter{10};
 using Act = std::function<void(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& queue)>;
 
 // Gets the queue's name out of a request, and refuses what can be refused without the queue. May say that the call is
-// repeatable.
+// repeatable, and which group it wants.
 using Inspect = std::function<absl::StatusOr<std::string>(QueueCall& call)>;
 
 // Answers on the call's own shard, from wherever.
@@ -44,19 +44,22 @@ void Forward(const QueueCallPtr& call, const Inspect& inspect, const Act& act, c
              ShardApi::Route route);
 
 void Dispatch(const QueueCallPtr& call, const Inspect& inspect, const Act& act, const std::string& queue) {
-  call->api->FindRoute(queue, call->deadline, [call, inspect, act, queue](absl::StatusOr<ShardApi::Route> route) {
-    if (!route.ok()) return Respond(call, route.status());
-    if (!route->here) return Forward(call, inspect, act, queue, *std::move(route));
-    ShardApi* owner = call->api->of(route->queue->group);
-    RunOn(owner->shard(), [call, inspect, act, queue, owner, found = route->queue] {
-      QueueReplica* replica = owner->Replica(found->group);
-      if (replica != nullptr && replica->serving()) return act(*replica, call, found);
-      RunOn(call->api->shard(), [call, inspect, act, queue] {
-        if (call->forwarded || call->api->shard()->Now() >= call->deadline) return Respond(call, NotLeaderError(queue));
-        call->api->shard()->After(kRetryAfter, [call, inspect, act, queue] { Dispatch(call, inspect, act, queue); });
-      });
-    });
-  });
+  call->api->FindRoute({queue, call->group}, call->deadline,
+                       [call, inspect, act, queue](absl::StatusOr<ShardApi::Route> route) {
+                         if (!route.ok()) return Respond(call, route.status());
+                         if (!route->here) return Forward(call, inspect, act, queue, *std::move(route));
+                         ShardApi* owner = call->api->of(route->queue->group);
+                         RunOn(owner->shard(), [call, inspect, act, queue, owner, found = route->queue] {
+                           QueueReplica* replica = owner->Replica(found->group);
+                           if (replica != nullptr && replica->serving()) return act(*replica, call, found);
+                           RunOn(call->api->shard(), [call, inspect, act, queue] {
+                             if (call->forwarded || call->api->shard()->Now() >= call->deadline)
+                               return Respond(call, NotLeaderError(queue));
+                             call->api->shard()->After(
+                                 kRetryAfter, [call, inspect, act, queue] { Dispatch(call, inspect, act, queue); });
+                           });
+                         });
+                       });
 }
 
 void Forward(const QueueCallPtr& call, const Inspect& inspect, const Act& act, const std::string& queue,
@@ -271,6 +274,15 @@ absl::StatusOr<std::vector<OpaqueToken>> Tokens(const Request& request) {
   return tokens;
 }
 
+// The queue whose tokens these are.
+template <typename Request>
+absl::StatusOr<std::string> InspectTokens(const Request& request, QueueCall& call) {
+  absl::StatusOr<std::vector<OpaqueToken>> tokens = Tokens(request);
+  if (!tokens.ok()) return tokens.status();
+  for (const OpaqueToken& token : *tokens) call.group = std::max(call.group, token.group);
+  return request.queue();
+}
+
 // A token of another queue (or of a deleted one of the same name) is not current: group ids are never reused.
 template <typename Request, typename Response, typename Start>
 void ActTokens(const QueueCallPtr& call, const QueuePtr& queue, const Start& start) {
@@ -291,12 +303,11 @@ void ActTokens(const QueueCallPtr& call, const QueuePtr& queue, const Start& sta
   });
 }
 
-absl::StatusOr<std::string> InspectSettle(const QueueCall& call) {
+absl::StatusOr<std::string> InspectSettle(QueueCall& call) {
   absl::StatusOr<v1::SettleRequest> request = ParseRequest<v1::SettleRequest>(call);
   if (!request.ok()) return request.status();
   if (absl::Status good = CheckDisposition(request->disposition()); !good.ok()) return good;
-  if (absl::Status tokens = Tokens(*request).status(); !tokens.ok()) return tokens;
-  return request->queue();
+  return InspectTokens(*request, call);
 }
 
 void ActSettle(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& queue) {
@@ -307,12 +318,11 @@ void ActSettle(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& 
       });
 }
 
-absl::StatusOr<std::string> InspectExtend(const QueueCall& call) {
+absl::StatusOr<std::string> InspectExtend(QueueCall& call) {
   absl::StatusOr<v1::ExtendRequest> request = ParseRequest<v1::ExtendRequest>(call);
   if (!request.ok()) return request.status();
   if (absl::Status good = CheckLease(request->lease_ms()); !good.ok()) return good;
-  if (absl::Status tokens = Tokens(*request).status(); !tokens.ok()) return tokens;
-  return request->queue();
+  return InspectTokens(*request, call);
 }
 
 void ActExtend(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& queue) {

@@ -19,6 +19,8 @@ struct QueueCall {
   bool forwarded = false;
   // Doing it twice is as good as once, so that it may be passed on again when what became of it is unknown.
   bool repeatable = false;
+  // The highest group that its tokens name.
+  raft::GroupId group;
 };
 using QueueCallPtr = std::shared_ptr<QueueCall>;
 

@@ -105,7 +105,7 @@ void Services::RegisterAdmin(raft::RawService& service) {
         call->stream = std::move(stream);
         v1::ResolveRequest request;
         if (absl::Status parsed = raft::Parse(bytes, &request); !parsed.ok()) return Respond(call, parsed);
-        call->api->FindRoute(request.queue(), call->deadline, [call](absl::StatusOr<ShardApi::Route> route) {
+        call->api->FindRoute({request.queue(), {}}, call->deadline, [call](absl::StatusOr<ShardApi::Route> route) {
           if (!route.ok()) return Respond(call, route.status());
           v1::ResolveResponse response;
           *response.mutable_leader() = route->leader;

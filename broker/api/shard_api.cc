@@ -20,8 +20,20 @@ ShardApi* ShardApi::of(raft::GroupId group) const {
   return all_->At(node_->shard_of(group)->id());
 }
 
-void ShardApi::FindRoute(const std::string& queue, raft::MonotonicTime deadline, RouteDone done) {
-  if (absl::Status named = ValidateQueueName(queue); !named.ok()) return done(named);
+void ShardApi::FindRoute(const Wanted& wanted, raft::MonotonicTime deadline, RouteDone done) {
+  if (absl::Status named = ValidateQueueName(wanted.queue); !named.ok()) return done(named);
+  Cluster& cluster = node_->cluster();
+  QueuePtr known = cluster.view(shard_->id()).FindQueue(wanted.queue);
+  // Ids of groups grow.
+  if (known == nullptr || known->group >= wanted.group) return LookUp(wanted.queue, deadline, std::move(done));
+  cluster.Refresh(Asked{shard_, deadline}, [this, queue = wanted.queue, deadline,
+                                            done = std::move(done)](absl::StatusOr<raft::Index> index) mutable {
+    if (!index.ok()) return done(index.status());
+    LookUp(queue, deadline, std::move(done));
+  });
+}
+
+void ShardApi::LookUp(const std::string& queue, raft::MonotonicTime deadline, RouteDone done) {
   Cluster& cluster = node_->cluster();
   if (QueuePtr known = cluster.view(shard_->id()).FindQueue(queue))
     return FindLeader(std::move(known), deadline, std::move(done));

@@ -69,8 +69,14 @@ class ShardApi {
     bool here = false;  // this node leads, and its state is current
   };
   using RouteDone = absl::AnyInvocable<void(absl::StatusOr<Route>)>;
+  // A queue as its client knows it: the highest group of that name that it has seen, 0 = none. This node's metadata are
+  // brought up to date before an older one is believed to be it (Safety rule 21).
+  struct Wanted {
+    std::string queue;
+    raft::GroupId group;
+  };
   // Finds the queue's leader; waits out elections until the deadline. NOT_FOUND is final (Safety rule 21).
-  void FindRoute(const std::string& queue, raft::MonotonicTime deadline, RouteDone done);
+  void FindRoute(const Wanted& wanted, raft::MonotonicTime deadline, RouteDone done);
   // The node named did not lead after all, or could not be reached.
   void WrongLeader(const QueuePtr& queue, raft::NodeId node);
 
@@ -87,6 +93,7 @@ class ShardApi {
   size_t publish_bytes = 0;
 
  private:
+  void LookUp(const std::string& queue, raft::MonotonicTime deadline, RouteDone done);
   void FindLeader(QueuePtr queue, raft::MonotonicTime deadline, RouteDone done);
 
   NodeContext* const node_;

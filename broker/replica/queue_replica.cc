@@ -327,8 +327,11 @@ struct QueueReplica::Impl {
     consumer.outbox = MakeOutbox([sink = waiter.sink](std::vector<DeliveredRun> runs) {
       if (!runs.empty()) sink->Deliver(std::move(runs));
     });
-    waiter.sink->Attached(effect.resumed, effect.epoch, waiter.request.timeout_ms);
-    if (effect.resumed) DeliverAgain(effect.number, waiter.request.held, *consumer.outbox);
+    GroupTokens& held = waiter.request.held;
+    const bool lost = effect.resumed && IsOfAnother(held);
+    waiter.sink->Attached(effect.resumed && !lost, effect.epoch, waiter.request.timeout_ms);
+    if (lost) held.tokens.clear();
+    if (effect.resumed) DeliverAgain(effect.number, held.tokens, *consumer.outbox);
   }
 
   std::unique_ptr<Outbox> MakeOutbox(std::function<void(std::vector<DeliveredRun>)> deliver) {
@@ -336,6 +339,12 @@ struct QueueReplica::Impl {
                                     Outbox::Events{.deliver = std::move(deliver),
                                                    .held = [this](const queue::Token& token) { return IsOut(token); },
                                                    .damaged = [this](const absl::Status& s) { Damaged(s); }});
+  }
+
+  // Safety rule 4: of a queue that was deleted, whatever their indexes are.
+  bool IsOfAnother(const GroupTokens& tokens) const {
+    const raft::GroupId ours = self->group_->id();
+    return tokens.group != ours && (tokens.group.value() != 0 || !tokens.tokens.empty());
   }
 
   // Whether any message of the token is in flight under it.
@@ -576,13 +585,14 @@ void QueueReplica::Flow(const queue::SessionId& session, const ConsumerSink* sin
 }
 
 void QueueReplica::Settle(const queue::SessionId& session, const ConsumerSink* sink, queue::Disposition disposition,
-                          std::vector<queue::Token> tokens, uint64_t receipt) {
+                          GroupTokens settled, uint64_t receipt) {
   Impl& i = *impl_;
   if (i.refuses()) return;
   auto it = i.leading->consumers.find(session);
   if (it == i.leading->consumers.end() || it->second.sink.get() != sink) return;
+  if (i.IsOfAnother(settled)) it->second.sink->Receipt(0, std::exchange(settled.tokens, {}));
   i.leading->settling.HurryAt(std::max<uint64_t>(1, it->second.max_messages / 4));
-  i.leading->settling.Add(disposition, tokens, {.sink = it->second.sink, .receipt = receipt}, i.NowMs());
+  i.leading->settling.Add(disposition, settled.tokens, {.sink = it->second.sink, .receipt = receipt}, i.NowMs());
   i.FlushSoon();
 }
 

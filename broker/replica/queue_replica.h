@@ -41,11 +41,19 @@ struct ReplicaLimits {
   std::function<bool()> low_disk;
 };
 
+// Safety rule 4: log indexes begin anew in a queue that is made again under the name of a deleted one, group ids do
+// not.
+struct GroupTokens {
+  raft::GroupId group;  // in which they were given; 0 with no tokens
+  std::vector<queue::Token> tokens = {};
+};
+
 struct AttachRequest {
   queue::SessionId session;
   std::string consumer;
   uint32_t timeout_ms = 30'000;
-  std::vector<queue::Token> held;
+  // Of another group: they are gone, and so the session is not resumed.
+  GroupTokens held = {};
   uint32_t max_messages = 256;
   uint64_t max_bytes = uint64_t{16} << 20;
 };
@@ -112,8 +120,9 @@ class QueueReplica final : public raft::StateMachine {
   void Attach(AttachRequest request, std::shared_ptr<ConsumerSink> sink);
   // Changes a session's limits; 0 = as before. Also a sign of life.
   void Flow(const queue::SessionId& session, const ConsumerSink* sink, uint32_t max_messages, uint64_t max_bytes);
+  // Tokens of another group are lost leases.
   void Settle(const queue::SessionId& session, const ConsumerSink* sink, queue::Disposition disposition,
-              std::vector<queue::Token> tokens, uint64_t receipt);
+              GroupTokens settled, uint64_t receipt);
   // The stream ended. `graceful`: by the client's own wish, so the session ends with it and what it holds is returned
   // now.
   void Detach(const queue::SessionId& session, const ConsumerSink* sink, bool graceful);

@@ -26,6 +26,7 @@ class Consumer(Reconnecting):
         super().__init__(servers)
         self.target, self.session = target, uuid.uuid4().bytes
         self.taken = 0
+        self.group = 0  # of the queue, as the stream says: a part of every token
         self.receipts = itertools.count(1)
         self.settling = {}  # by receipt: runs that are acknowledged, and not known to be settled
 
@@ -36,12 +37,15 @@ class Consumer(Reconnecting):
             call = broker_pb2_grpc.BrokerStub(channel).Consume(self.frames(requests))
             requests.put(broker_pb2.ConsumeRequest(open=broker_pb2.OpenConsume(
                 queue=self.target, session=self.session, session_timeout_ms=SESSION_TIMEOUT_MS, consumer="example",
-                held=[run for runs in self.settling.values() for run in runs],
+                group_id=self.group, held=[run for runs in self.settling.values() for run in runs],
                 max_outstanding_messages=max(1, min(1_000, count)))))
             try:
                 for response in call:
                     kind = response.WhichOneof("frame")
                     if kind == "opened":
+                        if not response.opened.resumed:
+                            self.settling.clear()  # those leases are gone
+                        self.group = response.opened.group_id
                         for receipt, runs in self.settling.items():
                             requests.put(self.acknowledgement(receipt, runs))
                     elif kind == "deliver":
@@ -74,10 +78,9 @@ class Consumer(Reconnecting):
             self.settling[receipt] = runs
             requests.put(self.acknowledgement(receipt, runs))
 
-    @staticmethod
-    def acknowledgement(receipt, runs):
+    def acknowledgement(self, receipt, runs):
         return broker_pb2.ConsumeRequest(settle=broker_pb2.SettleRuns(
-            runs=runs, disposition=broker_pb2.DISPOSITION_ACKNOWLEDGE, receipt=receipt))
+            runs=runs, group_id=self.group, disposition=broker_pb2.DISPOSITION_ACKNOWLEDGE, receipt=receipt))
 
     @staticmethod
     def frames(requests):

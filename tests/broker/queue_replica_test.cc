@@ -119,7 +119,7 @@ TEST_F(QueueReplicaTest, ASessionThatStaysAwayLosesWhatItHeld) {
   EXPECT_EQ(other->runs[0].deliveries, 2u);
   // Safety rule 4: the old token is no good any more.
   auto late = Attach("s");
-  w_.Serving()->Settle("s", late.get(), queue::Disposition::kAcknowledge, {TokenOf(consumer->runs[0])}, 9);
+  w_.Serving()->Settle("s", late.get(), queue::Disposition::kAcknowledge, {w_.group, {TokenOf(consumer->runs[0])}}, 9);
   ASSERT_TRUE(w_.world.RunUntil([&] { return late->receipts.contains(9); }));
   EXPECT_THAT(late->lost, ::testing::ElementsAre(TokenOf(consumer->runs[0])));
   EXPECT_EQ(Describe().acknowledged, 0u);
@@ -177,7 +177,8 @@ TEST_F(QueueReplicaTest, SettlingFreesCredit) {
   ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->messages() == 2; }));
   w_.world.Run(milliseconds(200));
   EXPECT_EQ(consumer->messages(), 2u);
-  w_.Serving()->Settle("s", consumer.get(), queue::Disposition::kAcknowledge, {TokenOf(consumer->runs[0])}, 0);
+  w_.Serving()->Settle("s", consumer.get(), queue::Disposition::kAcknowledge, {w_.group, {TokenOf(consumer->runs[0])}},
+                       0);
   ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->messages() == 3; }));
   w_.world.Run(milliseconds(200));
   EXPECT_EQ(consumer->messages(), 3u);
@@ -265,7 +266,7 @@ TEST(QueueReplicaFlow, SettlingPassesLowDiskAndAFullLog) {
   auto refused = std::make_shared<NotingPublishSink>();
   w.Serving()->Publish({refused, 0, "", 0, 1, BatchOf({"c"})});
   w.Serving()->Settle("s", consumer.get(), queue::Disposition::kAcknowledge,
-                      {{{consumer->runs[0].slots.first, 1}, consumer->runs[0].checkout_index}}, 1);
+                      {w.group, {{{consumer->runs[0].slots.first, 1}, consumer->runs[0].checkout_index}}}, 1);
   ASSERT_TRUE(w.world.RunUntil([&] { return consumer->receipts.contains(1); }));
   ASSERT_EQ(refused->outcomes.size(), 1u);
   EXPECT_EQ(refused->outcomes[0].kind, Kind::kRefused);
@@ -276,7 +277,7 @@ TEST(QueueReplicaFlow, SettlingPassesLowDiskAndAFullLog) {
   auto flood = std::make_shared<NotingPublishSink>();
   for (int i = 0; i < 40; ++i) w.Serving()->Publish({flood, 0, "", 0, 1, BatchOf({std::string(900, 'x')})});
   w.Serving()->Settle("s", consumer.get(), queue::Disposition::kAcknowledge,
-                      {{{consumer->runs[0].slots.first + 1, 1}, consumer->runs[0].checkout_index}}, 2);
+                      {w.group, {{{consumer->runs[0].slots.first + 1, 1}, consumer->runs[0].checkout_index}}}, 2);
   ASSERT_TRUE(w.world.RunUntil([&] { return consumer->receipts.contains(2); }));
   EXPECT_LT(flood->outcomes.size(), 10u);
   EXPECT_TRUE(w.world.RunUntil([&] { return flood->outcomes.size() == 40; }));
@@ -291,7 +292,8 @@ TEST_F(QueueReplicaTest, APurgeDropsWhatWaitsAndLeavesWhatIsHeld) {
   w_.Serving()->Purge([&](absl::StatusOr<uint64_t> n) { purged = *n; });
   Publish(sink, "", 0, 1, {"after"});
   ASSERT_TRUE(w_.world.RunUntil([&] { return purged.has_value(); }));
-  w_.Serving()->Settle("s", consumer.get(), queue::Disposition::kAcknowledge, {TokenOf(consumer->runs[0])}, 1);
+  w_.Serving()->Settle("s", consumer.get(), queue::Disposition::kAcknowledge, {w_.group, {TokenOf(consumer->runs[0])}},
+                       1);
   w_.world.Run(milliseconds(300));
   Publish(sink, "", 0, 1, {"later"});
   w_.world.Run(milliseconds(300));
@@ -381,7 +383,7 @@ TEST_F(QueueOnDiskTest, AMessageSettledDuringItsReadIsNoDamage) {
   FailNextRead();
   auto again = Attach("s", {}, 1);
   AwaitRead();
-  w_.Serving()->Settle("s", again.get(), queue::Disposition::kAcknowledge, {TokenOf(consumer->runs[0])}, 1);
+  w_.Serving()->Settle("s", again.get(), queue::Disposition::kAcknowledge, {w_.group, {TokenOf(consumer->runs[0])}}, 1);
   ASSERT_TRUE(w_.world.RunUntil([&] { return again->receipts.contains(1); }, milliseconds(100)));
   EXPECT_TRUE(w_.world.RunUntil([&] { return again->messages() == 1; }, milliseconds(5'000)));
   EXPECT_THAT(BodiesOf(again->runs.at(0).batch), ::testing::ElementsAre(std::string(100, 'y')));

@@ -208,9 +208,13 @@ class Simulation {
       }
       c.sink = std::make_shared<NotingConsumerSink>();
       c.seen = 0;
-      w_.replicas[c.node]->Attach(
-          {c.session, "", kSessionTimeoutMs, std::move(held), 1 + static_cast<uint32_t>(random_() % 30), 1 << 20},
-          c.sink);
+      w_.replicas[c.node]->Attach({c.session,
+                                   "",
+                                   kSessionTimeoutMs,
+                                   {w_.group, std::move(held)},
+                                   1 + static_cast<uint32_t>(random_() % 30),
+                                   1 << 20},
+                                  c.sink);
       c.resend = true;
       return;
     }
@@ -240,7 +244,7 @@ class Simulation {
       // From when this is sent on it may be anybody's.
       if (disposition == queue::Disposition::kRequeue) holder_.erase(h.position);
     }
-    w_.replicas[c.node]->Settle(c.session, c.sink.get(), disposition, std::move(tokens), receipt);
+    w_.replicas[c.node]->Settle(c.session, c.sink.get(), disposition, {w_.group, std::move(tokens)}, receipt);
   }
   void Take(Consumer& c) {
     for (uint64_t receipt : c.sink->receipts) {

@@ -46,10 +46,10 @@ inline std::vector<std::string> BodiesOf(const raft::Bytes& batch) {
   return bodies;
 }
 
-// The group is number 1. Nodes are killed and started through this, so that clients hear of it.
+// Nodes are killed and started through this, so that clients hear of it.
 class QueueWorld {
  public:
-  explicit QueueWorld(uint64_t seed) : world(seed) {
+  explicit QueueWorld(uint64_t seed, uint64_t queue_group = 1) : group(queue_group), world(seed) {
     world.make_machine = [this](SimNode& n, uint64_t) {
       auto replica = std::make_unique<QueueReplica>(n.shard.get(), limits, "q");
       made_[n.id.value()] = replica.get();
@@ -68,7 +68,7 @@ class QueueWorld {
 
   void Up() {
     world.StartAll();
-    world.AddEverywhere(1);
+    world.AddEverywhere(group.value());
     ASSERT_TRUE(world.RunUntil([&] { return Leader() != 0; }));
   }
   void Kill(uint64_t id) {
@@ -86,6 +86,7 @@ class QueueWorld {
   }
   QueueReplica* Serving() { return Leader() == 0 ? nullptr : replicas[Leader()]; }
 
+  const raft::GroupId group;
   World world;
   ReplicaLimits limits;
   std::map<uint64_t, QueueReplica*> replicas;  // by node, of those that are up
@@ -177,7 +178,7 @@ class QueueTest : public ::testing::Test {
   std::shared_ptr<NotingConsumerSink> StartAttach(const std::string& session, std::vector<queue::Token> held = {},
                                                   uint32_t max_messages = 100, uint32_t timeout_ms = 30'000) {
     auto sink = std::make_shared<NotingConsumerSink>();
-    w_.Serving()->Attach({session, "test", timeout_ms, std::move(held), max_messages, 1 << 20}, sink);
+    w_.Serving()->Attach({session, "test", timeout_ms, {w_.group, std::move(held)}, max_messages, 1 << 20}, sink);
     return sink;
   }
   std::vector<DeliveredRun> Receive(uint32_t max_messages, milliseconds wait, milliseconds lease) {

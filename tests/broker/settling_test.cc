@@ -189,7 +189,8 @@ TEST_F(SettleFloodTest, MaximalFramesInOneTurnMakeNoLargeEntries) {
       tokens.push_back(
           {{Position(t % 2 == 0 ? 1 : queue::kMaxLogIndex, 65'000), 535}, t % 2 == 0 ? 1 : ~uint64_t{0} >> 1});
     for (const DeliveredRun& run : consumers[i]->runs) tokens.push_back(TokenOf(run));
-    w_.Serving()->Settle("s" + std::to_string(i), consumers[i].get(), Disposition::kAcknowledge, tokens, 77);
+    w_.Serving()->Settle("s" + std::to_string(i), consumers[i].get(), Disposition::kAcknowledge, {w_.group, tokens},
+                         77);
   }
   ASSERT_TRUE(w_.world.RunUntil(
       [&] {
@@ -216,7 +217,7 @@ TEST_F(SettleFloodTest, AFloodThatEndsWithItsSessionIsStillSettled) {
   ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->messages() == 1; }));
   std::vector<Token> tokens(40 * kMax, Token{{Position(1, 0), 1}, 1});
   tokens.push_back(TokenOf(consumer->runs[0]));
-  w_.Serving()->Settle("s", consumer.get(), Disposition::kAcknowledge, tokens, 0);
+  w_.Serving()->Settle("s", consumer.get(), Disposition::kAcknowledge, {w_.group, tokens}, 0);
   w_.Serving()->Detach("s", consumer.get(), true);
   ASSERT_TRUE(w_.world.RunUntil([&] { return Describe().consumers == 0; }));
   EXPECT_EQ(Describe().acknowledged, 1u);

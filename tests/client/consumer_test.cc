@@ -76,9 +76,11 @@ TEST_F(ConsumerTest, OpensDeliversAndSettlesInRuns) {
     EXPECT_EQ(open.max_outstanding_messages(), 1'024u);
     EXPECT_EQ(open.session_timeout_ms(), 30'000u);
     EXPECT_EQ(open.held_size(), 0);
+    EXPECT_EQ(open.group_id(), 0u);
     stream.Opened(false);
     stream.Deliver(100, 7, {"a", "b", "c", "d"});
     v1::SettleRuns settle = stream.ExpectSettle();
+    EXPECT_EQ(settle.group_id(), 1u);
     EXPECT_EQ(settle.disposition(), v1::DISPOSITION_ACKNOWLEDGE);
     EXPECT_EQ(settle.runs_size(), 1);
     EXPECT_EQ(settle.runs(0).ShortDebugString(), Held(100, 4, 7).ShortDebugString());
@@ -181,6 +183,7 @@ TEST_F(ConsumerTest, ResumesWithWhatItHolds) {
   broker.OnConsume([&](Consuming& stream) {
     v1::OpenConsume open = stream.ExpectOpen();
     EXPECT_EQ(open.session(), session);
+    EXPECT_EQ(open.group_id(), 1u);
     EXPECT_EQ(open.held_size(), 2);
     EXPECT_EQ(open.held(0).ShortDebugString(), Held(100, 1, 7).ShortDebugString());
     EXPECT_EQ(open.held(1).ShortDebugString(), Held(102, 2, 7).ShortDebugString());
@@ -269,6 +272,78 @@ TEST_F(ConsumerTest, ASessionThatEndedLosesEverything) {
   EXPECT_EQ(again[0].checkout_index(), 9u);
   EXPECT_EQ(again[0].deliveries(), 2u);
   EXPECT_EQ(lost(), Held(100, 2, 7).ShortDebugString() + "; ");
+}
+
+// Safety rule 4: a queue that was deleted and made again gives the same positions and checkouts again. What is held of
+// the old one is lost, and settling it afterwards must not settle a message of the new one.
+TEST_F(ConsumerTest, ARecreatedQueueLosesEverythingAndIsNotSettledWithOldDeliveries) {
+  for (const bool claims_to_resume : {false, true}) {
+    ScriptedBroker broker;
+    lost_.clear();
+    broker.OnConsume([&](Consuming& stream) {
+      stream.ExpectOpen();
+      stream.Opened(false, "", 5);
+      stream.Deliver(100, 7, {"a", "b"});
+      stream.ExpectSettle();
+      return grpc::Status(grpc::StatusCode::UNAVAILABLE, "killed");
+    });
+    broker.OnConsume([&](Consuming& stream) {
+      v1::OpenConsume open = stream.ExpectOpen();
+      EXPECT_EQ(open.group_id(), 5u);
+      EXPECT_EQ(open.held_size(), 1);
+      stream.Opened(claims_to_resume, "", 9);
+      stream.Deliver(100, 7, {"x", "y"});
+      v1::SettleRuns settle = stream.ExpectSettle();
+      EXPECT_EQ(settle.group_id(), 9u);
+      EXPECT_EQ(settle.runs_size(), 1);
+      EXPECT_EQ(settle.runs(0).ShortDebugString(), Held(101, 1, 7).ShortDebugString());
+      if (settle.receipt() != 0) stream.Receipt(settle.receipt());
+      return stream.UntilClosed();
+    });
+    auto consumer = Consume({broker.address()});
+    std::vector<Delivery> old = Take(*consumer, 2);
+    ASSERT_EQ(Bodies(old), "a b ");
+    EXPECT_EQ(old[0].group(), 5u);
+    // This settle gets no receipt, and so is lost with the rest.
+    consumer->Acknowledge(old[1]);
+    std::vector<Delivery> anew = Take(*consumer, 2);
+    ASSERT_EQ(Bodies(anew), "x y ");
+    EXPECT_EQ(anew[0].group(), 9u);
+    EXPECT_EQ(lost(), Held(100, 2, 7).ShortDebugString() + "; ");
+    consumer->Acknowledge(old);
+    EXPECT_EQ(consumer->held(), 2u);
+    consumer->Acknowledge(anew[1]);
+    EXPECT_EQ(consumer->Flush(kLong), absl::OkStatus());
+    EXPECT_EQ(consumer->held(), 1u);
+  }
+}
+
+TEST_F(ConsumerTest, ADeletedQueueEndsItAndTellsWhatIsLost) {
+  ScriptedBroker broker;
+  broker.OnConsume([&](Consuming& stream) {
+    stream.ExpectOpen();
+    stream.Opened(false);
+    stream.Deliver(100, 7, {"a", "b", "c"});
+    stream.ExpectSettle();
+    return grpc::Status(grpc::StatusCode::NOT_FOUND, "the queue was deleted");
+  });
+  Notification closed;
+  auto consumer = Consume({broker.address()}, [&](ConsumerOptions& options) {
+    options.on_closed = [&](const absl::Status& status) {
+      EXPECT_EQ(status, absl::NotFoundError("the queue was deleted"));
+      // Before this, so that nobody works on for nothing.
+      EXPECT_EQ(lost(), Held(100, 3, 7).ShortDebugString() + "; ");
+      closed.Notify();
+    };
+  });
+  std::vector<Delivery> deliveries = Take(*consumer, 2);
+  consumer->Acknowledge(deliveries[0]);
+  closed.Wait();
+  EXPECT_EQ(consumer->held(), 0u);
+  EXPECT_EQ(consumer->leases_lost(), 3u);
+  EXPECT_EQ(consumer->Next(1, kLong).status(), absl::NotFoundError("the queue was deleted"));
+  consumer->Acknowledge(deliveries[1]);
+  EXPECT_EQ(consumer->Flush(kLong), absl::NotFoundError("the queue was deleted"));
 }
 
 TEST_F(ConsumerTest, FollowsARedirect) {

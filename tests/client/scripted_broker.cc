@@ -104,10 +104,11 @@ v1::Flow ScriptedBroker::Consuming::ExpectFlow() {
   return request.flow();
 }
 
-void ScriptedBroker::Consuming::Opened(bool resumed, const std::string& leader) {
+void ScriptedBroker::Consuming::Opened(bool resumed, const std::string& leader, uint64_t group) {
   v1::ConsumeResponse response;
   response.mutable_opened()->set_resumed(resumed);
   response.mutable_opened()->mutable_leader()->set_address(leader);
+  response.mutable_opened()->set_group_id(group);
   Send(response);
 }
 

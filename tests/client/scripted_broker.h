@@ -51,7 +51,7 @@ class ScriptedBroker {
     v1::SettleRuns ExpectSettle();
     v1::Flow ExpectFlow();
     bool Read(v1::ConsumeRequest& request) { return stream_->Read(&request); }
-    void Opened(bool resumed, const std::string& leader = "");
+    void Opened(bool resumed, const std::string& leader = "", uint64_t group = 1);
     // One run of messages with these bodies.
     void Deliver(uint64_t first_position, uint64_t checkout, const std::vector<std::string>& bodies,
                  uint32_t deliveries = 1);

@@ -84,7 +84,7 @@ TEST(WireTest, DeliveriesAreViewsWithTheirTokens) {
   Delivered delivered;
   const std::string bytes = SomeDeliver().SerializeAsString();
   ASSERT_TRUE(IsDeliver(bytes));
-  ASSERT_EQ(ReadDeliver(ToFrame(bytes), delivered), absl::OkStatus());
+  ASSERT_EQ(ReadDeliver(ToFrame(bytes), 31, delivered), absl::OkStatus());
   ASSERT_EQ(delivered.messages.size(), 4u);
   ASSERT_EQ(delivered.runs.size(), 2u);
   EXPECT_EQ(delivered.messages[0].body(), "a body");
@@ -95,6 +95,7 @@ TEST(WireTest, DeliveriesAreViewsWithTheirTokens) {
   EXPECT_EQ(delivered.messages[2].body(), "third");
   EXPECT_EQ(delivered.messages[2].position(), uint64_t{5} << 16 | 4);
   EXPECT_EQ(delivered.messages[2].checkout_index(), 9u);
+  EXPECT_EQ(delivered.messages[2].group(), 31u);
   EXPECT_EQ(delivered.messages[3].position(), uint64_t{6} << 16);
 }
 
@@ -104,7 +105,7 @@ TEST(WireTest, FramesInSeveralPiecesAreReadAsOne) {
   for (char byte : bytes) slices.emplace_back(std::string(1, byte));
   const grpc::ByteBuffer buffer(slices.data(), slices.size());
   Delivered delivered;
-  ASSERT_EQ(ReadDeliver(std::make_shared<const Frame>(buffer), delivered), absl::OkStatus());
+  ASSERT_EQ(ReadDeliver(std::make_shared<const Frame>(buffer), 31, delivered), absl::OkStatus());
   EXPECT_EQ(delivered.messages.size(), 4u);
 }
 
@@ -130,7 +131,7 @@ TEST(WireTest, UnknownFieldsAreSteppedOver) {
   batch += record;
   ASSERT_TRUE(run->mutable_batch()->ParseFromString(batch));
   Delivered delivered;
-  ASSERT_EQ(ReadDeliver(ToFrame(response.SerializeAsString()), delivered), absl::OkStatus());
+  ASSERT_EQ(ReadDeliver(ToFrame(response.SerializeAsString()), 31, delivered), absl::OkStatus());
   ASSERT_EQ(delivered.messages.size(), 1u);
   EXPECT_EQ(delivered.messages[0].body(), "hi");
 }
@@ -139,7 +140,7 @@ TEST(WireTest, BrokenFramesAreErrorsAndNeverReadBeyondTheirEnd) {
   v1::ConsumeResponse wrong_count = SomeDeliver();
   wrong_count.mutable_deliver()->mutable_runs(0)->set_count(2);
   Delivered delivered;
-  EXPECT_EQ(ReadDeliver(ToFrame(wrong_count.SerializeAsString()), delivered).code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(ReadDeliver(ToFrame(wrong_count.SerializeAsString()), 31, delivered).code(), absl::StatusCode::kDataLoss);
   const std::string good = SomeDeliver().SerializeAsString();
   google::protobuf::LogSilencer quiet;
   for (uint32_t seed = 1; seed <= 5'000; ++seed) {
@@ -152,7 +153,7 @@ TEST(WireTest, BrokenFramesAreErrorsAndNeverReadBeyondTheirEnd) {
     }
     Delivered result;
     (void)IsDeliver(bytes);
-    (void)ReadDeliver(ToFrame(bytes), result);
+    (void)ReadDeliver(ToFrame(bytes), 31, result);
     for (const Delivery& delivery : result.messages) (void)delivery.Decode();
   }
 }

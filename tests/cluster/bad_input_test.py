@@ -232,22 +232,25 @@ class Requests(harness.TestCase):
         for first, count, checkout in [(1 << 16, 1, 1), (2**64 - 1, 1, 2**64 - 1), (0, 1, 0), (5 << 16, 65535, 9)]:
             with self.subTest(first=first):
                 stream = self.consume(session=b"f%d" % checkout)
-                self.assertEqual(self.skip_others(stream).WhichOneof("frame"), "opened")
+                opened = self.skip_others(stream)
                 run = broker_pb2.HeldRun(first_position=first, count=count, checkout_index=checkout)
                 stream.send(broker_pb2.ConsumeRequest(settle=broker_pb2.SettleRuns(
-                    runs=[run], disposition=broker_pb2.DISPOSITION_ACKNOWLEDGE, receipt=5)))
+                    runs=[run], disposition=broker_pb2.DISPOSITION_ACKNOWLEDGE, receipt=5, group_id=opened.opened.group_id)))
                 try:
                     frame = self.skip_others(stream)
                     self.assertEqual(frame.receipt.receipt, 5, frame)
                     self.assertEqual(sum(lost.count for lost in frame.receipt.lease_lost), count)
                 except ConnectionError as error:
                     self.assertIn("INVALID_ARGUMENT", str(error))
-        for fields in ({"disposition": 0}, {"disposition": 77}):
+        for fields in ({"disposition": 0}, {"disposition": 77}, {"group_id": 0}):
             stream = self.consume(session=b"d")
-            self.assertEqual(self.skip_others(stream).WhichOneof("frame"), "opened")
+            opened = self.skip_others(stream)
+            fields = {"disposition": broker_pb2.DISPOSITION_ACKNOWLEDGE, "group_id": opened.opened.group_id, **fields}
             stream.send(broker_pb2.ConsumeRequest(settle=broker_pb2.SettleRuns(
                 runs=[broker_pb2.HeldRun(first_position=1 << 16, count=1, checkout_index=1)], receipt=5, **fields)))
             self.ended(StatusCode.INVALID_ARGUMENT, stream)
+        held = [broker_pb2.HeldRun(first_position=1 << 16, count=1, checkout_index=1)]
+        self.ended(StatusCode.INVALID_ARGUMENT, self.consume(session=b"h", held=held))
 
     # ---- broken bytes
 

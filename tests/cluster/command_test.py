@@ -186,8 +186,10 @@ class Commands(harness.TestCase):
             stream = Stream(self.cluster.addresses[number - 1], "Consume")
             self.addCleanup(stream.close)
             stream.send(broker_pb2.ConsumeRequest(open=opening))
-            self.assertEqual(next_of(stream, "opened").resumed, number > 1, f"on node {number}")
+            opened = next_of(stream, "opened")
+            self.assertEqual(opened.resumed, number > 1, f"on node {number}")
             if number == 1:
+                opening.group_id = opened.group_id
                 held = []
                 while sum(run.count for run in held) < 2:
                     held += next_of(stream, "deliver").runs

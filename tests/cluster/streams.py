@@ -222,6 +222,7 @@ class Consumer(Worker):
         self.repeated = set()       # receipts whose settle was sent again: what the first one settled is not current any more
         self.lost_leases = 0        # of settles that were sent once
         self.next_receipt = 1
+        self.group = 0              # of the queue; with a run it makes a token
 
     def done(self):
         return self.enough is not None and len(self.bodies) >= self.enough and not self.pending
@@ -235,7 +236,7 @@ class Consumer(Worker):
             held = [run for runs in self.pending.values() for run in runs]
             stream.send(broker_pb2.ConsumeRequest(open=broker_pb2.OpenConsume(
                 queue=self.source, session=self.session, session_timeout_ms=30000, held=held,
-                max_outstanding_messages=self.outstanding)))
+                group_id=self.group, max_outstanding_messages=self.outstanding)))
             silent_since = time.monotonic()
             while not self.stopping.is_set() and not self.done():
                 try:
@@ -250,6 +251,7 @@ class Consumer(Worker):
                 if kind == "opened":
                     if self.streams > 1 and frame.opened.resumed:
                         self.resumed += 1
+                    self.group = frame.opened.group_id
                     for receipt, runs in self.pending.items():
                         self.repeated.add(receipt)
                         self.settle(stream, receipt, runs)
@@ -283,4 +285,4 @@ class Consumer(Worker):
 
     def settle(self, stream, receipt, runs):
         stream.send(broker_pb2.ConsumeRequest(settle=broker_pb2.SettleRuns(
-            runs=runs, disposition=broker_pb2.DISPOSITION_ACKNOWLEDGE, receipt=receipt)))
+            runs=runs, disposition=broker_pb2.DISPOSITION_ACKNOWLEDGE, receipt=receipt, group_id=self.group)))

@@ -32,7 +32,7 @@ TEST(Body, ShowsEveryChange) {
 
 client::Delivery Delivered(const std::shared_ptr<std::string>& body, uint64_t position, uint64_t token,
                            uint32_t count) {
-  return client::Delivery(body, *body, *body, position, token, count);
+  return client::Delivery(body, *body, *body, {1, position, token}, count);
 }
 
 TEST(Runs, JoinWhatContinues) {
