@@ -35,6 +35,7 @@ void Connector::Connect() {
 void Connector::Close() {
   closed_ = true;
   attempt_ = std::make_shared<int>(0);
+  question_ = nullptr;
   if (stream_ != nullptr) std::exchange(stream_, nullptr)->Abandon();
 }
 
@@ -70,6 +71,7 @@ void Connector::Again(bool pause) {
   accepted_ = false;
   started_ = false;
   attempt_ = std::make_shared<int>(0);
+  question_ = nullptr;
   watching_ = false;
   if (had_stream) owner_.OnLost();
   if (closed_) return;
@@ -85,25 +87,43 @@ void Connector::Find() {
   const Time now = core_.loop().Now();
   std::string hint = std::exchange(hint_, "");
   if (!hint.empty() && !core_.servers().Avoided(hint, now)) return OpenAt(hint);
-  const std::string asked = core_.servers().Next(last_server_, now);
+  question_ = std::make_shared<int>(0);
+  asked_.clear();
+  Ask(core_.servers().Next(last_server_, now));
+  AskAnotherLater();
+}
+
+void Connector::Ask(const std::string& server) {
+  asked_.push_back(server);
   v1::ResolveRequest request;
   request.set_queue(queue_);
-  const CallOptions options = AskOnce(asked);
+  const CallOptions options = AskOnce(server);
   core_.Call<v1::ResolveResponse>(options, request,
-                                  [this, asked, attempt = std::weak_ptr<int>(attempt_)](
+                                  [this, server, question = std::weak_ptr<int>(question_)](
                                       absl::StatusOr<v1::ResolveResponse> response, const CallAnswer&) {
-                                    if (attempt.expired()) return;
+                                    if (question.expired()) return;
+                                    std::erase(asked_, server);
                                     if (response.ok()) {
                                       const std::string& leader = response->leader().address();
                                       const bool reachable =
                                           !leader.empty() && !core_.servers().Avoided(leader, core_.loop().Now());
                                       core_.servers().Learn(leader);
-                                      return OpenAt(reachable ? leader : asked);
+                                      question_ = nullptr;
+                                      return OpenAt(reachable ? leader : server);
                                     }
                                     if (Final(response.status().code())) return GiveUp(response.status());
-                                    last_server_ = asked;
-                                    Again(true);
+                                    last_server_ = server;
+                                    if (asked_.empty()) Again(true);
                                   });
+}
+
+void Connector::AskAnotherLater() {
+  core_.loop().After(kAskAnother, [this, question = std::weak_ptr<int>(question_)] {
+    if (question.expired()) return;
+    const std::string other = core_.servers().Next(asked_.front(), core_.loop().Now());
+    if (std::find(asked_.begin(), asked_.end(), other) == asked_.end()) Ask(other);
+    AskAnotherLater();
+  });
 }
 
 void Connector::OpenAt(const std::string& address) {

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "client/core.h"
 #include "client/stream.h"
@@ -70,6 +71,8 @@ class Connector : private Stream::Listener {
   static constexpr std::chrono::milliseconds kLongSilence{3'000};
   // An answer that is awaited for so long is not to be had there.
   static constexpr std::chrono::milliseconds kGiveUp{15'000};
+  // While none has answered who leads, another node is asked so often.
+  static constexpr std::chrono::milliseconds kAskAnother{500};
   // For a stream to be accepted, elections included.
   static constexpr std::chrono::milliseconds kOpening{8'000};
 
@@ -81,6 +84,9 @@ class Connector : private Stream::Listener {
   // Ends the stream, if there is one, and starts again after a pause.
   void Again(bool pause);
   void Find();
+  void Ask(const std::string& server);
+  // As long as the question is open: the nodes that were asked may wait in vain themselves.
+  void AskAnotherLater();
   void OpenAt(const std::string& address);
   void Note(const std::string& server, const absl::Status& status);
   void GiveUp(const absl::Status& status);
@@ -99,6 +105,9 @@ class Connector : private Stream::Listener {
   // Calls and timers carry it and are ignored once it has moved on.
   std::shared_ptr<int> attempt_ = std::make_shared<int>(0);
   Backoff backoff_;
+  // The question who leads, while it is open, and the nodes that may still answer it; each is asked once at a time.
+  std::shared_ptr<int> question_;
+  std::vector<std::string> asked_;
   // Where to go next; empty = ask.
   std::string hint_;
   // Who leads, as this stream was told.

@@ -454,6 +454,40 @@ TEST_F(ProducerTest, ASilentLeaderIsLeftWhenAnotherNodeKnowsANewOne) {
   EXPECT_EQ(producer->server(), other.address());
 }
 
+// A leader that is cut off from the others gives up, and does not know who leads; nor does it answer who asks. The
+// other node hears of it a little later.
+TEST_F(ProducerTest, ALeaderThatIsCutOffIsLeftAtOnce) {
+  ScriptedBroker cut_off, other;
+  Notification healed;
+  cut_off.OnPublish([&](Publishing& stream) {
+    const uint32_t alias = stream.Begin();
+    stream.ExpectAppend();
+    cut_off.HoldResolve(&healed);
+    stream.Unbound(alias, "");
+    return stream.UntilClosed();
+  });
+  other.ResolveTo(cut_off.address());
+  other.OnPublish([&](Publishing& stream) {
+    const uint32_t alias = stream.Begin();
+    EXPECT_EQ(stream.ExpectAppend().first_sequence(), 1u);
+    stream.Confirm(alias, 1, 1);
+    return stream.UntilClosed();
+  });
+  auto producer = Produce({cut_off.address(), other.address()});
+  ASSERT_TRUE(producer->WaitOpen(kLong).ok());
+  other.FailResolve(grpc::Status(grpc::StatusCode::UNAVAILABLE, "an election is under way"));
+  const auto begun = std::chrono::steady_clock::now();
+  ASSERT_GT(producer->Publish(Body("x")).value(), 0u);
+  ASSERT_TRUE(Eventually([&] { return cut_off.resolves() > 1 && other.resolves() > 1; }));
+  other.FailResolve(grpc::Status::OK);
+  other.ResolveTo(other.address());
+  EXPECT_TRUE(Eventually([&] { return outcomes().size() == 1; }));
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, milliseconds(2'500))
+      << "an unanswered question is not waited for";
+  EXPECT_EQ(producer->server(), other.address());
+  healed.Notify();
+}
+
 TEST_F(ProducerTest, DrainingLeadsElsewhere) {
   ScriptedBroker stopping, other;
   stopping.OnPublish([&](Publishing& stream) {

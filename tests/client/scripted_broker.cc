@@ -181,8 +181,14 @@ class ScriptedBroker::BrokerService : public v1::Broker::Service {
   }
 
   grpc::Status Resolve(grpc::ServerContext*, const v1::ResolveRequest*, v1::ResolveResponse* response) override {
+    Notification* until = nullptr;
+    {
+      MutexLock lock(&broker_->mutex_);
+      ++broker_->resolves_;
+      until = broker_->hold_resolve_;
+    }
+    if (until != nullptr) until->Wait();
     MutexLock lock(&broker_->mutex_);
-    ++broker_->resolves_;
     response->mutable_leader()->set_address(broker_->leader_);
     return broker_->resolve_status_;
   }
@@ -254,6 +260,11 @@ void ScriptedBroker::ResolveTo(const std::string& address) {
 void ScriptedBroker::FailResolve(const grpc::Status& status) {
   MutexLock lock(&mutex_);
   resolve_status_ = status;
+}
+
+void ScriptedBroker::HoldResolve(Notification* until) {
+  MutexLock lock(&mutex_);
+  hold_resolve_ = until;
 }
 
 int ScriptedBroker::resolves() {

@@ -83,6 +83,8 @@ class ScriptedBroker {
   // What Resolve says: this leader's address; or a status. As long as neither is set: this broker.
   void ResolveTo(const std::string& address);
   void FailResolve(const grpc::Status& status);
+  // Resolve waits for this from now on; it must happen before the broker ends.
+  void HoldResolve(Notification* until);
   int resolves();
 
   Answer<v1::DescribeQueueRequest, v1::DescribeQueueResponse> on_describe;
@@ -99,6 +101,7 @@ class ScriptedBroker {
   std::deque<ConsumeScript> consume_;
   std::string leader_;
   grpc::Status resolve_status_;
+  Notification* hold_resolve_ = nullptr;
   int resolves_ = 0;
   std::string address_;
   std::unique_ptr<BrokerService> broker_;
