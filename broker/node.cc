@@ -255,6 +255,7 @@ absl::Status NodeImpl::StartOps() {
 void NodeImpl::EachSecond() {
   disk_->Check();
   metrics_.Take(*disk_);
+  metrics_.TakeRefusedStreams(peer_service_->refused());
   metrics_.Take(store_->figures());
   OnEachShard([this](NodeShard& shard) { shard.Measure(metrics_); });
   if (++seconds_ % kRememberEachSeconds == 0) RememberAnnounced();

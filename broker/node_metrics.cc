@@ -52,6 +52,10 @@ void NodeMetrics::Take(const DiskMonitor& disk) {
   disk_low_.Set(disk.low() ? 1 : 0);
 }
 
+void NodeMetrics::TakeRefusedStreams(uint64_t refused) {
+  Bring(dropped_.Add({{"kind", "refused_stream"}}), refused);
+}
+
 void NodeMetrics::Take(raft::ShardId shard, const raft::Host::Figures& host,
                        const raft::GrpcTransport::Figures& transport) {
   std::map<std::string, std::string> label = {{"shard", std::to_string(shard)}};
@@ -70,6 +74,7 @@ void NodeMetrics::Take(raft::ShardId shard, const raft::Host::Figures& host,
   Bring(peer_bytes_.Add(label), transport.bytes_sent);
   Bring(dropped_.Add(with("kind", "message")), host.messages_dropped);
   Bring(dropped_.Add(with("kind", "frame")), transport.frames_dropped);
+  Bring(dropped_.Add(with("kind", "broken_frame")), transport.frames_refused);
 }
 
 }  // namespace trireme::broker

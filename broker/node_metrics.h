@@ -24,6 +24,7 @@ class NodeMetrics {
 
   void Take(const raft::LogStore::Figures& figures);
   void Take(const DiskMonitor& disk);
+  void TakeRefusedStreams(uint64_t refused);
   void Take(raft::ShardId shard, const raft::Host::Figures& host, const raft::GrpcTransport::Figures& transport);
   void Member(bool member) { member_.Set(member ? 1 : 0); }
 

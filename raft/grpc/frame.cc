@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "raft/core/checksum.h"
 #include "raft/core/coding.h"
 #include "raft/grpc/buffers.h"
 #include "trireme/peer/v1/peer.pb.h"
@@ -25,6 +26,18 @@ constexpr size_t kEntryOverhead = 12;
 
 constexpr uint64_t kHeaderTag = (1 << 3) | 2;
 constexpr uint64_t kPayloadTag = (2 << 3) | 2;
+constexpr uint64_t kChecksumTag = (3 << 3) | 5;
+
+// Safety rule 17: what commands have of their own, for the rest of a frame.
+uint32_t Checksum(std::string_view header, const std::vector<GroupMessage>& messages) {
+  uint32_t crc = Crc32c(header);
+  for (const GroupMessage& message : messages) {
+    for (const Entry& entry : message.message.entries) {
+      if (entry.type != EntryType::kCommand) crc = Crc32c(entry.data.view(), crc);
+    }
+  }
+  return crc;
+}
 
 void ToWire(const GroupMessage& from, pb::RaftMessage* to) {
   const Message& m = from.message;
@@ -186,8 +199,11 @@ grpc::ByteBuffer EncodeFrame(const Frame& frame) {
   }
 
   Writer out;
+  const std::string header_bytes = header->SerializeAsString();
+  out.Varint(kChecksumTag);
+  out.Fixed32(Checksum(header_bytes, frame.messages));
   out.Varint(kHeaderTag);
-  out.Counted(header->SerializeAsString());
+  out.Counted(header_bytes);
   std::vector<grpc::Slice> slices;
   if (payload > 0) {
     out.Varint(kPayloadTag);
@@ -218,17 +234,20 @@ absl::StatusOr<Frame> DecodeFrame(const grpc::ByteBuffer& buffer) {
 
   std::string_view header_bytes;
   Bytes payload_bytes;
+  std::optional<uint32_t> checksum;
   Reader in(bytes->view());
   while (in.ok() && !in.empty()) {
     uint64_t tag = in.Varint();
     if (tag == kHeaderTag && header_bytes.empty()) {
       header_bytes = in.Counted();
+    } else if (tag == kChecksumTag && !checksum.has_value()) {
+      checksum = in.Fixed32();
     } else if (tag == kPayloadTag && payload_bytes.empty()) {
       std::string_view payload = in.Counted();
       if (!payload.empty()) {
         payload_bytes = bytes->Sub(static_cast<size_t>(payload.data() - bytes->data()), payload.size());
       }
-    } else if (tag == kHeaderTag || tag == kPayloadTag || !Skip(tag, &in)) {
+    } else if (tag == kHeaderTag || tag == kPayloadTag || tag == kChecksumTag || !Skip(tag, &in)) {
       return absl::InvalidArgumentError(absl::StrCat("a frame with an impossible tag ", tag));
     }
   }
@@ -251,6 +270,10 @@ absl::StatusOr<Frame> DecodeFrame(const grpc::ByteBuffer& buffer) {
     if (!status.ok()) return status;
   }
   if (!payload.empty()) return absl::InvalidArgumentError("a frame with more payload than its entries have");
+  if (const uint32_t found = Checksum(header_bytes, frame.messages); checksum != found) {
+    return absl::InvalidArgumentError(absl::StrCat("a damaged frame: its checksum is ", found, ", expected ",
+                                                   checksum.has_value() ? absl::StrCat(*checksum) : "one"));
+  }
   return frame;
 }
 

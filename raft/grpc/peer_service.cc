@@ -34,15 +34,19 @@ void ConfigurePeerServer(grpc::ServerBuilder* builder) {
 class PeerService::Inbound final : public StreamHandler {
  public:
   Inbound(RawServerStream* stream, const Hello& hello, GrpcTransport* transport)
-      : stream_(stream), from_(hello.from.node), transport_(transport) {}
+      : stream_(stream), from_(hello.from.node), incarnation_(hello.from.incarnation), transport_(transport) {}
 
   void OnMessage(grpc::ByteBuffer buffer) override {
     size_t bytes = buffer.Length();
     absl::StatusOr<Frame> frame = DecodeFrame(buffer);
+    if (frame.ok() && frame->incarnation != incarnation_) {
+      frame = absl::InvalidArgumentError(
+          absl::StrCat("it is of incarnation ", frame->incarnation, ", its stream of incarnation ", incarnation_));
+    }
     if (!frame.ok()) {
-      spdlog::error("node {} sent a broken frame: {}", from_.value(), std::string(frame.status().message()));
-      stream_->Finish(grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, std::string(frame.status().message())));
-      return;
+      if (transport_->shard() == stream_->shard()) return transport_->Refused(from_, frame.status());
+      return transport_->shard()->Post(
+          [transport = transport_, from = from_, why = frame.status()] { transport->Refused(from, why); });
     }
     if (transport_->shard() == stream_->shard()) {
       transport_->Received(from_, *std::move(frame));
@@ -67,6 +71,7 @@ class PeerService::Inbound final : public StreamHandler {
  private:
   RawServerStream* const stream_;
   const NodeId from_;
+  const uint64_t incarnation_;
   GrpcTransport* const transport_;
   // On the stream's shard; may be asked for after this is gone.
   const std::shared_ptr<size_t> handed_over_ = std::make_shared<size_t>(0);
@@ -111,6 +116,7 @@ std::unique_ptr<StreamHandler> PeerService::Accept(RawServerStream* stream) {
   absl::StatusOr<Hello> hello = Check(*stream, *membership);
   if (!hello.ok()) {
     std::string why(hello.status().message());
+    ++refused_;
     {
       std::lock_guard lock(mutex_);
       if (log_.Allow(stream->shard()->Now())) {

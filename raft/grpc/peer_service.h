@@ -3,6 +3,7 @@
 
 #include <grpcpp/server_builder.h>
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -26,6 +27,8 @@ class PeerService {
 
   // This node is a member now. transports[i] is the one of shard i. Once.
   void Open(NodeIdentity self, std::vector<GrpcTransport*> transports);
+  // Streams refused because of who called.
+  uint64_t refused() const { return refused_.load(std::memory_order_relaxed); }
 
  private:
   class Inbound;
@@ -38,6 +41,7 @@ class PeerService {
   absl::StatusOr<Hello> Check(const RawServerStream& stream, const Membership& membership);
 
   const PeerDirectory* const directory_;
+  std::atomic<uint64_t> refused_{0};
   std::mutex mutex_;
   // Guarded by mutex_.
   std::shared_ptr<const Membership> membership_;

@@ -107,6 +107,13 @@ void GrpcTransport::Received(NodeId from, Frame frame) {
   if (receiver_.frame) receiver_.frame(from, std::move(frame));
 }
 
+void GrpcTransport::Refused(NodeId from, const absl::Status& why) {
+  ++figures_.frames_refused;
+  if (!refused_log_.Allow(shard_->Now())) return;
+  spdlog::error("shard {}: dropped a frame from node {}: {} ({} like it before)", shard_->id(), from.value(),
+                std::string(why.message()), refused_log_.TakeKeptBack());
+}
+
 void GrpcTransport::Seen(NodeId node) {
   Peer& peer = PeerOf(node);
   if (!peer.dialing) Dial(node, peer);

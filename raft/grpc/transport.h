@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
 #include "raft/grpc/completion_queue_shard.h"
 #include "raft/grpc/frame.h"
 #include "raft/grpc/peer_identity.h"
@@ -55,7 +56,8 @@ class GrpcTransport final : public Transport {
   void Connect(NodeId node);
 
   struct Figures {
-    uint64_t frames_sent = 0, frames_received = 0, bytes_sent = 0, frames_dropped = 0, connects = 0, failures = 0;
+    uint64_t frames_sent = 0, frames_received = 0, bytes_sent = 0, frames_dropped = 0, frames_refused = 0, connects = 0,
+             failures = 0;
   };
   const Figures& figures() const { return figures_; }
 
@@ -63,6 +65,9 @@ class GrpcTransport final : public Transport {
   // Any thread.
   CompletionQueueShard* shard() const { return shard_; }
   void Received(NodeId from, Frame frame);
+  // One that cannot be right came: damaged, or of another start of the node than the stream. It is dropped; Raft sends
+  // again.
+  void Refused(NodeId from, const absl::Status& why);
   // The node has opened a stream to us, so it is there.
   void Seen(NodeId node);
 
@@ -100,6 +105,7 @@ class GrpcTransport final : public Transport {
   absl::flat_hash_map<NodeId, std::unique_ptr<Peer>> peers_;
   uint64_t random_;
   Figures figures_;
+  RateLimit refused_log_;
 };
 
 }  // namespace trireme::raft

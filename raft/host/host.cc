@@ -196,6 +196,11 @@ void HostCore::Receive(NodeId from, Frame frame) {
   TakeNodeChanges();
   if (!heard) {
     dropped_ += frame.messages.size();
+    if (stranger_log_.Allow(shard_->Now())) {
+      spdlog::warn("shard {}: dropped a frame of incarnation {} of node {}, which is {} by now, or forgot ({} before)",
+                   shard_->id(), frame.incarnation, from.value(), liveness_.incarnation(from),
+                   stranger_log_.TakeKeptBack());
+    }
     return;
   }
   if (liveness_.Owes(from)) {
@@ -240,8 +245,16 @@ void HostCore::Receive(NodeId from, Frame frame) {
     const ReplicaId sender = message.from;
     const bool leads = SaidByLeader(message.type);
     const uint64_t dropped = group->replica.dropped();
+    const auto type = static_cast<int>(message.type);
+    const Term term = message.term;
     group->replica.Step(std::move(message));
-    dropped_ += group->replica.dropped() - dropped;
+    if (group->replica.dropped() != dropped) {
+      dropped_ += group->replica.dropped() - dropped;
+      if (stranger_log_.Allow(shard_->Now())) {
+        spdlog::warn("group {}: dropped an impossible message of type {} and term {} from node {} ({} before)",
+                     incoming.group.value(), type, term.value(), from.value(), stranger_log_.TakeKeptBack());
+      }
+    }
     if (leads && group->replica.leader() == sender) group->leader_incarnation = frame.incarnation;
     if (!group->replica.quiet()) Wake(group);
     MarkDirty(group);

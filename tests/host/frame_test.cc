@@ -6,6 +6,7 @@
 #include <random>
 #include <string>
 
+#include "raft/core/checksum.h"
 #include "raft/grpc/buffers.h"
 #include "raft/grpc/peer_identity.h"
 #include "trireme/peer/v1/peer.pb.h"
@@ -128,10 +129,10 @@ TEST(FrameTest, SnapshotHeaderIsNoPartOfAFrame) {
 }
 
 TEST(FrameTest, EmptyFrame) {
-  absl::StatusOr<Frame> frame = DecodeFrame(EncodeFrame(Frame{5, {}}));
+  absl::StatusOr<Frame> frame = DecodeFrame(EncodeFrame(Frame{.wall_ms = 5}));
   ASSERT_TRUE(frame.ok());
   EXPECT_EQ(frame->wall_ms, 5);
-  EXPECT_TRUE(DecodeFrame(grpc::ByteBuffer()).ok());
+  EXPECT_FALSE(DecodeFrame(grpc::ByteBuffer()).ok()) << "without a checksum";
 }
 
 TEST(FrameTest, WhatNodesTellEachOther) {
@@ -180,9 +181,32 @@ TEST(FrameTest, LargeEntriesAreSharedNotCopied) {
   EXPECT_LT(data, flat.data() + flat.size());
 }
 
+// With the checksum that its header ought to have.
+peer::v1::RaftFrame Sealed(peer::v1::RaftFrame frame) {
+  frame.set_checksum(Crc32c(frame.header().SerializeAsString()));
+  return frame;
+}
+
+// Safety rule 17: of what has no checksum of its own no flipped bit passes.
+TEST(FrameTest, EveryFlippedBitIsFound) {
+  Frame frame{.wall_ms = 5, .incarnation = 3, .last_synced = 77};
+  frame.heartbeat = NodeHeartbeat{.sequence = 9, .peer_incarnation = 2, .heard = 8, .promised = 8, .peer_synced = 40};
+  frame.messages.push_back(Vote());
+  GroupMessage append = Append(3, 41, {});
+  append.message.entries = {{Term(7), Index(42), EntryType::kConfig, Bytes::Copy("who the members are")}};
+  frame.messages.push_back(std::move(append));
+  const std::string good = Flat(EncodeFrame(frame));
+  ASSERT_TRUE(DecodeFrame(Buffer(good)).ok());
+  for (size_t bit = 0; bit < good.size() * 8; ++bit) {
+    std::string bad = good;
+    bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ (1 << (bit % 8)));
+    EXPECT_FALSE(DecodeFrame(Buffer(bad)).ok()) << "bit " << bit;
+  }
+}
+
 TEST(FrameTest, RefusesWhatEncodeWouldNotWrite) {
   using peer::v1::RaftFrame;
-  auto refused = [](const RaftFrame& f) { return !DecodeFrame(Buffer(f.SerializeAsString())).ok(); };
+  auto refused = [](const RaftFrame& f) { return !DecodeFrame(Buffer(Sealed(f).SerializeAsString())).ok(); };
   RaftFrame good;
   auto* m = good.mutable_header()->add_messages();
   m->set_type(peer::v1::RAFT_MESSAGE_TYPE_APPEND);
@@ -213,10 +237,12 @@ TEST(FrameTest, RefusesWhatEncodeWouldNotWrite) {
   bad.mutable_header()->mutable_messages(0)->set_log_index(~uint64_t{0});
   EXPECT_TRUE(refused(bad)) << "an index that overflows";
 
-  std::string bytes = good.SerializeAsString();
+  std::string bytes = Sealed(good).SerializeAsString();
+  EXPECT_TRUE(DecodeFrame(Buffer(bytes)).ok());
+  EXPECT_FALSE(DecodeFrame(Buffer(good.SerializeAsString())).ok()) << "without a checksum";
   EXPECT_FALSE(DecodeFrame(Buffer(bytes + bytes)).ok()) << "two headers";
   EXPECT_FALSE(DecodeFrame(Buffer(bytes.substr(0, bytes.size() - 1))).ok()) << "cut short";
-  EXPECT_TRUE(DecodeFrame(Buffer(bytes + std::string("\x18\x05", 2))).ok()) << "an unknown field is passed over";
+  EXPECT_TRUE(DecodeFrame(Buffer(bytes + std::string("\x20\x05", 2))).ok()) << "an unknown field is passed over";
   EXPECT_FALSE(DecodeFrame(Buffer(bytes + std::string("\x1b", 1))).ok()) << "an unknown group is not";
   EXPECT_FALSE(DecodeFrame(Buffer(std::string(kFrameBytesMax + 1, '\0'))).ok()) << "beyond the limit";
 }
@@ -258,6 +284,11 @@ TEST(FrameTest, HostileBytes) {
       }
     }
     absl::StatusOr<Frame> frame = DecodeFrame(Buffer(bytes));
+    // What the checksum would keep away is let through every other time.
+    if (peer::v1::RaftFrame damaged; !frame.ok() && seed % 2 == 0 && damaged.ParseFromString(bytes)) {
+      bytes = Sealed(damaged).SerializeAsString();
+      frame = DecodeFrame(Buffer(bytes));
+    }
     if (!frame.ok()) continue;
     size_t total = 0;
     for (const GroupMessage& m : frame->messages) {

@@ -227,6 +227,28 @@ TEST_F(HostTest, MessagesOfWrongIdentityAreDropped) {
   EXPECT_EQ(two.host->figures().messages_dropped, before + 5);
   world_.Run(milliseconds(100));
   EXPECT_EQ(two.host->Find(GroupId(1))->term(), term);
+  // From the right one, but impossible: from an earlier start, of no term, of a term or an index beyond all, and a
+  // commit index of what is not there.
+  auto impossible = [&](auto change) {
+    Frame frame{.wall_ms = two.shard->WallMs(), .incarnation = 1};
+    frame.messages.push_back({GroupId(1),
+                              {.type = MessageType::kHeartbeat,
+                               .from = World::Replica(1, 1),
+                               .to = World::Replica(2, 1),
+                               .term = Term(99)}});
+    change(&frame, &frame.messages[0].message);
+    two.transport->receiver.frame(NodeId(1), std::move(frame));
+  };
+  before = two.host->figures().messages_dropped;
+  impossible([](Frame* f, Message*) { f->incarnation = 0; });
+  impossible([](Frame*, Message* m) { m->term = Term(); });
+  impossible([](Frame*, Message* m) { m->term = Term(~uint64_t{0}); });
+  impossible([](Frame*, Message* m) { m->commit = Index(~uint64_t{0}); });
+  impossible([](Frame*, Message* m) { m->commit = Index(1'000); });
+  impossible([](Frame*, Message* m) { m->type = static_cast<MessageType>(99); });
+  EXPECT_EQ(two.host->figures().messages_dropped, before + 6);
+  world_.Run(milliseconds(100));
+  EXPECT_EQ(two.host->Find(GroupId(1))->term(), term);
   // The same, rightly, would have been listened to.
   send(1, World::Replica(1, 1), World::Replica(2, 1), NodeId(1));
   world_.Run(milliseconds(1));

@@ -116,6 +116,7 @@ class Node {
 
   bool ok() const { return server_ != nullptr; }
   int port() const { return port_; }
+  uint64_t refused() const { return peers_.refused(); }
   template <typename F>
   void On(ShardId shard, F f) {
     shards_[shard]->Post([this, shard, f] { f(*transports_[shard]); });
@@ -142,7 +143,7 @@ class Node {
 };
 
 Frame Appends(uint64_t group, int count, size_t bytes) {
-  Frame frame{1, {}};
+  Frame frame{.wall_ms = 1, .incarnation = 1};
   for (int i = 0; i < count; ++i) {
     GroupMessage m{GroupId(group), {}};
     m.message.type = MessageType::kAppend;
@@ -155,7 +156,7 @@ Frame Appends(uint64_t group, int count, size_t bytes) {
 }
 
 Frame Heartbeat() {
-  Frame frame{1, {}};
+  Frame frame{.wall_ms = 1, .incarnation = 1};
   frame.messages.push_back({GroupId(1), {}});
   return frame;
 }
@@ -267,6 +268,7 @@ TEST_F(TransportTest, WrongIdentitiesAreRefused) {
   };
   for (const Case& c : cases) {
     SCOPED_TRACE(c.what);
+    const uint64_t refused = one.refused();
     TransportOptions options;
     options.self = NodeIdentity{std::string(16, 'C'), NodeId(2), DirectoryId(2), 1, kShards};
     options.credentials = grpc::InsecureChannelCredentials();
@@ -286,6 +288,7 @@ TEST_F(TransportTest, WrongIdentitiesAreRefused) {
     EXPECT_TRUE(board_.Await([&] { return failures >= 2 || ups > 0; }));
     shard.Stop();
     EXPECT_EQ(ups, 0);
+    EXPECT_GE(one.refused(), refused + 2);
     board_.Change([&] { EXPECT_TRUE(one.got.empty()); });
   }
 }
@@ -311,6 +314,37 @@ TEST_F(TransportTest, AnEarlierIncarnationIsRefused) {
   EXPECT_TRUE(board_.Await([&] { return failures >= 2; }));
   board_.Change([&] { EXPECT_EQ((old.ups[{NodeId(1), 0}]), 0); });
   nodes_.clear();
+}
+
+// One wrong frame is no reason to lose the node: it is dropped, counted, and the stream goes on.
+TEST_F(TransportTest, AFrameOfAnotherIncarnationIsDropped) {
+  Node& one = Start(1);
+  Node& two = Start(2);
+  two.Connect(1);
+  ASSERT_TRUE(AwaitUp(two, 1));
+  for (uint64_t incarnation : {0, 2}) {
+    Frame frame = Heartbeat();
+    frame.incarnation = incarnation;
+    for (ShardId shard = 0; shard < kShards; ++shard) two.Send(shard, 1, frame);
+  }
+  for (ShardId shard = 0; shard < kShards; ++shard) two.Send(shard, 1, Heartbeat());
+  ASSERT_TRUE(board_.Await([&] { return one.got.size() == kShards; }));
+  board_.Change([&] {
+    for (const Got& got : one.got) EXPECT_EQ(got.frame.incarnation, 1u);
+    EXPECT_EQ((two.downs[{NodeId(1), 0}]), 0);
+  });
+  uint64_t refused[kShards] = {};
+  int answers = 0;
+  for (ShardId shard = 0; shard < kShards; ++shard) {
+    one.On(shard, [&, shard](GrpcTransport& t) {
+      board_.Change([&] {
+        refused[shard] = t.figures().frames_refused;
+        ++answers;
+      });
+    });
+  }
+  ASSERT_TRUE(board_.Await([&] { return answers == kShards; }));
+  for (uint64_t count : refused) EXPECT_EQ(count, 2u);
 }
 
 TEST_F(TransportTest, ANodeThatMovedIsFollowed) {
