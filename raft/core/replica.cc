@@ -145,6 +145,12 @@ bool Replica::transferring() const {
   const Impl::Leading* leader = impl_->leading();
   return leader != nullptr && leader->transfer.has_value();
 }
+ReplicaId Replica::BestSuccessor() const {
+  return impl_->leading() == nullptr ? ReplicaId() : impl_->BestSuccessor();
+}
+bool Replica::MayHaveSuccessor() const {
+  return impl_->leading() != nullptr && impl_->MayHaveSuccessor();
+}
 bool Replica::leading() const {
   const Impl::Leading* leader = impl_->leading();
   return leader != nullptr && impl_->applied_ >= leader->first_own;

@@ -38,9 +38,10 @@ class Replica {
   // 4.3). A leader that is not to vote any more leads until that is committed, and then steps down.
   MembershipProposed ProposeMembership(std::vector<Member> target);
   // Hands leadership to a voter that is caught up (dissertation 3.10). Proposals are refused while it runs, not held
-  // back: the next leader is the one to make them to. `target` is sent the rest of the log, then told to campaign at
-  // once. Given up after an election timeout, or when the target's connection closes. Nothing = it has begun, or was
-  // under way, or the target leads.
+  // back: the next leader is the one to make them to. `target` is sent the rest of the log and, once all of that is
+  // committed, so that nothing proposed here is of unknown outcome, told to campaign at once. Given up after an
+  // election timeout, or when the target's connection closes. Nothing = it has begun, or was under way, or the target
+  // leads.
   std::optional<TransferError> TransferLeadership(ReplicaId target);
   // Asks for an index from which a read started now is linearizable (dissertation 6.4). Leaders only: elsewhere the
   // answer is a dropped read. Served once a quorum has answered a heartbeat sent after this and an entry of the own
@@ -114,6 +115,10 @@ class Replica {
   const Membership& MembershipAsOf(Index index) const;
   // A transfer of leadership is under way.
   bool transferring() const;
+  // Leaders only: the furthest of the voters that leadership could be handed to; 0 = there is none now.
+  ReplicaId BestSuccessor() const;
+  // Leaders only: whether some other voter is heard from, so that there may be a successor soon.
+  bool MayHaveSuccessor() const;
   // Whether this replica leads and has applied an entry of its own term, so that its state is current (Safety rule 2).
   bool leading() const;
   size_t uncommitted_bytes() const;

@@ -164,6 +164,7 @@ struct Replica::Impl {
   void SendTimeoutNow(ReplicaId target);
   // Of the voters that are heard of, the one whose log goes furthest; none if there is none.
   ReplicaId BestSuccessor() const;
+  bool MayHaveSuccessor() const;
   void StepTimeoutNow();
 
   // ---- snapshots.cc

@@ -1,4 +1,6 @@
 // Leadership transfer: dissertation 3.10.
+#include <algorithm>
+
 #include "raft/core/replica_impl.h"
 
 namespace trireme::raft {
@@ -34,7 +36,7 @@ bool Replica::Impl::MustTellTarget() const {
   const Leading& leader = *leading();
   if (!leader.transfer || leader.transfer->told) return false;
   const Progress* target = FindFollower(leader.transfer->target);
-  return target != nullptr && target->match == log_.last_index();
+  return target != nullptr && target->match == log_.last_index() && commit_ == log_.last_index();
 }
 
 void Replica::Impl::TellTarget() {
@@ -54,6 +56,13 @@ ReplicaId Replica::Impl::BestSuccessor() const {
     if (may_lead && (best == nullptr || follower.match > best->match)) best = &follower;
   }
   return best == nullptr ? ReplicaId() : best->id;
+}
+
+bool Replica::Impl::MayHaveSuccessor() const {
+  const std::vector<Progress>& followers = leading()->followers;
+  return std::any_of(followers.begin(), followers.end(), [this](const Progress& f) {
+    return CountsIn(f.standing, Half::kNew) && !f.down && f.silent_ticks < config_.election_ticks;
+  });
 }
 
 void Replica::Impl::StepTimeoutNow() {

@@ -350,6 +350,9 @@ absl::StatusOr<Group*> Host::Add(const GroupSpec& spec, std::unique_ptr<StateMac
 void Host::Remove(GroupId group) {
   impl_->core.Remove(group);
 }
+void Host::HandOver(std::chrono::milliseconds patience, absl::AnyInvocable<void(size_t)> done) {
+  impl_->core.HandOverAll(patience, std::move(done));
+}
 Group* Host::Find(GroupId group) {
   return impl_->core.Find(group);
 }

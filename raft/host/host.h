@@ -77,7 +77,8 @@ class Group {
 
   virtual bool leading() const = 0;
   virtual Term term() const = 0;
-  // The node that leads, as far as this replica knows; 0 = unknown, or known to be lost.
+  // The node that leads, as far as this replica knows; 0 = unknown, or known to be lost. Once leadership was handed
+  // over it is who got it, while that one is being elected.
   virtual NodeId leader_node() const = 0;
   virtual Index applied_index() const = 0;
   virtual size_t uncommitted_bytes() const = 0;
@@ -85,6 +86,11 @@ class Group {
   virtual void StepDown() = 0;
   // Somebody waits for a leader: if there is none, elects one now.
   virtual void WantLeader() = 0;
+  // Hands leadership to the furthest of the voters that are heard from. Proposals are refused until another leads, or
+  // until that one has had an election timeout. Nothing = it is under way.
+  virtual std::optional<TransferError> HandOver() = 0;
+  // Leadership is being handed over.
+  virtual bool handing_over() const = 0;
   // Set when the group was halted on this node (Apply failed, an entry is damaged).
   virtual const absl::Status& halted() const = 0;
 };
@@ -104,6 +110,9 @@ class Host {
   // Stops the replica and deletes what is stored of it. Call only when metadata lists it as removed (Safety rule 11).
   void Remove(GroupId group);
   Group* Find(GroupId group);
+  // Before a clean stop: hands every group that is led here to another node, until none is left that another could
+  // lead, or the time is over. `done` gets the number of those that are.
+  void HandOver(std::chrono::milliseconds patience, absl::AnyInvocable<void(size_t)> done);
 
   // The milliseconds by which this node's wall clock differs from the median of those heard of lately, for Safety rule
   // 7; nothing while no quorum of `nodes` has been heard of.

@@ -36,6 +36,7 @@ class HostCore {
                              std::optional<StoredGroup> stored);
   void Remove(GroupId group);
   HostedGroup* Find(GroupId group);
+  void HandOverAll(std::chrono::milliseconds patience, absl::AnyInvocable<void(size_t)> done);
   std::optional<int64_t> WallOffsetMs(const std::vector<NodeId>& nodes) const;
   Host::Figures figures() const;
 
@@ -86,6 +87,9 @@ class HostCore {
       });
     };
   }
+
+  // ---- hand_over.cc
+  void HandOverSome(MonotonicTime deadline, std::shared_ptr<absl::AnyInvocable<void(size_t)>> done);
 
   // ---- turn.cc
   void WantTurn();

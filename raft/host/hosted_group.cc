@@ -37,6 +37,7 @@ ReplicaId HostedGroup::ReplicaOn(NodeId node) const {
 
 NodeId HostedGroup::leader_node() const {
   if (leading()) return NodeOf(replica.id());
+  if (replica.leader() == ReplicaId() && replica.term() == handed_in + 1) return NodeOf(handed_to);
   return Gives(replica.leader()) ? NodeOf(replica.leader()) : NodeId();
 }
 

@@ -34,6 +34,8 @@ class HostedGroup final : public Group, public Support {
   size_t uncommitted_bytes() const override { return replica.uncommitted_bytes(); }
   void StepDown() override;
   void WantLeader() override;
+  std::optional<TransferError> HandOver() override;
+  bool handing_over() const override { return replica.transferring(); }
   const absl::Status& halted() const override { return halted_; }
 
   // Support: of the members' nodes.
@@ -59,6 +61,9 @@ class HostedGroup final : public Group, public Support {
   bool touched = false;  // looked at in this turn
   bool applied = false;  // owes its machine an AppliedBatch
   bool said_leading = false;
+  // To whom the leadership of that term was handed last, if it was.
+  ReplicaId handed_to;
+  Term handed_in;
   // A group that was never born campaigns at every few ticks so many times, until the other members are there, too.
   int campaigns_left = 0;
   int ticks_to_campaign = 0;

@@ -32,6 +32,8 @@ class StubGroup final : public raft::Group {
   size_t uncommitted_bytes() const override { return 0; }
   void StepDown() override {}
   void WantLeader() override { ++wanted; }
+  std::optional<raft::TransferError> HandOver() override { return raft::TransferError::kNotLeader; }
+  bool handing_over() const override { return false; }
   const absl::Status& halted() const override { return ok_; }
 
   raft::NodeId leader;
