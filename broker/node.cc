@@ -114,6 +114,7 @@ class NodeImpl final : public Node, public NodeContext, public ReplicaHosting {
   void EachSecond();
   void RememberAnnounced();
   void End(absl::Status status) ABSL_LOCKS_EXCLUDED(mutex_);
+  void HandOver();
   void Stop();
   NodeShard& Of(raft::GroupId group) { return *shards_[ShardOf(group, shards_.size())]; }
   NodeShard& home() { return Of(kMetadataGroup); }
@@ -292,9 +293,44 @@ absl::Status NodeImpl::Run() {
         +[](std::optional<absl::Status>* end) { return end->has_value(); }, &end_));
     status = *end_;
   }
-  if (!status.ok()) Log(LogLevel::kError, "this node cannot go on", "why", status);
+  if (!status.ok()) {
+    Log(LogLevel::kError, "this node cannot go on", "why", status);
+  } else {
+    HandOver();
+  }
   Stop();
   return status;
+}
+
+// While everything still runs: clients are sent to the new leaders, not cut off.
+void NodeImpl::HandOver() {
+  if (config_.hand_over.count() == 0) return;
+  struct Gathered {
+    absl::Mutex mutex;
+    size_t waiting ABSL_GUARDED_BY(mutex) = 0;
+    size_t left ABSL_GUARDED_BY(mutex) = 0;
+  };
+  auto gathered = std::make_shared<Gathered>();
+  const absl::Time began = absl::Now();
+  absl::MutexLock lock(&gathered->mutex);
+  gathered->waiting = shards_.size();
+  health_.SetServing(false);
+  OnEachShard([gathered, patience = config_.hand_over](NodeShard& shard) {
+    auto done = [gathered](size_t left) {
+      absl::MutexLock told(&gathered->mutex);
+      --gathered->waiting;
+      gathered->left += left;
+    };
+    if (shard.host() == nullptr) return done(0);
+    shard.host()->HandOver(patience, std::move(done));
+  });
+  // A shard that hangs is not waited for.
+  const auto all_done = [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return gathered->waiting == 0; };
+  const bool in_time =
+      gathered->mutex.AwaitWithTimeout(absl::Condition(&all_done), absl::FromChrono(config_.hand_over) + kDrainTime);
+  Log(in_time && gathered->left == 0 ? LogLevel::kInfo : LogLevel::kWarn, "leadership handed over", "ms",
+      absl::ToInt64Milliseconds(absl::Now() - began), "groups_left", gathered->left, "shards_silent",
+      gathered->waiting);
 }
 
 // From the outside in: no new calls, no more turns of the loops, then what they used.

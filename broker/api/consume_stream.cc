@@ -82,7 +82,11 @@ absl::StatusOr<AttachRequest> Validate(const v1::OpenConsume& open) {
 
 class ConsumeStream::Sink final : public ConsumerSink {
  public:
-  explicit Sink(ConsumeStream* stream) : shard_(stream->api_->shard()), stream_(Weak(stream)) {}
+  explicit Sink(ConsumeStream* stream)
+      : owner_(stream->api_->of(stream->queue_->group)),
+        queue_(stream->queue_),
+        shard_(stream->api_->shard()),
+        stream_(Weak(stream)) {}
 
   void Attached(bool resumed, uint64_t epoch, uint32_t timeout_ms) override {
     OnStream([=](ConsumeStream& s) { s.Attached(resumed, epoch, timeout_ms); });
@@ -94,7 +98,8 @@ class ConsumeStream::Sink final : public ConsumerSink {
     OnStream([receipt, lost = std::move(lost)](ConsumeStream& s) { s.Receipt(receipt, lost); });
   }
   void Cut(CutReason reason, const std::string& text) override {
-    OnStream([reason, text](ConsumeStream& s) { s.Cut(reason, text); });
+    OnStream(
+        [reason, text, leader = owner_->LeaderElsewhere(*queue_)](ConsumeStream& s) { s.Cut(reason, text, leader); });
   }
 
  private:
@@ -105,6 +110,8 @@ class ConsumeStream::Sink final : public ConsumerSink {
     });
   }
 
+  ShardApi* const owner_;
+  const QueuePtr queue_;
   raft::CompletionQueueShard* const shard_;
   const std::weak_ptr<ConsumeStream> stream_;
 };
@@ -414,7 +421,7 @@ void ConsumeStream::Receipt(uint64_t receipt, const std::vector<queue::Token>& l
   Send(response);
 }
 
-void ConsumeStream::Cut(CutReason reason, const std::string& text) {
+void ConsumeStream::Cut(CutReason reason, const std::string& text, const v1::Leader& leader) {
   if (closed()) return;
   state_ = State::kOver;
   sink_.reset();
@@ -424,6 +431,7 @@ void ConsumeStream::Cut(CutReason reason, const std::string& text) {
     case CutReason::kGroupHalted: {
       v1::ConsumeResponse response;
       response.mutable_redirect()->set_reason(text);
+      *response.mutable_redirect()->mutable_leader() = leader;
       Send(response);
       return End(NotLeaderError(queue_name_));
     }

@@ -48,7 +48,7 @@ class ConsumeStream final : public ClientStream {
   void Deliver(std::vector<DeliveredRun> runs);
   void FlushDeliveries();
   void Receipt(uint64_t receipt, const std::vector<queue::Token>& lost);
-  void Cut(CutReason reason, const std::string& text);
+  void Cut(CutReason reason, const std::string& text, const trireme::v1::Leader& leader);
 
   // Does `act` with the replica that this stream is attached to, on its shard.
   template <typename Act>

@@ -18,7 +18,6 @@ absl::Status FromGrpc(const grpc::Status& status);
 std::string ReasonOf(const grpc::Status& status);
 
 // Said by a node that was asked, by another node, for what only the leader can do. Nothing was done.
-inline constexpr absl::string_view kNotLeader = "NOT_LEADER";
 absl::Status NotLeaderError(absl::string_view queue);
 
 }  // namespace trireme::broker

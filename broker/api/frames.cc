@@ -90,6 +90,7 @@ v1::Outcome ToProto(PublishOutcome::Kind kind) {
     case PublishOutcome::Kind::kFenced:
       return v1::OUTCOME_FENCED;
     case PublishOutcome::Kind::kRefused:
+    case PublishOutcome::Kind::kMoved:
       return v1::OUTCOME_REFUSED;
     case PublishOutcome::Kind::kUnknown:
       break;

@@ -28,8 +28,12 @@ constexpr std::chrono::milliseconds kRetryAfter{10};
 // What a replica answers one binding through. Any shard; outlives the stream if the replica still holds it.
 class PublishStream::AliasSink final : public PublishSink {
  public:
-  AliasSink(PublishStream* stream, uint64_t generation)
-      : shard_(stream->api_->shard()), stream_(Weak(stream)), generation_(generation) {}
+  AliasSink(PublishStream* stream, QueuePtr queue, uint64_t generation)
+      : owner_(stream->api_->of(queue->group)),
+        queue_(std::move(queue)),
+        shard_(stream->api_->shard()),
+        stream_(Weak(stream)),
+        generation_(generation) {}
 
   void Confirmed(uint32_t alias, PublishOutcome outcome, size_t bytes) override {
     OnStream([alias, generation = generation_, outcome = std::move(outcome), bytes](PublishStream& s) mutable {
@@ -37,7 +41,9 @@ class PublishStream::AliasSink final : public PublishSink {
     });
   }
   void Cut(uint32_t alias, CutReason, const std::string& text) override {
-    OnStream([alias, generation = generation_, text](PublishStream& s) { s.Cut(alias, generation, text); });
+    OnStream([alias, generation = generation_, text, leader = owner_->LeaderElsewhere(*queue_)](PublishStream& s) {
+      s.Cut(alias, generation, text, leader);
+    });
   }
 
  private:
@@ -48,6 +54,8 @@ class PublishStream::AliasSink final : public PublishSink {
     });
   }
 
+  ShardApi* const owner_;
+  const QueuePtr queue_;
   raft::CompletionQueueShard* const shard_;
   const std::weak_ptr<PublishStream> stream_;
   const uint64_t generation_;
@@ -237,7 +245,7 @@ void PublishStream::BindHere(uint32_t alias, ShardApi::Route route) {
   Alias& binding = aliases_[alias];
   binding.queue = route.queue;
   binding.leader = route.leader;
-  binding.sink = std::make_shared<AliasSink>(this, binding.generation);
+  binding.sink = std::make_shared<AliasSink>(this, route.queue, binding.generation);
   if (open_.producer().empty()) return Bound(alias, QueueReplica::OpenedProducer{});
   ShardApi* owner = api_->of(route.queue->group);
   RunOn(owner->shard(), [weak = Weak(this), shard = api_->shard(), owner, group = route.queue->group, alias,
@@ -381,12 +389,15 @@ void PublishStream::Confirmed(uint32_t alias, uint64_t generation, PublishOutcom
   Alias* binding = Find(alias, generation);
   if (closed() || binding == nullptr) return;
   Account(*binding, 0, bytes);
+  // One with sequences sends it again as it is, once it has heard of the Cut that follows; one without would not know
+  // that it may.
+  if (outcome.kind == PublishOutcome::Kind::kMoved && !open_.producer().empty()) return;
   Confirm(alias, std::move(outcome));
 }
 
-void PublishStream::Cut(uint32_t alias, uint64_t generation, const std::string& text) {
+void PublishStream::Cut(uint32_t alias, uint64_t generation, const std::string& text, const v1::Leader& leader) {
   if (closed() || Find(alias, generation) == nullptr) return;
-  Unbind(alias, text, {});
+  Unbind(alias, text, leader);
 }
 
 void PublishStream::Confirm(uint32_t alias, PublishOutcome outcome) {

@@ -60,7 +60,7 @@ class PublishStream final : public ClientStream {
   void Unbind(uint32_t alias, const std::string& reason, const trireme::v1::Leader& leader);
   void Release(uint32_t alias, Alias& binding);
   void Confirmed(uint32_t alias, uint64_t generation, PublishOutcome outcome, size_t bytes);
-  void Cut(uint32_t alias, uint64_t generation, const std::string& text);
+  void Cut(uint32_t alias, uint64_t generation, const std::string& text, const trireme::v1::Leader& leader);
   void FromUpstream(Upstream* upstream, grpc::ByteBuffer message);
   void UpstreamClosed(Upstream* upstream, const grpc::Status& status);
 

@@ -43,22 +43,21 @@ void Reply(const QueueCallPtr& call, Response response) {
 void Forward(const QueueCallPtr& call, const Inspect& inspect, const Act& act, const std::string& queue,
              ShardApi::Route route);
 
+void DoHere(const QueueCallPtr& call, const Act& act, const QueuePtr& queue) {
+  ShardApi* owner = call->api->of(queue->group);
+  RunOn(owner->shard(), [call, act, owner, queue] {
+    QueueReplica* replica = owner->Replica(queue->group);
+    if (replica != nullptr && replica->serving()) return act(*replica, call, queue);
+    Reply(call, NotLeaderError(queue->name));
+  });
+}
+
 void Dispatch(const QueueCallPtr& call, const Inspect& inspect, const Act& act, const std::string& queue) {
   call->api->FindRoute({queue, call->group}, call->deadline,
                        [call, inspect, act, queue](absl::StatusOr<ShardApi::Route> route) {
                          if (!route.ok()) return Respond(call, route.status());
-                         if (!route->here) return Forward(call, inspect, act, queue, *std::move(route));
-                         ShardApi* owner = call->api->of(route->queue->group);
-                         RunOn(owner->shard(), [call, inspect, act, queue, owner, found = route->queue] {
-                           QueueReplica* replica = owner->Replica(found->group);
-                           if (replica != nullptr && replica->serving()) return act(*replica, call, found);
-                           RunOn(call->api->shard(), [call, inspect, act, queue] {
-                             if (call->forwarded || call->api->shard()->Now() >= call->deadline)
-                               return Respond(call, NotLeaderError(queue));
-                             call->api->shard()->After(
-                                 kRetryAfter, [call, inspect, act, queue] { Dispatch(call, inspect, act, queue); });
-                           });
-                         });
+                         if (route->here) return DoHere(call, act, route->queue);
+                         Forward(call, inspect, act, queue, *std::move(route));
                        });
 }
 
@@ -104,7 +103,8 @@ void Handle(raft::RawService& service, const FindApi& apis, std::string method, 
     call->request = std::move(request);
     absl::StatusOr<std::string> queue = inspect(*call);
     if (!queue.ok()) return Respond(call, queue.status());
-    Dispatch(call, inspect, act, *queue);
+    call->again = [inspect, act, name = *queue](const QueueCallPtr& again) { Dispatch(again, inspect, act, name); };
+    call->again(call);
   });
 }
 
@@ -131,6 +131,9 @@ class SendSink final : public PublishSink {
 
   void Confirmed(uint32_t, PublishOutcome outcome, size_t bytes) override {
     if (call_ == nullptr) return;
+    if (outcome.kind == PublishOutcome::Kind::kMoved && response_.confirms().empty()) {
+      return Done(Error(outcome.code, {.reason = kNotLeader}, outcome.reason));
+    }
     if (outcome.kind == PublishOutcome::Kind::kRefused && response_.confirms().empty()) {
       return Done(Error(outcome.code, {.reason = "REFUSED"}, outcome.reason));
     }
@@ -178,8 +181,9 @@ absl::StatusOr<std::string> InspectSend(QueueCall& call) {
 }
 
 // What a call is told whose producer could not be opened.
-PublishOutcome::Kind KindOfRefusedOpen(absl::StatusCode code) {
-  switch (code) {
+PublishOutcome::Kind KindOfRefusedOpen(const absl::Status& status) {
+  if (FactsOf(status).reason == kNotLeader) return PublishOutcome::Kind::kMoved;
+  switch (status.code()) {
     case absl::StatusCode::kAborted:
       return PublishOutcome::Kind::kFenced;
     case absl::StatusCode::kInvalidArgument:
@@ -206,7 +210,7 @@ void ActSend(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr&) {
       send.producer, send.epoch,
       [&replica, publication = std::move(publication)](absl::StatusOr<QueueReplica::OpenedProducer> opened) mutable {
         if (!opened.ok()) {
-          PublishOutcome outcome{.kind = KindOfRefusedOpen(opened.status().code()),
+          PublishOutcome outcome{.kind = KindOfRefusedOpen(opened.status()),
                                  .first_sequence = publication.first_sequence,
                                  .count = MessagesIn(publication.batch),
                                  .first = {},
@@ -381,6 +385,9 @@ void Respond(const QueueCallPtr& call, const google::protobuf::MessageLite& resp
 }
 
 void Respond(const QueueCallPtr& call, const absl::Status& status) {
+  const bool again = call->again != nullptr && !call->forwarded && FactsOf(status).reason == kNotLeader &&
+                     call->api->shard()->Now() < call->deadline;
+  if (again) return call->api->shard()->After(kRetryAfter, [call] { call->again(call); });
   call->stream->Finish(ToGrpc(status));
 }
 

@@ -19,12 +19,16 @@ struct QueueCall {
   bool forwarded = false;
   // Doing it twice is as good as once, so that it may be passed on again when what became of it is unknown.
   bool repeatable = false;
+  // Does the call anew, at whoever leads by now; null if nobody has to lead for it.
+  std::function<void(const std::shared_ptr<QueueCall>&)> again = nullptr;
   // The highest group that its tokens name.
   raft::GroupId group;
 };
 using QueueCallPtr = std::shared_ptr<QueueCall>;
 
 void Respond(const QueueCallPtr& call, const google::protobuf::MessageLite& response);
+// One that was not done because another node leads (kNotLeader) is done again while there is time, unless another node
+// forwarded it, which does so itself.
 void Respond(const QueueCallPtr& call, const absl::Status& status);
 
 // Handlers for RawService::HandleUnary; `apis` finds the services of the shard that took the call.

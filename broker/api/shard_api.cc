@@ -77,6 +77,13 @@ void ShardApi::FindLeader(QueuePtr queue, raft::MonotonicTime deadline, RouteDon
   });
 }
 
+v1::Leader ShardApi::LeaderElsewhere(const QueueInfo& queue) const {
+  const Leaders* leaders = node_->leaders(shard_->id());
+  if (leaders == nullptr) return {};
+  v1::Leader leader = leaders->Known(queue);
+  return leader.node_id() == node_->self().value() ? v1::Leader() : leader;
+}
+
 void ShardApi::WrongLeader(const QueuePtr& queue, raft::NodeId node) {
   ShardApi* owner = of(queue->group);
   RunOn(owner->shard_, [owner, group = queue->group, node] {

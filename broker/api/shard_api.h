@@ -77,6 +77,8 @@ class ShardApi {
   };
   // Finds the queue's leader; waits out elections until the deadline. NOT_FOUND is final (Safety rule 21).
   void FindRoute(const Wanted& wanted, raft::MonotonicTime deadline, RouteDone done);
+  // On the thread of a group of this shard: who leads its queue now, if that is another node and known.
+  trireme::v1::Leader LeaderElsewhere(const QueueInfo& queue) const;
   // The node named did not lead after all, or could not be reached.
   void WrongLeader(const QueuePtr& queue, raft::NodeId node);
 

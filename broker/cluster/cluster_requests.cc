@@ -66,7 +66,8 @@ void Cluster::Propose(const meta::Command& command, Answer<Proposed> done) {
   if (absl::Status status = CheckMember(""); !status.ok()) return done(status);
   if (!leading_) return done(NotLeading());
   raft::Proposed proposed = group_->Propose({raft::Bytes::Take(EncodeMetadataCommand(command))}, /*urgent=*/false);
-  if (proposed.error == raft::ProposeError::kNotLeader) return done(NotLeading());
+  if (proposed.error == raft::ProposeError::kNotLeader || proposed.error == raft::ProposeError::kTransferring)
+    return done(NotLeading());
   if (proposed.error.has_value()) {
     return done(absl::UnavailableError("the metadata group has too much under way; try again"));
   }

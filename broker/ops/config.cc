@@ -86,10 +86,11 @@ absl::Status SetMaxMessageBytes(Config& config, std::string_view text) {
   return absl::Status(set.code(), absl::StrCat(set.message(), "; a message must fit into one frame between nodes"));
 }
 
-absl::Status SetTick(Config& config, std::string_view text) {
-  absl::StatusOr<uint64_t> value = Number(text, 5, 10'000);
+template <auto Field, uint64_t kLowest, uint64_t kHighest>
+absl::Status SetMilliseconds(Config& config, std::string_view text) {
+  absl::StatusOr<uint64_t> value = Number(text, kLowest, kHighest);
   if (!value.ok()) return value.status();
-  config.tick = std::chrono::milliseconds(*value);
+  config.*Field = std::chrono::milliseconds(*value);
   return absl::OkStatus();
 }
 
@@ -217,10 +218,14 @@ const std::vector<OptionSpec>& Options() {
       {"shards", "N", "", "1", "Threads that serve queues. Must be the same on every node of a cluster. 1 to 64.",
        &SetNumber<&Config::shards, 1, 64>},
       {"tick-ms", "N", "milliseconds", "50", "Raft's clock: heartbeats are sent at this interval. 5 to 10000.",
-       &SetTick},
+       &SetMilliseconds<&Config::tick, 5, 10'000>},
       {"election-ticks", "N", "ticks", "10",
        "Without a leader for this long, to twice as long, a replica starts an election. 3 to 1000.",
        &SetNumber<&Config::election_ticks, 3, 1000>},
+      {"hand-over-ms", "N", "milliseconds", "5000",
+       "On SIGTERM or SIGINT this node hands the queues that it leads to others before it stops serving, and waits so "
+       "long for that at most. 0 = not at all. 0 to 600000.",
+       &SetMilliseconds<&Config::hand_over, 0, 600'000>},
       {"log-level", "LEVEL", "", "info", "debug, info, warn or error.", &SetLevel},
       {"metrics-listen", "HOST:PORT", "", "none",
        "Where /metrics (Prometheus) and /healthz are served over HTTP. Port 0 picks a free one.", &SetMetricsListen},

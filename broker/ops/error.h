@@ -14,6 +14,9 @@ struct ErrorFacts {
   absl::string_view name = {};   // of the queue, the field, ... concerned
   absl::string_view limit = {};  // that was passed, with its unit
 };
+// The reason that says: nothing was done, because another node is to do it.
+inline constexpr absl::string_view kNotLeader = "NOT_LEADER";
+
 absl::Status Error(absl::StatusCode code, const ErrorFacts& facts, absl::string_view message);
 
 // What Error was given; a status that was not made by it has its code as the reason.

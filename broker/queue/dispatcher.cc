@@ -488,6 +488,10 @@ uint64_t Dispatcher::NumberOf(const SessionId& session) const {
   return it == consumers_.end() ? 0 : it->second.number;
 }
 
+bool Dispatcher::Waits(ReceiverId receiver) const {
+  return std::any_of(receivers_.begin(), receivers_.end(), [&](const Receiver& r) { return r.id == receiver; });
+}
+
 std::optional<MonotonicMs> Dispatcher::NextWake(MonotonicMs now, int64_t queue_time_ms) const {
   std::optional<MonotonicMs> wake;
   auto at = [&](MonotonicMs when) { wake = wake ? std::min(*wake, when) : when; };

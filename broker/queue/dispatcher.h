@@ -90,6 +90,8 @@ class Dispatcher {
   // A single receive; delivered as `receiver`, or named in Plan::empty_handed when `until` has come.
   using ReceiverId = uint64_t;
   void Receive(ReceiverId receiver, uint32_t max_messages, MonotonicMs until, int64_t lease_ms);
+  // Nothing was decided for it yet.
+  bool Waits(ReceiverId receiver) const;
 
   // ---- decisions
 

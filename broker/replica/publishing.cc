@@ -214,6 +214,8 @@ void Publishing::Cut(CutReason reason, const std::string& text) {
   absl::flat_hash_map<PublishSink*, std::pair<std::shared_ptr<PublishSink>, uint32_t>> sinks;
   for (Line& line : waiting_) {
     if (line.sink != nullptr) sinks.try_emplace(line.sink.get(), line.sink, line.alias);
+    Answer(line, Kind::kMoved, line.first_sequence, static_cast<uint32_t>(line.checksums.size()), {}, line.batch.size(),
+           absl::StrCat(text, "; nothing was stored, send it again"), absl::StatusCode::kUnavailable);
   }
   for (Appended& entry : appended_) {
     if (entry.sink != nullptr) sinks.try_emplace(entry.sink.get(), entry.sink, entry.alias);

@@ -62,7 +62,7 @@ class Publishing {
 
   // The sink is not called any more.
   void Forget(const PublishSink* sink);
-  // Nothing more will be answered: tells each sink once.
+  // Nothing more will be answered: what was not appended has moved, the rest is unknown. Tells each sink once.
   void Cut(CutReason reason, const std::string& text);
 
  private:

@@ -9,6 +9,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
+#include "broker/ops/error.h"
 #include "broker/ops/log.h"
 #include "broker/queue/dispatcher.h"
 #include "broker/queue/entry.h"
@@ -27,6 +28,8 @@ constexpr queue::SubscriptionId kSubscription = 0;
 // A single receive gives at most this many bytes, or one message, so that its answer fits a stock client's limit.
 constexpr size_t kMaxReceiveBytes = 3'670'016;
 constexpr char kMoved[] = "this node does not lead the queue any more";
+// While leadership is being handed over, whether it still is.
+constexpr std::chrono::milliseconds kHandingOverLook{5};
 
 absl::Status Moved() {
   return absl::UnavailableError(absl::StrCat(kMoved, "; the outcome is unknown"));
@@ -110,6 +113,11 @@ struct QueueReplica::Impl {
     if (self->group_ != nullptr && !self->group_->halted().ok()) return std::string(self->group_->halted().message());
     return kMoved;
   }
+  // For what was not begun.
+  absl::Status NotDone() const {
+    return Error(absl::StatusCode::kUnavailable, {.reason = kNotLeader, .name = self->queue_name_},
+                 absl::StrCat(NotServing(), "; nothing was done"));
+  }
   CutReason NotServingReason() const {
     return self->group_ != nullptr && !self->group_->halted().ok() ? CutReason::kGroupHalted : CutReason::kNotLeader;
   }
@@ -135,6 +143,8 @@ struct QueueReplica::Impl {
 
   void Flush() {
     if (leading == nullptr) return;
+    // What comes meanwhile waits until another leads, who is to do it, or until this one goes on.
+    if (self->group_->handing_over()) return FlushLater();
     const int64_t time_ms = QueueTimeMs();
     const bool published = leading->publishing.Flush(time_ms, leading->dispatcher);
     if (leading == nullptr) return;
@@ -155,6 +165,15 @@ struct QueueReplica::Impl {
     const bool append = published || !plan.facts.empty() || !leading->facts.empty();
     if (append || leading->settling.due(NowMs())) Append(std::move(plan.facts), time_ms);
     if (leading != nullptr) SetTimer();
+  }
+
+  void FlushLater() {
+    if (std::exchange(flush_later, true)) return;
+    shard->After(kHandingOverLook, [this, alive = std::weak_ptr<bool>(alive)] {
+      if (alive.expired()) return;
+      flush_later = false;
+      FlushSoon();
+    });
   }
 
   // Settlements come first, so that what they free is free when the rest is judged.
@@ -415,22 +434,24 @@ struct QueueReplica::Impl {
     if (leading == nullptr) return;
     std::unique_ptr<Leading> old = std::move(leading);
     old->publishing.Cut(reason, text);
-    auto tell = [&](Waiter& waiter) {
-      if (auto* open = std::get_if<OpenWaiter>(&waiter)) open->done(Moved());
+    auto tell = [&](Waiter& waiter, const absl::Status& status) {
+      if (auto* open = std::get_if<OpenWaiter>(&waiter)) open->done(status);
       if (auto* attach = std::get_if<AttachWaiter>(&waiter); attach != nullptr && attach->sink != nullptr)
         attach->sink->Cut(reason, text);
-      if (auto* settled = std::get_if<AskedTokens>(&waiter)) settled->Fail(Moved());
-      if (auto* purge = std::get_if<PurgeWaiter>(&waiter)) purge->done(Moved());
+      if (auto* settled = std::get_if<AskedTokens>(&waiter)) settled->Fail(status);
+      if (auto* purge = std::get_if<PurgeWaiter>(&waiter)) purge->done(status);
     };
     for (OwnFacts& own : old->own) {
-      for (Waiter& waiter : own.waiters) tell(waiter);
+      for (Waiter& waiter : own.waiters) tell(waiter, Moved());
     }
-    for (Waiter& waiter : old->waiters) tell(waiter);
-    old->settling.Fail(Moved());
+    // What was not appended was not done. (A call whose tokens are partly in what was appended has been told by now.)
+    const absl::Status not_done = NotDone();
+    for (Waiter& waiter : old->waiters) tell(waiter, not_done);
+    old->settling.Fail(not_done);
     for (auto& [session, consumer] : old->consumers) {
       if (consumer.sink != nullptr) consumer.sink->Cut(reason, text);
     }
-    for (auto& [id, receiver] : old->receivers) receiver.done(Moved());
+    for (auto& [id, receiver] : old->receivers) receiver.done(old->dispatcher.Waits(id) ? not_done : Moved());
   }
 
   QueueReplica* const self;
@@ -441,6 +462,7 @@ struct QueueReplica::Impl {
   // Over all terms: what an older term still has to do at a turn's end must not find a receiver of this one.
   queue::Dispatcher::ReceiverId last_receiver = 0;
   bool flush_due = false;
+  bool flush_later = false;
   std::optional<queue::MonotonicMs> timer_at;
   std::shared_ptr<bool> alive = std::make_shared<bool>(true);
 };
@@ -480,7 +502,7 @@ void QueueReplica::RoleChanged(const raft::RoleChange&, bool leading) {
 
 void QueueReplica::OpenProducer(const std::string& producer, uint64_t epoch, OpenDone done) {
   Impl& i = *impl_;
-  if (i.refuses()) return done(absl::UnavailableError(i.NotServing()));
+  if (i.refuses()) return done(i.NotDone());
   auto known = i.machine.producers().find(producer);
   auto opening = i.leading->producer_epochs.find(producer);
   uint64_t newest = std::max(opening == i.leading->producer_epochs.end() ? 0 : opening->second,
@@ -521,7 +543,7 @@ void QueueReplica::OpenProducer(const std::string& producer, uint64_t epoch, Ope
 
 void QueueReplica::JoinProducer(const std::string& producer, uint64_t epoch, OpenDone done) {
   Impl& i = *impl_;
-  if (i.refuses()) return done(absl::UnavailableError(i.NotServing()));
+  if (i.refuses()) return done(i.NotDone());
   auto known = i.machine.producers().find(producer);
   if (known == i.machine.producers().end()) {
     if (!i.leading->producer_epochs.contains(producer)) return OpenProducer(producer, epoch, std::move(done));
@@ -626,7 +648,7 @@ void QueueReplica::Detach(const queue::SessionId& session, const ConsumerSink* s
 void QueueReplica::Receive(uint32_t max_messages, std::chrono::milliseconds wait, std::chrono::milliseconds lease,
                            absl::AnyInvocable<void(absl::StatusOr<std::vector<DeliveredRun>>)> done) {
   Impl& i = *impl_;
-  if (i.refuses()) return done(absl::UnavailableError(i.NotServing()));
+  if (i.refuses()) return done(i.NotDone());
   const queue::Dispatcher::ReceiverId id = ++i.last_receiver;
   i.leading->receivers[id].done = std::move(done);
   i.leading->dispatcher.Receive(id, max_messages, i.NowMs() + wait.count(), lease.count());
@@ -635,7 +657,7 @@ void QueueReplica::Receive(uint32_t max_messages, std::chrono::milliseconds wait
 
 void QueueReplica::SettleTokens(queue::Disposition disposition, std::vector<queue::Token> tokens, TokensDone done) {
   Impl& i = *impl_;
-  if (i.refuses()) return done(absl::UnavailableError(i.NotServing()));
+  if (i.refuses()) return done(i.NotDone());
   if (tokens.empty()) return done(std::vector<bool>{});
   i.leading->settling.Add(disposition, tokens, {.done = std::move(done)}, i.NowMs());
   i.FlushSoon();
@@ -643,7 +665,7 @@ void QueueReplica::SettleTokens(queue::Disposition disposition, std::vector<queu
 
 void QueueReplica::ExtendTokens(std::chrono::milliseconds lease, std::vector<queue::Token> tokens, TokensDone done) {
   Impl& i = *impl_;
-  if (i.refuses()) return done(absl::UnavailableError(i.NotServing()));
+  if (i.refuses()) return done(i.NotDone());
   if (tokens.empty()) return done(std::vector<bool>{});
   const int64_t deadline_ms = i.QueueTimeMs() + lease.count();
   for (AskedTokens& some : AskedTokens::Split(tokens, {.done = std::move(done)})) {
@@ -656,15 +678,16 @@ void QueueReplica::ExtendTokens(std::chrono::milliseconds lease, std::vector<que
 
 void QueueReplica::Purge(absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done) {
   Impl& i = *impl_;
-  if (i.refuses()) return done(absl::UnavailableError(i.NotServing()));
+  if (i.refuses()) return done(i.NotDone());
   i.AddFact(queue::fact::Purged{}, Impl::PurgeWaiter{std::move(done)});
 }
 
 void QueueReplica::Describe(absl::AnyInvocable<void(absl::StatusOr<QueueFigures>)> done) {
   Impl& i = *impl_;
-  if (i.refuses()) return done(absl::UnavailableError(i.NotServing()));
+  if (i.refuses()) return done(i.NotDone());
   group_->ReadBarrier([&i, alive = std::weak_ptr<bool>(i.alive), done = std::move(done)](absl::Status status) mutable {
-    if (!status.ok() || alive.expired()) return done(absl::UnavailableError(kMoved));
+    if (!status.ok() || alive.expired())
+      return done(Error(absl::StatusCode::kUnavailable, {.reason = kNotLeader}, kMoved));
     const queue::Subscription& s = i.machine.subscription(kSubscription);
     QueueFigures figures;
     figures.at_index = i.machine.applied();

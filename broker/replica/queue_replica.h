@@ -77,8 +77,8 @@ struct ReplicaState {
 };
 
 // On the group's shard only. Requests are for the leader: elsewhere they answer at once that this is not it (a Cut, or
-// UNAVAILABLE with CutReason's text), and nothing was done. When leadership is lost, what is under way is answered as
-// unknown.
+// UNAVAILABLE with the reason kNotLeader), and nothing was done. When leadership is lost, so is answered what was not
+// appended; the rest is unknown. While leadership is handed over (raft::Group::HandOver) what comes waits for that.
 class QueueReplica final : public raft::StateMachine {
  public:
   QueueReplica(raft::Shard* shard, ReplicaLimits limits, std::string queue_name);

@@ -13,12 +13,19 @@ namespace trireme::broker {
 
 // What became of (a part of) a published batch.
 struct PublishOutcome {
-  enum class Kind : uint8_t { kOk, kDuplicate, kUnknown, kFenced, kRefused };
+  enum class Kind : uint8_t {
+    kOk,
+    kDuplicate,
+    kUnknown,
+    kFenced,
+    kRefused,
+    kMoved,  // nothing was done, and it is for another node to do: a Cut follows
+  };
   Kind kind = Kind::kUnknown;
   uint64_t first_sequence = 0;
   uint32_t count = 0;
   queue::Position first;                                       // with kOk and kDuplicate
-  std::string reason;                                          // with kRefused and kUnknown
+  std::string reason;                                          // with kRefused, kUnknown and kMoved
   absl::StatusCode code = absl::StatusCode::kInvalidArgument;  // with kRefused: what kind of refusal
 };
 

@@ -12,7 +12,7 @@ namespace v1 = trireme::v1;
 using std::chrono::milliseconds;
 
 // Between looks at this node's own replica while an election is under way.
-constexpr milliseconds kLook{20};
+constexpr milliseconds kLook{5};
 // Of one question to another node, which waits out an election as well; and the pause when all were asked in vain.
 constexpr milliseconds kAsk{1000};
 constexpr milliseconds kPause{100};
