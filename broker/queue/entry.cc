@@ -195,7 +195,7 @@ absl::StatusOr<Fact> DecodeFact(raft::Reader& in) {
       f.subscription = static_cast<SubscriptionId>(in.Varint());
       const uint8_t disposition = in.Byte();
       if (disposition < static_cast<uint8_t>(Disposition::kAcknowledge) ||
-          disposition > static_cast<uint8_t>(Disposition::kReject)) {
+          disposition > static_cast<uint8_t>(Disposition::kUndelivered)) {
         return absl::DataLossError(absl::StrCat("a Settled fact has disposition ", disposition));
       }
       f.disposition = static_cast<Disposition>(disposition);

@@ -43,7 +43,12 @@ inline constexpr uint64_t kMaxNamedEpoch = uint64_t{1} << 62;
 // No producer has an epoch above it, so that there is always one above any that was ever given.
 inline constexpr uint64_t kMaxEpoch = uint64_t{1} << 63;
 
-enum class Disposition : uint8_t { kAcknowledge = 1, kRequeue = 2, kReject = 3 };
+enum class Disposition : uint8_t {
+  kAcknowledge = 1,
+  kRequeue = 2,
+  kReject = 3,
+  kUndelivered = 4,  // the leader's own, not a client's: requeued without having been seen, so that it does not count
+};
 
 namespace fact {
 

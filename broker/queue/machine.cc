@@ -227,6 +227,9 @@ struct Machine::Applier {
             case Disposition::kRequeue:
               GiveBack(*s, first, run.count, run.deliveries);
               break;
+            case Disposition::kUndelivered:
+              GiveBack(*s, first, run.count, run.deliveries - 1);
+              break;
           }
         });
   }

@@ -413,14 +413,15 @@ struct QueueReplica::Impl {
     auto receiver = leading->receivers.extract(id);
     if (receiver.empty()) return;
     std::vector<DeliveredRun>& got = receiver.mapped().got;
-    // What was returned before is checked out again without a look at its size; what does not fit goes back.
+    // What was returned before is checked out again without a look at its size; what does not fit goes back, as nobody
+    // has seen it.
     size_t fits = 0;
     for (size_t bytes = 0; fits < got.size(); ++fits) {
       bytes += got[fits].batch.size();
       if (fits > 0 && bytes > kMaxReceiveBytes) break;
     }
     if (fits < got.size()) {
-      queue::fact::Settled back{kSubscription, queue::Disposition::kRequeue, {}};
+      queue::fact::Settled back{kSubscription, queue::Disposition::kUndelivered, {}};
       for (size_t i = fits; i < got.size(); ++i) back.tokens.push_back({got[i].slots, got[i].checkout_index});
       AddFact(std::move(back), {});
       got.resize(fits);

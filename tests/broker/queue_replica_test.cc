@@ -209,6 +209,39 @@ TEST_F(QueueReplicaTest, AReceiveWaitsItsTimeAndItsLeaseRunsOut) {
   EXPECT_EQ(*current, (std::vector<bool>{false, true}));
 }
 
+// A single receive's answer is of a bounded size, which is known only once the messages are looked up. Those that it
+// has no room for go back, and were never delivered.
+TEST_F(QueueReplicaTest, WhatAReceiveHandsBackUnseenDoesNotCount) {
+  constexpr size_t kEntries = 30;
+  auto consumer = std::make_shared<NotingConsumerSink>();
+  w_.Serving()->Attach({"s", "test", 30'000, {}, 100'000, uint64_t{64} << 20}, consumer);
+  std::vector<std::string> bodies(51, "small");
+  bodies[0] = std::string(200'000, 'x');
+  auto sink = std::make_shared<NotingPublishSink>();
+  for (size_t i = 0; i < kEntries; ++i) Publish(sink, "", 0, 1, bodies);
+  ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->messages() == kEntries * bodies.size(); }));
+  GroupTokens small{w_.group, {}};
+  for (const DeliveredRun& run : consumer->runs) {
+    const bool has_large = run.slots.first.slot() == 0;
+    if (has_large && run.slots.count == 1) continue;
+    small.tokens.push_back(has_large ? queue::Token{{run.slots.first + 1, run.slots.count - 1}, run.checkout_index}
+                                     : TokenOf(run));
+  }
+  w_.Serving()->Settle("s", consumer.get(), queue::Disposition::kAcknowledge, small, 1);
+  ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->receipts.contains(1); }));
+  w_.Serving()->Detach("s", consumer.get(), true);
+  ASSERT_TRUE(w_.world.RunUntil([&] { return Describe().waiting == kEntries; }));
+
+  std::vector<size_t> answers;
+  for (size_t received = 0; received < kEntries && answers.size() < kEntries;) {
+    std::vector<DeliveredRun> some = Receive(100, milliseconds(100), milliseconds(60'000));
+    for (const DeliveredRun& run : some) EXPECT_EQ(run.deliveries, 2u);
+    received += some.size();
+    answers.push_back(some.size());
+  }
+  EXPECT_THAT(answers, ::testing::ElementsAre(18, 12));
+}
+
 // A new leader does not know at once what its log holds; "nothing there" is said only when it does.
 TEST_F(QueueReplicaTest, AReceiveThatDoesNotWaitFindsWhatIsThereAfterAFailover) {
   auto sink = std::make_shared<NotingPublishSink>();

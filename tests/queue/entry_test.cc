@@ -209,7 +209,7 @@ TEST(EntryTest, AHeaderThatLiesIsRefused) {
   disposition.Varint(1);
   disposition.Byte(6);
   disposition.Varint(0);
-  disposition.Byte(4);
+  disposition.Byte(5);
   disposition.Varint(0);
   for (const raft::Writer* bad : {&many, &over, &disposition}) {
     EXPECT_EQ(DecodeEntry(SealedEntry(1, kFactsKind, bad->bytes())).status().code(), absl::StatusCode::kDataLoss);

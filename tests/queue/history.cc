@@ -172,7 +172,7 @@ void History::SettleSome() {
     for (const Token& token : tokens) received_.push_back(token);
     return Append({fact::LeaseExtended{0, now_ + static_cast<int64_t>(Below(300)), tokens}});
   }
-  const auto how = static_cast<Disposition>(draining_ ? 1 : 1 + Below(3));
+  const auto how = static_cast<Disposition>(draining_ ? 1 : 1 + Below(4));
   Append({fact::Settled{0, how, std::move(tokens)}});
 }
 

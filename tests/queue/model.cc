@@ -200,7 +200,9 @@ struct Model::Applier {
     return Release(
         f.tokens, [](const Message&) { return true; },
         [&](Position p, Message& message) {
-          if (f.disposition == Disposition::kRequeue) return GiveBack(p, message);
+          if (f.disposition == Disposition::kUndelivered) --message.deliveries;
+          if (f.disposition == Disposition::kRequeue || f.disposition == Disposition::kUndelivered)
+            return GiveBack(p, message);
           message.fate = f.disposition == Disposition::kAcknowledge ? Fate::kAcknowledged : Fate::kRejected;
         });
   }

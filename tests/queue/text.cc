@@ -38,7 +38,8 @@ std::vector<Token> ParseTokens(const Words& words) {
 Disposition ParseDisposition(const std::string& word) {
   if (word == "ack") return Disposition::kAcknowledge;
   if (word == "requeue") return Disposition::kRequeue;
-  TRIREME_CHECK(word == "reject") << "not ack, requeue or reject: " << word;
+  if (word == "undelivered") return Disposition::kUndelivered;
+  TRIREME_CHECK(word == "reject") << "not ack, requeue, undelivered or reject: " << word;
   return Disposition::kReject;
 }
 
@@ -50,6 +51,8 @@ const char* NameOf(Disposition disposition) {
       return "requeue";
     case Disposition::kReject:
       return "reject";
+    case Disposition::kUndelivered:
+      return "undelivered";
   }
   return "?";
 }
