@@ -437,6 +437,9 @@ void ConsumeStream::Cut(CutReason reason, const std::string& text, const v1::Lea
     }
     case CutReason::kQueueDeleted:
       return End(Error(absl::StatusCode::kNotFound, {.reason = "QUEUE_NOT_FOUND", .name = queue_name_}, text));
+    case CutReason::kOverloaded:
+      return End(
+          Error(absl::StatusCode::kResourceExhausted, {.reason = "SETTLEMENTS_WAIT", .name = queue_name_}, text));
     case CutReason::kFenced:
       return End(Error(absl::StatusCode::kAborted, {.reason = "SESSION_FENCED", .name = queue_name_}, text));
   }

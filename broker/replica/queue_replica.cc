@@ -80,7 +80,7 @@ struct QueueReplica::Impl {
             int64_t wall_ms)
         : dispatcher(machine, machine->applied(), now_ms, limits.dispatch),
           publishing(machine, group, {.max_message_bytes = limits.max_message_bytes}, limits.max_waiting_bytes),
-          settling(limits.settle_delay),
+          settling(limits.settle_delay, limits.settling),
           reader(group, limits.read_ahead_bytes),
           // Safety rule 7: forward only; the host lets no node lead whose wall clock is far from the others'.
           time_base_ms(std::max(machine->time_ms(), wall_ms) - now_ms) {}
@@ -614,6 +614,14 @@ void QueueReplica::Settle(const queue::SessionId& session, const ConsumerSink* s
   auto it = i.leading->consumers.find(session);
   if (it == i.leading->consumers.end() || it->second.sink.get() != sink) return;
   if (i.IsOfAnother(settled)) it->second.sink->Receipt(0, std::exchange(settled.tokens, {}));
+  if (absl::Status room = i.leading->settling.Admits(sink, settled.tokens.size()); !room.ok()) {
+    // Without a word to the sessions: its client settles again what has no receipt, as after any other break.
+    auto cut = std::move(it->second.sink);
+    i.leading->consumers.erase(it);
+    i.leading->dispatcher.Disconnect(session, i.NowMs());
+    i.FlushSoon();
+    return cut->Cut(CutReason::kOverloaded, std::string(room.message()));
+  }
   i.leading->settling.HurryAt(std::max<uint64_t>(1, it->second.max_messages / 4));
   i.leading->settling.Add(disposition, settled.tokens, {.sink = it->second.sink, .receipt = receipt}, i.NowMs());
   i.FlushSoon();
@@ -660,6 +668,7 @@ void QueueReplica::SettleTokens(queue::Disposition disposition, std::vector<queu
   Impl& i = *impl_;
   if (i.refuses()) return done(i.NotDone());
   if (tokens.empty()) return done(std::vector<bool>{});
+  if (absl::Status room = i.leading->settling.Admits(nullptr, tokens.size()); !room.ok()) return done(room);
   i.leading->settling.Add(disposition, tokens, {.done = std::move(done)}, i.NowMs());
   i.FlushSoon();
 }

@@ -37,6 +37,7 @@ struct ReplicaLimits {
   queue::Dispatcher::Limits dispatch;
   // How long a settlement may wait for company.
   std::chrono::milliseconds settle_delay{5};
+  Settling::Limits settling;
   // Whether the node is low on disk: publishing is refused then, settling is not (Safety rule 19). Null = never.
   std::function<bool()> low_disk;
 };

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "broker/ops/error.h"
+
 namespace trireme::broker {
 
 size_t AskedTokens::Add(const std::vector<queue::Token>& tokens, size_t from,
@@ -52,9 +55,29 @@ std::shared_ptr<SettleAsker> AskedTokens::Share(SettleAsker asker, size_t tokens
   return std::make_shared<SettleAsker>(std::move(asker));
 }
 
+absl::Status Settling::Admits(const ConsumerSink* sink, size_t tokens) const {
+  const auto exhausted = [](absl::string_view what, size_t waiting, size_t limit) {
+    return Error(absl::StatusCode::kResourceExhausted,
+                 {.reason = "SETTLEMENTS_WAIT", .limit = absl::StrCat(limit, " tokens")},
+                 absl::StrCat(waiting, " tokens that ", what, " settled wait to be stored, and the limit is ", limit,
+                              ": the queue does not commit now; settle what has no receipt again later"));
+  };
+  const auto found = waiting_of_.find(sink);
+  const size_t of_stream = found == waiting_of_.end() ? 0 : found->second;
+  // A first one passes, whatever its size: a request is bounded.
+  if (sink != nullptr && of_stream > 0 && of_stream + tokens > limits_.per_stream)
+    return exhausted("this stream", of_stream, limits_.per_stream);
+  if (waiting_ > 0 && waiting_ + tokens > limits_.all) return exhausted("all clients", waiting_, limits_.all);
+  return absl::OkStatus();
+}
+
 void Settling::Add(queue::Disposition disposition, const std::vector<queue::Token>& tokens, SettleAsker asker,
                    queue::MonotonicMs now) {
   for (const queue::Token& token : tokens) messages_ += token.slots.count;
+  if (!tokens.empty()) {
+    waiting_ += tokens.size();
+    waiting_of_[asker.sink.get()] += tokens.size();
+  }
   asked_ |= asker.receipt != 0 || asker.done != nullptr;
   if (!since_) since_ = now;
   const auto d = static_cast<size_t>(disposition);
@@ -82,6 +105,11 @@ std::vector<Settling::Fact> Settling::Take() {
     Round& round = rounds_.front();
     for (size_t d = 1; d < round.size(); ++d) {
       if (!round[d].asked()) continue;
+      round[d].ForEachPart([this](const ConsumerSink* sink, size_t tokens) {
+        waiting_ -= tokens;
+        auto of_stream = waiting_of_.find(sink);
+        if (of_stream != waiting_of_.end() && (of_stream->second -= tokens) == 0) waiting_of_.erase(of_stream);
+      });
       taken.push_back({static_cast<queue::Disposition>(d), std::move(round[d])});
       ++under_way_;
     }
@@ -100,6 +128,8 @@ void Settling::Fail(const absl::Status& status) {
     for (AskedTokens& tokens : round) tokens.Fail(status);
   }
   rounds_.clear();
+  waiting_ = 0;
+  waiting_of_.clear();
   since_.reset();
 }
 

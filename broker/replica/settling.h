@@ -10,7 +10,9 @@
 #include <optional>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "broker/queue/dispatcher.h"
 #include "broker/queue/effects.h"
@@ -47,6 +49,11 @@ class AskedTokens {
   size_t Add(const std::vector<queue::Token>& tokens, size_t from, const std::shared_ptr<SettleAsker>& asker);
   bool asked() const { return !parts_.empty(); }
   bool full() const { return tokens_.size() >= kMax; }
+  // Calls visit(sink, tokens) for each part.
+  template <typename Visit>
+  void ForEachPart(Visit visit) const {
+    for (const Part& part : parts_) visit(part.asker->sink.get(), part.end - part.begin);
+  }
 
   // What the fact came to; or why that is not known.
   void Answer(const queue::effect::Settled& effect);
@@ -71,8 +78,18 @@ class Settling {
   // that the log keeps for facts (Safety rule 19).
   static constexpr size_t kMaxUnderWay = 16;
 
+  // Tokens that wait while nothing is committed. Who settles what it holds, and that once, stays far below.
+  struct Limits {
+    size_t per_stream = 200'000;
+    size_t all = 2'000'000;
+  };
+
   // `delay`: how long a settlement may wait for company.
-  explicit Settling(std::chrono::milliseconds delay) : delay_ms_(delay.count()) {}
+  explicit Settling(std::chrono::milliseconds delay) : Settling(delay, Limits()) {}
+  Settling(std::chrono::milliseconds delay, Limits limits) : delay_ms_(delay.count()), limits_(limits) {}
+
+  // Whether so many tokens of this stream (null: of a call) may be added. RESOURCE_EXHAUSTED: too many wait already.
+  absl::Status Admits(const ConsumerSink* sink, size_t tokens) const;
 
   // Puts tokens in line. With none, the asker hears when all that was settled before is durable.
   void Add(queue::Disposition disposition, const std::vector<queue::Token>& tokens, SettleAsker asker,
@@ -102,7 +119,11 @@ class Settling {
   using Round = std::array<AskedTokens, 4>;
 
   const int64_t delay_ms_;
+  const Limits limits_;
   std::deque<Round> rounds_;
+  // In rounds_.
+  size_t waiting_ = 0;
+  absl::flat_hash_map<const ConsumerSink*, size_t> waiting_of_;
   uint64_t messages_ = 0;                    // that came since the last Take
   bool asked_ = false;                       // somebody waits for an answer
   std::optional<queue::MonotonicMs> since_;  // when the first that waits came

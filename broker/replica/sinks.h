@@ -35,6 +35,7 @@ enum class CutReason : uint8_t {
   kQueueDeleted,  // for good
   kFenced,        // a newer stream of the same producer or session took over
   kGroupHalted,   // this node's replica cannot go on
+  kOverloaded,    // more of it waits than may: come again later
 };
 
 // A publish stream, for one alias. Called on the group's shard.

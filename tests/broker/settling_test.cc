@@ -98,6 +98,34 @@ TEST(SettlingTest, AFloodGoesInFactsOfABoundedSize) {
   EXPECT_THAT(sink->lost, ElementsAre(SomeTokens(4)[3], SomeTokens(2 * kMax + 10).back()));
 }
 
+// While nothing is committed, what waits is bounded: per stream, and in all.
+TEST(SettlingTest, WhatWaitsIsBounded) {
+  Settling settling(std::chrono::milliseconds(5), {.per_stream = 3 * kMax, .all = 5 * kMax});
+  auto a = std::make_shared<NotingConsumerSink>(), b = std::make_shared<NotingConsumerSink>();
+  const auto add = [&](const std::shared_ptr<NotingConsumerSink>& sink, size_t tokens) {
+    absl::Status room = settling.Admits(sink.get(), tokens);
+    if (room.ok()) settling.Add(Disposition::kAcknowledge, SomeTokens(tokens), {.sink = sink}, 0);
+    return room.code();
+  };
+  EXPECT_EQ(add(a, 2 * kMax), absl::StatusCode::kOk);
+  EXPECT_EQ(add(a, kMax + 1), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(add(a, kMax), absl::StatusCode::kOk);
+  EXPECT_EQ(add(b, 2 * kMax + 1), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(add(b, 2 * kMax), absl::StatusCode::kOk);
+  EXPECT_EQ(settling.Admits(nullptr, 1).code(), absl::StatusCode::kResourceExhausted);
+  // A barrier takes no room.
+  EXPECT_EQ(add(a, 0), absl::StatusCode::kOk);
+  // What goes makes room.
+  EXPECT_EQ(Round(settling), 5 * kMax);
+  EXPECT_EQ(add(a, 3 * kMax), absl::StatusCode::kOk);
+  settling.Fail(absl::UnavailableError("over"));
+  EXPECT_EQ(add(a, 3 * kMax), absl::StatusCode::kOk);
+  // One that asks for more at once than may wait is not shut out for ever.
+  EXPECT_EQ(add(b, 4 * kMax), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(Round(settling), 3 * kMax);
+  EXPECT_EQ(add(b, 4 * kMax), absl::StatusCode::kOk);
+}
+
 TEST(SettlingTest, ACallWhoseTokensAreInSeveralFactsIsAnsweredOnce) {
   Settling settling(std::chrono::milliseconds(5));
   int answers = 0;
@@ -222,6 +250,31 @@ TEST_F(SettleFloodTest, AFloodThatEndsWithItsSessionIsStillSettled) {
   ASSERT_TRUE(w_.world.RunUntil([&] { return Describe().consumers == 0; }));
   EXPECT_EQ(Describe().acknowledged, 1u);
   EXPECT_EQ(Describe().waiting, 0u);
+}
+
+// A disk or a network that stalls: a stream that settles on and on is ended, and its session is not.
+TEST_F(SettleFloodTest, AStreamThatSettlesWithoutEndWhileNothingIsCommittedIsEnded) {
+  auto consumer = Attach("s");
+  PublishEach({"a"});
+  ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->messages() == 1; }));
+  const uint64_t leader = w_.Leader();
+  for (uint64_t id = 1; id <= 3; ++id) w_.world.node(id).store->stalled = true;
+  std::vector<Token> tokens(10'000, TokenOf(consumer->runs[0]));
+  size_t frames = 0;
+  for (; frames < 1'000 && !consumer->cut; ++frames) {
+    w_.Serving()->Settle("s", consumer.get(), Disposition::kAcknowledge, {w_.group, tokens}, 0);
+    w_.world.Run(milliseconds(1));
+  }
+  EXPECT_EQ(consumer->cut, CutReason::kOverloaded);
+  EXPECT_LT(frames, 60u);
+  for (uint64_t id = 1; id <= 3; ++id) w_.world.node(id).store->stalled = false;
+  ASSERT_TRUE(w_.world.RunUntil([&] { return w_.Leader() != 0; }));
+  EXPECT_EQ(w_.Leader(), leader);
+  auto again = Attach("s", {TokenOf(consumer->runs[0])});
+  EXPECT_TRUE(again->resumed);
+  w_.Serving()->Settle("s", again.get(), Disposition::kAcknowledge, {w_.group, {TokenOf(consumer->runs[0])}}, 9);
+  ASSERT_TRUE(w_.world.RunUntil([&] { return again->receipts.contains(9); }));
+  EXPECT_EQ(Describe().acknowledged, 1u);
 }
 
 }  // namespace
