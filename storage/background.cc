@@ -27,7 +27,7 @@ uint64_t CountOf(const Ranges& ranges) {
 // ---- what is due, with the mutex held
 
 bool Store::Impl::BackgroundDue() const {
-  return NeedsSlot() || NeedsMove() || NeedsFlush() || NeedsDelete();
+  return NeedsSlot() || NeedsStage() || NeedsMove() || NeedsFlush() || NeedsDelete();
 }
 
 bool Store::Impl::NeedsSlot() const {
@@ -51,8 +51,8 @@ bool Store::Impl::NeedsDelete() const {
   return !dead_.empty() && (dead_bytes_ >= options_.reclaim_bytes / 8 || old_bytes_ == 0);
 }
 
-void Store::Impl::Require(GroupId id, uint64_t generation, std::optional<Index> truncate_from) {
-  required_.push_back({.group = id, .generation = generation, .truncate_from = truncate_from});
+void Store::Impl::Require(RequiredOp op) {
+  required_.push_back(op);
   ++required_asked_;
 }
 
@@ -66,8 +66,9 @@ void Store::Impl::AddDead(GroupId id, Group& group, const Ranges& dead) {
   old_bytes_ -= std::min(old_bytes_, bytes);
   dead_bytes_ += bytes;
   // Merged, so that what is consumed bit by bit is deleted in long ranges (Safety rule 18).
-  Ranges& ranges = dead_[id];
-  ranges = Unite(ranges, dead);
+  Dead& all_dead = dead_[id];
+  all_dead.generation = group.generation;
+  all_dead.ranges = Unite(all_dead.ranges, dead);
 }
 
 OldRow Store::Impl::RowOf(GroupId id, const Group& group, const Move* moved) const {
@@ -77,6 +78,8 @@ OldRow Store::Impl::RowOf(GroupId id, const Group& group, const Move* moved) con
              .hard_state = group.hard_state,
              .entries = group.index.old(),
              .terms = {},
+             .memberships = {},
+             .staged = group.staging ? group.staging->generation : 0,
              .bytes = group.old_bytes};
   if (moved != nullptr) {
     row.bytes += moved->packed_bytes;
@@ -87,10 +90,13 @@ OldRow Store::Impl::RowOf(GroupId id, const Group& group, const Move* moved) con
     }
   }
   // What is to be deleted stays known until then.
-  if (auto it = dead_.find(id); it != dead_.end()) row.entries = Unite(row.entries, it->second);
+  if (auto it = dead_.find(id); it != dead_.end()) row.entries = Unite(row.entries, it->second.ranges);
   if (!row.entries.empty()) {
     for (const raft::TermRun& run : group.index.terms()) {
       if (run.first <= row.entries.back().last) row.terms.push_back(run);
+    }
+    for (const raft::MembershipAt& m : group.memberships) {
+      if (m.index <= row.entries.back().last) row.memberships.push_back(m);
     }
   }
   return row;
@@ -111,6 +117,12 @@ void Store::Impl::RunBackground() {
     background_busy_ = true;
     if (NeedsSlot()) {
       if (absl::Status s = AllocateSlot(lock); !s.ok() && !absl::IsCancelled(s)) Fail(s);
+    } else if (NeedsStage() && (!staged_last_ || !(NeedsFlush() || NeedsMove()))) {
+      // In turn with the rest.
+      staged_last_ = true;
+      RunStageTask(lock);
+      background_busy_ = false;
+      continue;
     } else if (NeedsFlush()) {
       RunOldOps(lock, /*flush=*/true);
     } else if (NeedsMove()) {
@@ -118,6 +130,7 @@ void Store::Impl::RunBackground() {
     } else {
       RunOldOps(lock, /*flush=*/false);
     }
+    staged_last_ = false;
     background_busy_ = false;
   }
 }
@@ -204,6 +217,7 @@ absl::Status Store::Impl::CollectLive(SlotId slot, uint64_t first, uint64_t last
           case RecordType::kGroupCreated:
             needed = group.created_slot == slot;
             break;
+          case RecordType::kMemberlessSnapshotPart:
           case RecordType::kSnapshotPart:
             needed =
                 std::find(group.snapshot.parts.begin(), group.snapshot.parts.end(), ref) != group.snapshot.parts.end();
@@ -218,6 +232,12 @@ absl::Status Store::Impl::CollectLive(SlotId slot, uint64_t first, uint64_t last
             (*moves)[record.group].records.emplace_back(ref, std::move(ranges));
             break;
           }
+          case RecordType::kSnapshotStaged:
+            needed = group.staging && group.staging->slot == slot;
+            break;
+          case RecordType::kSnapshotInstalled:
+            needed = group.created_slot == slot || group.hard_state_slot == slot;
+            break;
           case RecordType::kGroupDeleted:
             break;
         }
@@ -250,7 +270,7 @@ absl::Status Store::Impl::CollectLive(SlotId slot, uint64_t first, uint64_t last
 absl::Status Store::Impl::WritePack(GroupId group, Move& move) {
   if (move.pack.empty()) return absl::OkStatus();
   absl::Status status = old_->PutPack(group, move.generation, move.pack);
-  for (const Entry& e : move.pack) move.packed_bytes += e.data.size() + 32;
+  for (const Entry& e : move.pack) move.packed_bytes += e.data.size() + kPackedEntryBytes;
   move.pack.clear();
   move.pack_bytes = 0;
   return status;
@@ -265,7 +285,7 @@ absl::Status Store::Impl::WriteMovedRows(SlotId slot, std::map<GroupId, Move>& m
       Lock lock(mutex_);
       if (moving_.at(id).deleted) continue;
       const Group& group = *groups_.at(id);
-      row = RowOf(id, group, &move);
+      row = RowOf(id, group, moving_.at(id).replaced ? nullptr : &move);
       const std::vector<RecordRef>& parts = group.snapshot.parts;
       if (std::any_of(parts.begin(), parts.end(), [&](const RecordRef& r) { return r.slot == slot; })) {
         move.snapshot = group.snapshot;
@@ -283,7 +303,8 @@ absl::Status Store::Impl::WriteMovedRows(SlotId slot, std::map<GroupId, Move>& m
         Unpin(pinned);
       }
       if (!bytes.ok()) return bytes.status();
-      absl::Status s = old_->PutSnapshot(id, {move.snapshot.index, move.snapshot.term, *bytes});
+      absl::Status s = old_->PutSnapshot(id, move.generation,
+                                         {move.snapshot.index, move.snapshot.term, move.snapshot.membership, *bytes});
       if (!s.ok()) return s;
     }
     if (absl::Status s = old_->PutRow(id, row); !s.ok()) return s;
@@ -298,6 +319,7 @@ void Store::Impl::FinishMove(SlotId slot, std::map<GroupId, Move>& moves) {
     if (meanwhile.deleted) continue;
     Group& group = *groups_.at(id);
     group.row = true;
+    if (meanwhile.replaced) continue;  // what was moved goes with its generation
     group.old_bytes += move.packed_bytes;
     old_bytes_ += move.packed_bytes;
     const std::optional<Index>& truncated = meanwhile.truncated;
@@ -319,6 +341,10 @@ void Store::Impl::FinishMove(SlotId slot, std::map<GroupId, Move>& moves) {
     if (group.created_slot == slot) {
       --(*segments_)[slot].live;
       group.created_slot = kNoSlot;
+    }
+    if (group.staging && group.staging->slot == slot) {
+      --(*segments_)[slot].live;
+      group.staging->slot = kNoSlot;
     }
     if (!move.snapshot.parts.empty() && group.snapshot.parts == move.snapshot.parts) ReleaseSnapshot(group.snapshot);
   }
@@ -343,6 +369,20 @@ bool Store::Impl::FlushOld(Lock& lock) {
   return true;
 }
 
+absl::Status Store::Impl::RunRequired(const RequiredOp& op) {
+  switch (op.what) {
+    case RequiredOp::What::kTruncate:
+      return old_->Truncate(op.group, op.generation, op.from);
+    case RequiredOp::What::kDropGeneration:
+      return old_->DropGeneration(op.group, op.generation);
+    case RequiredOp::What::kDropBelow:
+      return old_->DropBelow(op.group, op.generation);
+    case RequiredOp::What::kDropGroup:
+      return old_->DropGroup(op.group, op.generation);
+  }
+  return absl::InternalError("an operation of no kind");
+}
+
 void Store::Impl::RunOldOps(Lock& lock, bool flush) {
   std::deque<RequiredOp> required = std::move(required_);
   required_.clear();
@@ -353,7 +393,7 @@ void Store::Impl::RunOldOps(Lock& lock, bool flush) {
   lock.unlock();
   absl::Status status;
   for (const RequiredOp& op : required) {
-    status = op.truncate_from ? old_->Truncate(op.group, op.generation, *op.truncate_from) : old_->DropGroup(op.group);
+    status = RunRequired(op);
     if (!status.ok()) break;
     touched[op.group] = true;
   }
@@ -362,14 +402,15 @@ void Store::Impl::RunOldOps(Lock& lock, bool flush) {
     uint64_t generation = 0;
     lock.lock();
     auto group = groups_.find(it->first);
-    bool there = group != groups_.end();
+    // Of a generation that was replaced meanwhile all goes, and the indexes say nothing for the new one.
+    bool there = group != groups_.end() && group->second->generation == it->second.generation;
     if (there) {
       alive = group->second->index.old();
       generation = group->second->generation;
     }
     lock.unlock();
     if (!there) continue;
-    for (const IndexRange& range : it->second) {
+    for (const IndexRange& range : it->second.ranges) {
       status = old_->DeleteDead(it->first, generation, range, alive);
       if (!status.ok()) break;
     }

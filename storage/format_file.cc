@@ -11,8 +11,8 @@ namespace trireme::storage {
 namespace {
 
 constexpr char kTitle[] = "trireme store";
-constexpr uint32_t kVersion = 3;
-// Without `segments`.
+constexpr uint32_t kVersion = 4;
+// The oldest that is taken over; it has no `segments`.
 constexpr uint32_t kUncountedVersion = 2;
 constexpr size_t kMaxBytes = 4096;
 
@@ -39,17 +39,18 @@ absl::StatusOr<Format> Decode(std::string_view text, const std::string& path) {
     return std::from_chars(digits.data(), digits.data() + digits.size(), *value).ec == std::errc();
   };
   uint32_t version = 0, checksum = 0;
-  if (number(1, "version", &version) && version != kVersion && version != kUncountedVersion) {
+  if (number(1, "version", &version) && (version > kVersion || version < kUncountedVersion)) {
     return absl::FailedPreconditionError(
         absl::StrCat(path, " is of version ", version, ", this program knows version ", kVersion));
   }
   Format format;
-  bool counted = version == kVersion;
+  bool counted = version > kUncountedVersion;
   if (!number(2, "salt", &format.salt) || !number(3, "segment_bytes", &format.segment_bytes) ||
       (counted && !number(4, "segments", &format.segments)) || !number(counted ? 5 : 4, "checksum", &checksum) ||
       text != Encode(format, version)) {
     return absl::DataLossError(absl::StrCat(path, " is damaged"));
   }
+  format.current = version == kVersion;
   return format;
 }
 

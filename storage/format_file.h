@@ -17,6 +17,8 @@ struct Format {
   // Segments that were made, numbered from 1 on. Raised, durably, before each is used: so one that is lost is missed
   // (Safety rule 12). More may be there, unused. Version 2 did not count: 0.
   uint64_t segments = 0;
+  // Whether it is of this program's version, and not an earlier one that is to be taken over by WriteFormat.
+  bool current = true;
 };
 
 // Reads directory/FORMAT, or makes it with `fresh` where there is none and no log either. Errors: FailedPrecondition

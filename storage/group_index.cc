@@ -143,6 +143,23 @@ bool GroupIndex::Append(const Run& run, absl::Span<const raft::Term> terms, Rele
   return cut;
 }
 
+Index GroupIndex::Compacted() const {
+  Index first = snapshot_index_ + 1;
+  // Whether the part goes on what is known to be there without a gap.
+  auto joins = [&first](Index part_first, Index part_last) {
+    if (part_last + 1 < first) return false;
+    first = std::min(first, part_first);
+    return true;
+  };
+  for (size_t i = runs_.size(); i > head_; --i) {
+    if (!joins(runs_[i - 1].first, runs_[i - 1].last())) return first - 1;
+  }
+  for (auto r = old_.rbegin(); r != old_.rend(); ++r) {
+    if (!joins(r->first, r->last)) break;
+  }
+  return first - 1;
+}
+
 bool GroupIndex::Complete() const {
   Index next = snapshot_index_ + 1;
   for (const IndexRange& r : old_) {
@@ -220,6 +237,13 @@ void GroupIndex::Clear(Release release) {
   head_ = 0;
   old_.clear();
   terms_.clear();
+}
+
+void GroupIndex::Replace(Index snapshot, Ranges live, Release release) {
+  Clear(release);
+  old_ = std::move(live);
+  snapshot_index_ = snapshot;
+  TRIREME_CHECK(last_index() == snapshot) << "entry " << last_index() << " is behind a snapshot at " << snapshot;
 }
 
 Ranges GroupIndex::LiveIn(const RecordRef& record, IndexRange entries) const {

@@ -64,12 +64,16 @@ class GroupIndex {
 
   // Overwrites the log from the run's first on. `terms` has one per entry. Returns whether entries of old() went.
   bool Append(const Run& run, absl::Span<const raft::Term> terms, Release release);
+  // Everything above it is there; what is at or below it may not be. At most the snapshot's index.
+  raft::Index Compacted() const;
   // Whether nothing is missing above the snapshot. Replay may pass through states in which something is.
   bool Complete() const;
   // The state machine's snapshot covers everything up to `index`.
   void SetSnapshot(raft::Index index);
   // Only `live` stays alive of what is at or below `upto`. Returns what died of old().
   Ranges Compact(raft::Index upto, const std::vector<raft::IndexRange>& live, Release release);
+  // `live`, at or below `snapshot`, is in RocksDB, and all that there is (Safety rule 13).
+  void Replace(raft::Index snapshot, Ranges live, Release release);
   // Everything dies.
   void Clear(Release release);
 

@@ -30,26 +30,36 @@ void Store::Impl::ApplyCreated(GroupId id, raft::ReplicaId replica, raft::Bytes 
   group->replica = replica;
   group->generation = sequence;
   group->descriptor = std::move(descriptor);
-  if (group->created_slot != kNoSlot) --(*segments_)[group->created_slot].live;
-  group->created_slot = slot;
+  SetCreatedSlot(*group, slot);
+}
+
+void Store::Impl::SetCreatedSlot(Group& group, SlotId slot) {
+  if (group.created_slot != kNoSlot) --(*segments_)[group.created_slot].live;
+  group.created_slot = slot;
   ++(*segments_)[slot].live;
 }
 
-void Store::Impl::ApplyDeleted(GroupId id) {
+void Store::Impl::ApplyDeleted(GroupId id, uint64_t sequence) {
   auto it = groups_.find(id);
   if (it == groups_.end()) return;
   Group& group = *it->second;
+  // What was installed has no row at first.
+  const bool in_old = group.row || group.staging || !group.index.old().empty() ||
+                      (group.snapshot.index > Index() && group.snapshot.parts.empty());
   if (group.created_slot != kNoSlot) --(*segments_)[group.created_slot].live;
   if (group.hard_state_slot != kNoSlot) --(*segments_)[group.hard_state_slot].live;
   ReleaseSnapshot(group.snapshot);
   ReleaseSnapshot(group.incoming);
+  DropStaging(id, group);
   group.index.Clear(Releaser());
   old_bytes_ -= std::min(old_bytes_, group.old_bytes);
   // Safety rule 14: what is on its way to RocksDB must not outlive the segment that tells of the deletion, so that one
   // waits for it from now on, not from when the move is over.
   auto moving = moving_.find(id);
   if (moving != moving_.end()) moving->second.deleted = true;
-  if (group.row || moving != moving_.end()) Require(id, group.generation, std::nullopt);
+  if (in_old || moving != moving_.end()) {
+    Require({.group = id, .what = RequiredOp::What::kDropGroup, .generation = sequence});
+  }
   dead_.erase(id);
   groups_.erase(it);
 }
@@ -61,8 +71,13 @@ void Store::Impl::ApplyHardState(Group& group, const raft::HardState& state, Slo
   ++(*segments_)[slot].live;
 }
 
-void Store::Impl::ApplyEntries(GroupId id, Group& group, const Run& run, absl::Span<const raft::Term> terms) {
+void Store::Impl::ApplyEntries(GroupId id, Group& group, const Run& run, absl::Span<const raft::Term> terms,
+                               std::vector<raft::MembershipAt> memberships) {
   bool overwrites = run.first <= group.index.last_index();
+  CutMemberships(group.memberships, run.first);
+  for (raft::MembershipAt& m : memberships) {
+    if (m.index > group.snapshot.index) group.memberships.push_back(std::move(m));
+  }
   bool cut_old = group.index.Append(run, terms, Releaser());
   (*segments_)[run.record.slot].live += run.count;
   auto moving = moving_.find(id);
@@ -71,22 +86,27 @@ void Store::Impl::ApplyEntries(GroupId id, Group& group, const Run& run, absl::S
     std::optional<Index>& truncated = moving->second.truncated;
     truncated = truncated ? std::min(*truncated, run.first) : run.first;
   }
-  if (cut_old || cut_moving) Require(id, group.generation, run.first);
+  if (cut_old || cut_moving) Require({.group = id, .generation = group.generation, .from = run.first});
 }
 
-bool Store::Impl::ApplySnapshotPart(Group& group, const SnapshotPart& part, const RecordRef& ref) {
+bool Store::Impl::ApplySnapshotPart(Group& group, const SnapshotPart& part, const RecordRef& ref,
+                                    std::optional<raft::MembershipAt> membership) {
   if (part.offset == 0) {
     ReleaseSnapshot(group.incoming);
-    group.incoming = {.index = part.index, .term = part.term, .parts = {}};
+    group.incoming = {.index = part.index, .term = part.term, .membership = std::move(membership)};
   }
   group.incoming.parts.push_back(ref);
   ++(*segments_)[ref.slot].live;
   if (part.offset + part.bytes.size() < part.total) return false;
   ReleaseSnapshot(group.snapshot);
-  group.snapshot = std::move(group.incoming);
-  group.incoming = {};
-  group.index.SetSnapshot(part.index);
+  SetSnapshot(group, std::exchange(group.incoming, {}));
   return true;
+}
+
+void Store::Impl::SetSnapshot(Group& group, SnapshotRef snapshot) {
+  group.snapshot = std::move(snapshot);
+  group.index.SetSnapshot(group.snapshot.index);
+  std::erase_if(group.memberships, [&](const raft::MembershipAt& m) { return m.index <= group.snapshot.index; });
 }
 
 void Store::Impl::ReleaseSnapshot(SnapshotRef& snapshot) {
@@ -190,16 +210,30 @@ bool Store::Impl::AddNext(Submission& s) {
       add(RecordType::kGroupDeleted, s.group, builder_->AddGroupDeleted(s.group));
       s.started = true;
       return true;
+    case Submission::Kind::kStage:
+      if (!Fits(kRecordHeaderBytes)) return false;
+      add(RecordType::kSnapshotStaged, s.group, builder_->AddSnapshotStaged(s.group));
+      s.started = true;
+      return true;
+    case Submission::Kind::kInstall:
+      if (!Fits(kRecordHeaderBytes + s.bytes.size())) return false;
+      add(RecordType::kSnapshotInstalled, s.group, builder_->AddSnapshotInstalled(s.group, s.bytes.view())).install =
+          s.install;
+      s.started = true;
+      return true;
     case Submission::Kind::kSnapshot: {
       size_t size = std::min(s.bytes.size() - s.next_byte, batch_cap_ / 2);
-      if (!Fits(SnapshotPartRecordBytes(size))) return false;
+      std::string_view membership = s.next_byte == 0 ? s.encoded_membership.view() : std::string_view();
+      if (!Fits(SnapshotPartRecordBytes(membership.size() + size))) return false;
       SnapshotPart part{.index = s.index,
                         .term = s.term,
                         .offset = s.next_byte,
                         .total = s.bytes.size(),
+                        .membership = membership,
                         .bytes = s.bytes.view().substr(s.next_byte, size)};
       Added& added = add(RecordType::kSnapshotPart, s.group, builder_->AddSnapshotPart(s.group, part));
       added.part = part;
+      if (s.next_byte == 0) added.membership = s.membership;
       s.started = true;
       s.next_byte += size;
       return true;
@@ -301,7 +335,7 @@ void Store::Impl::Apply() {
       continue;
     }
     if (a.type == RecordType::kGroupDeleted) {
-      ApplyDeleted(a.group);
+      ApplyDeleted(a.group, synced_);
       continue;
     }
     auto it = groups_.find(a.group);
@@ -311,13 +345,29 @@ void Store::Impl::Apply() {
       case RecordType::kHardState:
         ApplyHardState(group, a.hard_state, slot);
         break;
+      case RecordType::kSnapshotStaged:
+        ApplyStaged(group, a.submission, slot, synced_);
+        break;
+      case RecordType::kSnapshotInstalled:
+        // Of its log nothing is left, and nothing was submitted since.
+        TRIREME_CHECK(group.pending.empty() || group.pending.back().submission < a.submission)
+            << "group " << a.group << " went on while a snapshot was installed";
+        std::vector<PendingEntry>().swap(group.pending);
+        group.submitted_last = a.install->index;
+        ApplyInstalled(a.group, group, *a.install, slot);
+        break;
       case RecordType::kSnapshotPart:
-        ApplySnapshotPart(group, a.part, ref);
+        ApplySnapshotPart(group, a.part, ref, a.membership);
         break;
       default: {
         terms.clear();
-        for (const Entry& e : a.entries) terms.push_back(e.term);
-        ApplyEntries(a.group, group, {a.entries.front().index, static_cast<uint32_t>(a.entries.size()), ref}, terms);
+        std::vector<raft::MembershipAt> memberships;
+        for (const Entry& e : a.entries) {
+          terms.push_back(e.term);
+          if (e.type == raft::EntryType::kConfig) memberships.push_back(MembershipOf(e));
+        }
+        ApplyEntries(a.group, group, {a.entries.front().index, static_cast<uint32_t>(a.entries.size()), ref}, terms,
+                     std::move(memberships));
         // These are found in the log from here on, unless a later submission has overwritten them.
         std::vector<PendingEntry>& pending = group.pending;
         Index last = a.entries.back().index;

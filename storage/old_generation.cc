@@ -1,6 +1,7 @@
 #include "storage/old_generation.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <optional>
 
@@ -15,6 +16,7 @@
 #include "rocksdb/table.h"
 #include "rocksdb/write_batch.h"
 #include "storage/format_file.h"
+#include "storage/membership_record.h"
 
 namespace trireme::storage {
 namespace {
@@ -24,9 +26,9 @@ using raft::GroupId;
 using raft::Index;
 using raft::IndexRange;
 
-constexpr uint8_t kRowVersion = 1;
+constexpr uint8_t kRowVersion = 2;
+constexpr uint8_t kMemberlessRowVersion = 1;  // of FORMAT up to 3
 constexpr size_t kWriteBatchBytes = size_t{4} << 20;
-constexpr size_t kPackEntryHeadBytes = 32;
 constexpr uint64_t kBlobBytes = 4096;  // larger values lie outside of the tree
 // Fewer indexes than this are deleted pack by pack, more by a range tombstone (Safety rule 18).
 constexpr uint64_t kShortRange = 64;
@@ -57,6 +59,13 @@ std::string GroupKey(GroupId group) {
   return key;
 }
 
+// FORMAT up to 3 had snapshots under GroupKey, without a membership.
+std::string StateKey(GroupId group, uint64_t generation) {
+  std::string key = GroupKey(group);
+  PutBig(&key, generation, 8);
+  return key;
+}
+
 constexpr size_t kLogKeyBytes = 32;
 constexpr uint64_t kMax = ~uint64_t{0};
 
@@ -80,13 +89,13 @@ std::optional<IndexRange> PackRange(const rocksdb::Slice& key, GroupId group, ui
 
 std::string EncodePack(absl::Span<const Entry> entries) {
   size_t bytes = 4;
-  for (const Entry& e : entries) bytes += kPackEntryHeadBytes + e.data.size();
+  for (const Entry& e : entries) bytes += kPackedEntryBytes + e.data.size();
   std::string pack;
   pack.reserve(bytes);
   auto count = static_cast<uint32_t>(entries.size());
   pack.append(reinterpret_cast<const char*>(&count), 4);
   for (const Entry& e : entries) {
-    char head[kPackEntryHeadBytes] = {};
+    char head[kPackedEntryBytes] = {};
     uint64_t index = e.index.value();
     uint64_t term = e.term.value();
     auto size = static_cast<uint32_t>(e.data.size());
@@ -110,7 +119,7 @@ bool DecodePack(const std::shared_ptr<const std::string>& pack, Index first, Ind
   std::memcpy(&count, bytes.data(), 4);
   size_t at = 4;
   for (uint32_t i = 0; i < count; ++i) {
-    if (bytes.size() - at < kPackEntryHeadBytes) return false;
+    if (bytes.size() - at < kPackedEntryBytes) return false;
     const char* head = bytes.data() + at;
     uint64_t index, term;
     uint32_t size, crc;
@@ -118,7 +127,7 @@ bool DecodePack(const std::shared_ptr<const std::string>& pack, Index first, Ind
     std::memcpy(&term, head + 8, 8);
     std::memcpy(&size, head + 16, 4);
     std::memcpy(&crc, head + 24, 4);
-    at += kPackEntryHeadBytes;
+    at += kPackedEntryBytes;
     if (size > bytes.size() - at) return false;
     if (Index(index) >= first && Index(index) <= last) {
       std::string_view data(bytes.data() + at, size);
@@ -153,12 +162,16 @@ std::string EncodeRow(const OldRow& row) {
     w.Varint(r.first.value());
     w.Varint(r.term.value());
   }
+  w.Varint(row.memberships.size());
+  for (const raft::MembershipAt& m : row.memberships) w.Counted(EncodeMembershipAt(m).view());
+  w.Varint(row.staged);
   return w.Take();
 }
 
 std::optional<OldRow> DecodeRow(std::string_view bytes) {
   raft::Reader r(bytes);
-  if (r.Byte() != kRowVersion) return std::nullopt;
+  uint8_t version = r.Byte();
+  if (version != kRowVersion && version != kMemberlessRowVersion) return std::nullopt;
   OldRow row;
   row.replica = raft::ReplicaId(r.Varint());
   row.generation = r.Varint();
@@ -177,6 +190,13 @@ std::optional<OldRow> DecodeRow(std::string_view bytes) {
     Index first(r.Varint());
     row.terms.push_back({first, raft::Term(r.Varint())});
   }
+  size_t memberships = version == kMemberlessRowVersion ? 0 : r.Count();
+  for (size_t i = 0; i < memberships && r.ok(); ++i) {
+    std::optional<raft::MembershipAt> membership;
+    if (!DecodeMembershipAt(r.Counted(), &membership) || !membership) return std::nullopt;
+    row.memberships.push_back(*std::move(membership));
+  }
+  if (version != kMemberlessRowVersion) row.staged = r.Varint();
   if (!r.done()) return std::nullopt;
   return row;
 }
@@ -203,6 +223,8 @@ struct OldGeneration::Impl {
   rocksdb::WriteBatch batch;
   uint64_t write_buffer_bytes = 0;
   uint64_t unflushed_bytes = 0;
+  std::atomic<uint64_t> points_deleted = 0;
+  std::atomic<uint64_t> ranges_deleted = 0;
 
   rocksdb::ColumnFamilyHandle* log() const { return families[1]; }
   rocksdb::ColumnFamilyHandle* raft() const { return families[2]; }
@@ -319,16 +341,6 @@ absl::StatusOr<std::vector<std::pair<GroupId, OldRow>>> OldGeneration::LoadRows(
   return rows;
 }
 
-absl::StatusOr<std::vector<GroupId>> OldGeneration::GroupsWithSnapshot() {
-  std::vector<GroupId> groups;
-  std::unique_ptr<rocksdb::Iterator> it(impl_->db->NewIterator(rocksdb::ReadOptions(), impl_->state()));
-  for (it->SeekToFirst(); it->Valid(); it->Next()) {
-    if (it->key().size() == 8) groups.push_back(GroupId(GetBig(it->key().data(), 8)));
-  }
-  if (!it->status().ok()) return Convert(it->status(), absl::StrCat("read the snapshots in ", impl_->directory));
-  return groups;
-}
-
 absl::StatusOr<uint64_t> OldGeneration::FlushedSequence() {
   std::string value;
   rocksdb::Status s = impl_->db->Get(rocksdb::ReadOptions(), impl_->raft(), kFlushedKey, &value);
@@ -348,13 +360,14 @@ absl::Status OldGeneration::PutRow(GroupId group, const OldRow& row) {
   return impl_->Added(impl_->batch.Put(impl_->raft(), GroupKey(group), EncodeRow(row)));
 }
 
-absl::Status OldGeneration::PutSnapshot(GroupId group, const OldSnapshot& snapshot) {
+absl::Status OldGeneration::PutSnapshot(GroupId group, uint64_t generation, const OldSnapshot& snapshot) {
   raft::Writer w;
   w.Fixed64(snapshot.index.value());
   w.Fixed64(snapshot.term.value());
+  w.Counted(EncodeMembershipAt(snapshot.membership).view());
   w.Fixed32(raft::Crc32c(snapshot.bytes.view(), raft::Crc32c(w.bytes())));
   w.Raw(snapshot.bytes.view());
-  return impl_->Added(impl_->batch.Put(impl_->state(), GroupKey(group), w.bytes()));
+  return impl_->Added(impl_->batch.Put(impl_->state(), StateKey(group, generation), w.bytes()));
 }
 
 absl::Status OldGeneration::Truncate(GroupId group, uint64_t generation, Index from) {
@@ -387,19 +400,33 @@ absl::Status OldGeneration::DeleteDead(GroupId group, uint64_t generation, Index
   }
   if (begin >= end) return absl::OkStatus();
   if (dead.last - dead.first >= kShortRange) {
+    ++impl_->ranges_deleted;
     return impl_->Added(impl_->batch.DeleteRange(impl_->log(), begin, end));
   }
   for (it->Seek(begin); it->Valid() && it->key().compare(end) < 0; it->Next()) {
+    ++impl_->points_deleted;
     if (absl::Status s = impl_->Added(impl_->batch.Delete(impl_->log(), it->key())); !s.ok()) return s;
   }
   return Convert(it->status(), absl::StrCat("delete entries of group ", group.value()));
 }
 
-absl::Status OldGeneration::DropGroup(GroupId group) {
-  rocksdb::Status s = impl_->batch.DeleteRange(impl_->log(), GroupKey(group), GroupKey(group + 1));
-  if (s.ok()) s = impl_->batch.Delete(impl_->raft(), GroupKey(group));
-  if (s.ok()) s = impl_->batch.Delete(impl_->state(), GroupKey(group));
+absl::Status OldGeneration::DropGeneration(GroupId group, uint64_t generation) {
+  rocksdb::Status s =
+      impl_->batch.DeleteRange(impl_->log(), StateKey(group, generation), StateKey(group, generation + 1));
+  if (s.ok()) s = impl_->batch.Delete(impl_->state(), StateKey(group, generation));
   return impl_->Added(s);
+}
+
+absl::Status OldGeneration::DropBelow(GroupId group, uint64_t generation) {
+  // The keys of both families begin as StateKey does.
+  rocksdb::Status s = impl_->batch.DeleteRange(impl_->log(), GroupKey(group), StateKey(group, generation));
+  if (s.ok()) s = impl_->batch.DeleteRange(impl_->state(), GroupKey(group), StateKey(group, generation));
+  return impl_->Added(s);
+}
+
+absl::Status OldGeneration::DropGroup(GroupId group, uint64_t generation) {
+  if (absl::Status s = DropBelow(group, generation); !s.ok()) return s;
+  return impl_->Added(impl_->batch.Delete(impl_->raft(), GroupKey(group)));
 }
 
 absl::Status OldGeneration::Flush(uint64_t sequence) {
@@ -450,16 +477,22 @@ absl::Status OldGeneration::Read(GroupId group, uint64_t generation, Index first
   return absl::NotFoundError(absl::StrCat("entry ", first.value(), " of group ", group.value(), " is not there"));
 }
 
-absl::StatusOr<OldSnapshot> OldGeneration::ReadSnapshot(GroupId group) const {
+absl::StatusOr<OldSnapshot> OldGeneration::ReadSnapshot(GroupId group, uint64_t generation) const {
   std::string value;
-  rocksdb::Status s = impl_->db->Get(rocksdb::ReadOptions(), impl_->state(), GroupKey(group), &value);
+  rocksdb::Status s = impl_->db->Get(rocksdb::ReadOptions(), impl_->state(), StateKey(group, generation), &value);
+  bool with_membership = !s.IsNotFound();
+  if (!with_membership) s = impl_->db->Get(rocksdb::ReadOptions(), impl_->state(), GroupKey(group), &value);
   if (!s.ok()) return Convert(s, absl::StrCat("read the snapshot of group ", group.value()));
   raft::Reader r(value);
   OldSnapshot snapshot;
   snapshot.index = Index(r.Fixed64());
   snapshot.term = raft::Term(r.Fixed64());
+  std::string_view membership;
+  if (with_membership) membership = r.Counted();
+  size_t checked = value.size() - r.rest().size();
   uint32_t crc = r.Fixed32();
-  if (!r.ok() || crc != raft::Crc32c(r.rest(), raft::Crc32c(std::string_view(value).substr(0, 16)))) {
+  if (!r.ok() || crc != raft::Crc32c(r.rest(), raft::Crc32c(std::string_view(value).substr(0, checked))) ||
+      !DecodeMembershipAt(membership, &snapshot.membership)) {
     return absl::DataLossError(
         absl::StrCat("the snapshot of group ", group.value(), " is damaged in ", impl_->directory));
   }
@@ -474,6 +507,14 @@ uint64_t OldGeneration::StoredBytes() const {
   impl_->db->GetIntProperty(impl_->log(), rocksdb::DB::Properties::kLiveBlobFileSize, &blobs);
   impl_->db->GetIntProperty(impl_->log(), rocksdb::DB::Properties::kLiveSstFilesSize, &tables);
   return blobs + tables;
+}
+
+uint64_t OldGeneration::points_deleted() const {
+  return impl_->points_deleted;
+}
+
+uint64_t OldGeneration::ranges_deleted() const {
+  return impl_->ranges_deleted;
 }
 
 absl::Status OldGeneration::Reclaim() {

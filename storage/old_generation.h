@@ -2,12 +2,13 @@
 // nothing here is durable before Flush, and the segments that hold the same are kept until then.
 //
 // Column families: `log` (group, generation, first index, last index -> a pack of entries), `raft` (group -> OldRow),
-// `state` (group -> snapshot).
+// `state` (group, generation -> snapshot).
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "raft/core/entry.h"
+#include "raft/core/membership.h"
 #include "storage/group_index.h"
 
 namespace rocksdb {
@@ -27,7 +29,8 @@ namespace trireme::storage {
 // All that is here of a group, apart from entries and snapshot.
 struct OldRow {
   raft::ReplicaId replica;
-  // Part of the entries' keys: a snapshot that is installed goes beside the state that it replaces (Safety rule 13).
+  // Part of the keys of entries and snapshot: a snapshot that is installed goes beside the state that it replaces
+  // (Safety rule 13).
   uint64_t generation = 0;
   raft::Bytes descriptor;
   raft::HardState hard_state;
@@ -35,13 +38,21 @@ struct OldRow {
   Ranges entries;
   // Of those above the snapshot.
   std::vector<raft::TermRun> terms;
+  std::vector<raft::MembershipAt> memberships;
+  // Under which entries of a snapshot may be staged that is not installed; 0 = none.
+  uint64_t staged = 0;
   // What the packs with live entries take, about.
   uint64_t bytes = 0;
 };
 
+// Of an entry in a pack, besides its data.
+inline constexpr size_t kPackedEntryBytes = 32;
+
 struct OldSnapshot {
   raft::Index index;
   raft::Term term;
+  // As of the index; nothing = that of the group's birth.
+  std::optional<raft::MembershipAt> membership;
   raft::Bytes bytes;
 };
 
@@ -61,7 +72,6 @@ class OldGeneration {
 
   // ---- at start
   absl::StatusOr<std::vector<std::pair<raft::GroupId, OldRow>>> LoadRows();
-  absl::StatusOr<std::vector<raft::GroupId>> GroupsWithSnapshot();
   // The last sequence given to Flush; 0 if there was none.
   absl::StatusOr<uint64_t> FlushedSequence();
 
@@ -69,12 +79,15 @@ class OldGeneration {
   // Ascending, not empty; read back by the ranges between the first and the last index.
   absl::Status PutPack(raft::GroupId group, uint64_t generation, absl::Span<const raft::Entry> entries);
   absl::Status PutRow(raft::GroupId group, const OldRow& row);
-  absl::Status PutSnapshot(raft::GroupId group, const OldSnapshot& snapshot);
+  absl::Status PutSnapshot(raft::GroupId group, uint64_t generation, const OldSnapshot& snapshot);
   // Deletes the packs that start at or behind `from`.
   absl::Status Truncate(raft::GroupId group, uint64_t generation, raft::Index from);
   // Deletes the packs of which everything is dead, given that `dead` just died and `alive` is what is alive.
   absl::Status DeleteDead(raft::GroupId group, uint64_t generation, raft::IndexRange dead, const Ranges& alive);
-  absl::Status DropGroup(raft::GroupId group);
+  // Deletes the packs and the snapshot of a generation; of all below one; and the group's row with all below one.
+  absl::Status DropGeneration(raft::GroupId group, uint64_t generation);
+  absl::Status DropBelow(raft::GroupId group, uint64_t generation);
+  absl::Status DropGroup(raft::GroupId group, uint64_t generation);
   // Makes all of it durable. `sequence`: the write-ahead log's last durable batch, without which this is not whole.
   absl::Status Flush(uint64_t sequence);
 
@@ -83,11 +96,15 @@ class OldGeneration {
   // read). NotFound if `first` is not there, DataLoss if it is damaged.
   absl::Status Read(raft::GroupId group, uint64_t generation, raft::Index first, raft::Index last, size_t max_bytes,
                     std::vector<raft::Entry>* out) const;
-  absl::StatusOr<OldSnapshot> ReadSnapshot(raft::GroupId group) const;
+  // NotFound if there is none.
+  absl::StatusOr<OldSnapshot> ReadSnapshot(raft::GroupId group, uint64_t generation) const;
 
   // ---- space
   // Of all files of the log family.
   uint64_t StoredBytes() const;
+  // By DeleteDead.
+  uint64_t points_deleted() const;
+  uint64_t ranges_deleted() const;
   // Rewrites the log family's files without what is dead. Takes long; may run beside everything else. Unavailable when
   // it is to be tried again later, Cancelled after CancelReclaim.
   absl::Status Reclaim();

@@ -103,6 +103,7 @@ void Store::Impl::ReadOnPool(GroupId id, Index first, Index last, size_t max_byt
     return bytes;
   };
   absl::Status status;
+  std::optional<uint64_t> generation;
   for (;;) {
     Index next = first + entries.size();
     if (next > last) break;
@@ -112,6 +113,13 @@ void Store::Impl::ReadOnPool(GroupId id, Index first, Index last, size_t max_byt
       plan =
           PlanRead(id, next, last, std::min<uint64_t>(max_bytes - std::min(max_bytes, bytes_of()) + 1, kMaxPieceBytes));
     }
+    // A snapshot was installed: what it has does not go on what was read.
+    if (generation.value_or(plan.generation) != plan.generation) {
+      Lock lock(mutex_);
+      Unpin(plan.pinned);
+      break;
+    }
+    generation = plan.generation;
     if (plan.pieces.empty() && plan.pending.empty()) {
       status = absl::NotFoundError(absl::StrCat("entry ", next.value(), " of group ", id.value(), " is not there"));
       break;
@@ -211,7 +219,7 @@ absl::StatusOr<Bytes> Store::Impl::ReadSnapshotParts(GroupId id, const SnapshotR
     absl::StatusOr<size_t> got = files[i]->Read(ref.offset, bytes.data(), bytes.size());
     if (!got.ok()) return got.status();
     std::optional<Record> record = DecodeRecord(bytes, format_.salt);
-    std::optional<SnapshotPart> part = record ? DecodeSnapshotPart(record->payload) : std::nullopt;
+    std::optional<SnapshotPart> part = record ? DecodeSnapshotPart(*record) : std::nullopt;
     if (!part || record->group != id || part->offset != whole.size()) {
       return absl::DataLossError(absl::StrCat("the snapshot of group ", id.value(), " is damaged in the log"));
     }

@@ -78,13 +78,15 @@ absl::Status Store::Impl::Open() {
   if (absl::Status s = CheckGroups(); !s.ok()) return s;
   for (auto& [id, group] : groups_) {
     ReleaseSnapshot(group->incoming);  // cut short by the end of the process
+    DropStaging(id, *group);           // and so was this
     group->submitted_last = group->index.last_index();
     // A move that a crash cut short may have left packs of what is replayed from the log.
     if (*flushed > 0 && !group->index.runs().empty()) {
-      Require(id, group->generation, group->index.runs().front().first);
+      Require({.group = id, .generation = group->generation, .from = group->index.runs().front().first});
     }
   }
   incoming_snapshots_.clear();
+  last_cut_.clear();
   if (segments_->size() == 0) {
     Lock guard(mutex_);
     if (absl::Status s = AllocateSlot(guard); !s.ok()) return s;
@@ -131,8 +133,8 @@ absl::Status Store::Impl::OpenSegments() {
                                             kWhatToDoAboutLoss));
   }
   next_segment_number_ = made + 1;
-  // Version 2 did not count them; or a crash came between the making and the counting of the last.
-  if (format_.segments == made) return absl::OkStatus();
+  // More than were counted: version 2 did not count; or a crash came between the making and the counting of the last.
+  if (format_.segments == made && format_.current) return absl::OkStatus();
   format_.segments = made;
   return WriteFormat(fs_, options_.directory, format_);
 }
@@ -145,7 +147,11 @@ absl::Status Store::Impl::FindBatches(std::vector<FoundBatch>* batches) {
       if (!batch.ok()) return batch.status();
       if (!*batch) break;
       const BatchHeader& h = (*batch)->header;
-      batches->push_back({h.sequence, h.synced, h.begin, slot, (*batch)->offset, h.bytes, h.records});
+      batches->push_back({h.sequence, h.synced, h.begin, slot, (*batch)->offset, h.bytes, h.records, {}});
+      for (const Record& record : (*batch)->records) {
+        if (record.type != RecordType::kSnapshotInstalled && record.type != RecordType::kGroupDeleted) continue;
+        batches->back().cut.emplace_back(record.group, record.offset);
+      }
     }
   }
   std::sort(batches->begin(), batches->end(),
@@ -215,23 +221,27 @@ absl::Status Store::Impl::LoadOld() {
     old_bytes_ += row.bytes;
     group->row = true;
     group->index.RestoreOld(std::move(row.entries), std::move(row.terms));
+    group->memberships = std::move(row.memberships);
+    if (row.staged != 0) {
+      group->staging = std::make_unique<Staging>();
+      group->staging->generation = row.staged;
+    }
+    absl::StatusOr<OldSnapshot> snapshot = old_->ReadSnapshot(id, group->generation);
+    if (snapshot.ok()) {
+      SetSnapshot(*group, {.index = snapshot->index, .term = snapshot->term, .membership = snapshot->membership});
+      recovered_snapshots_[id] = snapshot->bytes;
+    } else if (!absl::IsNotFound(snapshot.status())) {
+      return snapshot.status();
+    }
     groups_[id] = std::move(group);
-  }
-  absl::StatusOr<std::vector<GroupId>> with_snapshot = old_->GroupsWithSnapshot();
-  if (!with_snapshot.ok()) return with_snapshot.status();
-  for (GroupId id : *with_snapshot) {
-    auto it = groups_.find(id);
-    if (it == groups_.end()) continue;
-    absl::StatusOr<OldSnapshot> snapshot = old_->ReadSnapshot(id);
-    if (!snapshot.ok()) return snapshot.status();
-    it->second->snapshot = {.index = snapshot->index, .term = snapshot->term, .parts = {}};
-    it->second->index.SetSnapshot(snapshot->index);
-    recovered_snapshots_[id] = snapshot->bytes;
   }
   return absl::OkStatus();
 }
 
 absl::Status Store::Impl::Replay(const std::vector<FoundBatch>& batches) {
+  for (const FoundBatch& batch : batches) {
+    for (const auto& [group, offset] : batch.cut) last_cut_[group] = {batch.sequence, offset};
+  }
   for (size_t i = 0; i < batches.size();) {
     SlotId slot = batches[i].slot;
     size_t end = i;
@@ -260,6 +270,11 @@ absl::Status Store::Impl::ReplayRecord(const Record& record, const RecordRef& re
     return absl::DataLossError(absl::StrCat((*segments_)[ref.slot].path, " is damaged: the record at byte ", ref.offset,
                                             ", of group ", record.group.value(), ", cannot be read"));
   };
+  // Safety rule 13: of what was there before a snapshot was installed, or the group deleted, nothing counts any more.
+  // It could do harm: what RocksDB has of the group may be of a time after it, or gone.
+  auto cut = last_cut_.find(record.group);
+  if (cut != last_cut_.end() && std::pair(sequence, record.offset) < cut->second) return absl::OkStatus();
+  if (record.type == RecordType::kSnapshotInstalled) return ReplayInstalled(record, ref);
   if (record.type == RecordType::kGroupCreated) {
     std::optional<GroupCreated> created = DecodeGroupCreated(record.payload);
     if (!created) return damaged();
@@ -267,8 +282,8 @@ absl::Status Store::Impl::ReplayRecord(const Record& record, const RecordRef& re
     return absl::OkStatus();
   }
   if (record.type == RecordType::kGroupDeleted) {
-    ApplyDeleted(record.group);
-    Require(record.group, /*generation=*/0, std::nullopt);
+    ApplyDeleted(record.group, sequence);
+    Require({.group = record.group, .what = RequiredOp::What::kDropGroup, .generation = sequence});
     unknown_.erase(record.group);
     recovered_snapshots_.erase(record.group);
     incoming_snapshots_.erase(record.group);
@@ -291,12 +306,22 @@ absl::Status Store::Impl::ReplayRecord(const Record& record, const RecordRef& re
       std::optional<EntriesSummary> summary = SummarizeEntries(record.payload);
       if (!summary) return damaged();
       ApplyEntries(record.group, group, {summary->first, static_cast<uint32_t>(summary->terms.size()), ref},
-                   summary->terms);
+                   summary->terms, std::move(summary->memberships));
       return absl::OkStatus();
     }
+    case RecordType::kSnapshotStaged:
+      if (!group.staging || group.staging->generation != sequence) {
+        DropStaging(record.group, group);
+        group.staging = std::make_unique<Staging>();
+      }
+      ApplyStaged(group, group.staging->submission, ref.slot, sequence);
+      return absl::OkStatus();
+    case RecordType::kMemberlessSnapshotPart:
     case RecordType::kSnapshotPart: {
-      std::optional<SnapshotPart> part = DecodeSnapshotPart(record.payload);
-      if (!part) return damaged();
+      std::optional<SnapshotPart> part = DecodeSnapshotPart(record);
+      std::optional<raft::MembershipAt> membership;
+      if (!part || !DecodeMembershipAt(part->membership, &membership)) return damaged();
+      if (record.type == RecordType::kMemberlessSnapshotPart) membership = MembershipAsOf(group, part->index);
       // One that RocksDB has a later one of.
       if (part->index < group.snapshot.index) return absl::OkStatus();
       std::string& bytes = incoming_snapshots_[record.group];
@@ -304,7 +329,7 @@ absl::Status Store::Impl::ReplayRecord(const Record& record, const RecordRef& re
       // The parts before it are not there any more: then RocksDB has the whole.
       if (part->offset != bytes.size()) return absl::OkStatus();
       bytes.append(part->bytes);
-      if (ApplySnapshotPart(group, *part, ref)) {
+      if (ApplySnapshotPart(group, *part, ref, std::move(membership))) {
         recovered_snapshots_[record.group] = Bytes::Take(std::move(bytes));
         incoming_snapshots_.erase(record.group);
       }
@@ -315,6 +340,32 @@ absl::Status Store::Impl::ReplayRecord(const Record& record, const RecordRef& re
                                                         static_cast<int>(record.type),
                                                         ", which this program does not know"));
   }
+}
+
+absl::Status Store::Impl::ReplayInstalled(const Record& record, const RecordRef& ref) {
+  const std::string at = absl::StrCat((*segments_)[ref.slot].path, ", byte ", ref.offset, ": the snapshot of group ",
+                                      record.group.value());
+  std::optional<SnapshotInstalled> installed = DecodeSnapshotInstalled(record.payload);
+  if (!installed) return absl::DataLossError(absl::StrCat(at, " cannot be read"));
+  std::unique_ptr<Group>& group = groups_[record.group];
+  if (group && group->generation == installed->generation) {
+    // RocksDB's row was written behind it.
+    ApplyHardState(*group, installed->hard_state, ref.slot);
+    SetCreatedSlot(*group, ref.slot);
+    Require({.group = record.group, .what = RequiredOp::What::kDropBelow, .generation = installed->generation});
+    return absl::OkStatus();
+  }
+  absl::StatusOr<OldSnapshot> snapshot = old_->ReadSnapshot(record.group, installed->generation);
+  if (!snapshot.ok() || snapshot->index != installed->index || snapshot->term != installed->term) {
+    return absl::DataLossError(absl::StrCat(at, " as of ", installed->index.value(), " is not in RocksDB: ",
+                                            snapshot.ok() ? "another one is" : snapshot.status().ToString()));
+  }
+  if (!group) group = std::make_unique<Group>();
+  group->replica = installed->replica;
+  group->descriptor = installed->descriptor;
+  ApplyInstalled(record.group, *group, *installed, ref.slot);
+  recovered_snapshots_[record.group] = snapshot->bytes;
+  return absl::OkStatus();
 }
 
 absl::Status Store::Impl::CheckGroups() const {

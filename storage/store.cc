@@ -102,6 +102,22 @@ void Store::Compact(GroupId group, Index upto, std::vector<IndexRange> live) {
 raft::LogStore::Figures Store::figures() const {
   return impl_->figures();
 }
+Index Store::Begin(GroupId group, Index index, Term term) {
+  return impl_->BeginStaging(group, index, term);
+}
+void Store::Stage(GroupId group, std::vector<Entry> entries, Done done) {
+  impl_->Stage(group, std::move(entries), std::move(done));
+}
+void Store::Install(GroupId group, const raft::HardState& hard_state, const raft::SnapshotMeta& snapshot, Bytes state,
+                    Done done) {
+  impl_->Install(group, hard_state, snapshot, std::move(state), std::move(done));
+}
+void Store::Drop(GroupId group) {
+  impl_->Drop(group);
+}
+Store::Deletions Store::deletions() const {
+  return impl_->deletions();
+}
 uint64_t Store::last_synced() const {
   return impl_->last_synced();
 }
@@ -157,6 +173,22 @@ Store::Impl::Group& Store::Impl::Submitted(GroupId group) {
   return *it->second;
 }
 
+void Store::Impl::CheckNotInstalling(GroupId id, const Group& group) {
+  TRIREME_CHECK(!group.staging || !group.staging->installing) << "a snapshot of group " << id << " is being installed";
+}
+
+std::optional<raft::MembershipAt> Store::Impl::MembershipAsOf(const Group& group, Index index) {
+  for (auto p = group.pending.rbegin(); p != group.pending.rend(); ++p) {
+    if (p->entry.index <= index && p->entry.type == raft::EntryType::kConfig) return MembershipOf(p->entry);
+  }
+  // What is pending overwrites all from its first one on.
+  if (!group.pending.empty()) index = std::min(index, group.pending.front().entry.index - 1);
+  for (auto m = group.memberships.rbegin(); m != group.memberships.rend(); ++m) {
+    if (m->index <= index) return *m;
+  }
+  return group.snapshot.membership;
+}
+
 void Store::Impl::Submit(Submission submission) {
   submission.number = ++submissions_;
   inbox_.push_back(std::move(submission));
@@ -177,6 +209,9 @@ std::vector<raft::StoredGroup> Store::Impl::Recover() {
     stored.log.snapshot_term = group->snapshot.term;
     stored.log.terms = group->index.terms();
     stored.log.last_index = group->index.last_index();
+    if (group->snapshot.membership) stored.log.memberships.push_back(*group->snapshot.membership);
+    stored.log.memberships.insert(stored.log.memberships.end(), group->memberships.begin(), group->memberships.end());
+    stored.log.compacted = group->index.Compacted();
     if (auto it = recovered_snapshots_.find(id); it != recovered_snapshots_.end()) stored.snapshot = it->second;
     all.push_back(std::move(stored));
   }
@@ -210,6 +245,7 @@ void Store::Impl::Write(std::vector<raft::LogWrite> writes, Done done) {
   std::lock_guard<std::mutex> lock(mutex_);
   for (const raft::LogWrite& write : writes) {
     Group& group = Submitted(write.group);
+    CheckNotInstalling(write.group, group);
     if (write.entries.empty()) continue;
     Index first = write.entries.front().index;
     TRIREME_CHECK(first <= group.submitted_last + 1)
@@ -237,13 +273,18 @@ void Store::Impl::SaveSnapshot(GroupId id, Index index, Term term, Bytes snapsho
       << "the snapshot of group " << id << " has " << snapshot.size() << " bytes";
   std::lock_guard<std::mutex> lock(mutex_);
   Group& group = Submitted(id);
+  CheckNotInstalling(id, group);
   TRIREME_CHECK(index >= group.snapshot.index) << "the snapshot of group " << id << " goes back to " << index;
   TRIREME_CHECK(index <= group.submitted_last) << "the snapshot of group " << id << " is ahead of its log";
+  std::optional<raft::MembershipAt> membership = MembershipAsOf(group, index);
+  Bytes encoded = EncodeMembershipAt(membership);
   Submit({.kind = Submission::Kind::kSnapshot,
           .group = id,
           .index = index,
           .term = term,
           .bytes = std::move(snapshot),
+          .membership = std::move(membership),
+          .encoded_membership = std::move(encoded),
           .done = std::move(done)});
 }
 
@@ -280,6 +321,7 @@ absl::Status Store::Impl::WaitForBackground(std::chrono::seconds at_most) {
   say(background_busy_, "what the background thread is at");
   say(reclaim_due_, "to reclaim space in RocksDB");
   say(NeedsSlot(), "a new segment");
+  say(NeedsStage(), "to stage or install a snapshot");
   say(NeedsMove(), "to move the oldest segment");
   say(NeedsFlush(), "to flush RocksDB");
   say(NeedsDelete(), "to delete what is dead in RocksDB");

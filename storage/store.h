@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "raft/host/log_store.h"
+#include "raft/host/snapshot_staging.h"
 #include "storage/file_system.h"
 
 namespace rocksdb {
@@ -63,8 +64,10 @@ struct StoreOptions {
 // caps on uncommitted bytes and on appends in flight).
 //
 // After a restart, everything at or below the snapshot that is still stored counts as alive until the next Compact.
-class Store final : public raft::LogStore {
+class Store final : public raft::LogStore, public raft::SnapshotStaging {
  public:
+  using raft::LogStore::Done;
+
   // Errors: FailedPrecondition when the directory is in use (naming it and the process), or of another format or
   // version; DataLoss when the log is damaged other than by a torn tail (Safety rule 15); InvalidArgument for options
   // that do not fit; what the file system says.
@@ -82,6 +85,20 @@ class Store final : public raft::LogStore {
   void SaveSnapshot(raft::GroupId group, raft::Index index, raft::Term term, raft::Bytes snapshot, Done done) override;
   void Compact(raft::GroupId group, raft::Index upto, std::vector<raft::IndexRange> live) override;
   Figures figures() const override;
+
+  // ---- SnapshotStaging
+  raft::Index Begin(raft::GroupId group, raft::Index index, raft::Term term) override;
+  void Stage(raft::GroupId group, std::vector<raft::Entry> entries, Done done) override;
+  void Install(raft::GroupId group, const raft::HardState& hard_state, const raft::SnapshotMeta& snapshot,
+               raft::Bytes state, Done done) override;
+  void Drop(raft::GroupId group) override;
+
+  // Made in RocksDB of what died there, since the start (Safety rule 18).
+  struct Deletions {
+    uint64_t points = 0;  // of single packs
+    uint64_t ranges = 0;  // by range tombstones
+  };
+  Deletions deletions() const;
 
   // The number of the last batch known to be durable. Grows with every batch for the life of the directory; a
   // directory that comes back with less has forgotten something (Safety rule 12).

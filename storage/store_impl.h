@@ -1,6 +1,6 @@
 // The store's inside: one mutex over the index and the segments' bookkeeping; a log writer thread, a background thread
 // that allocates, moves and deletes, one that reclaims space in RocksDB, and a pool that reads. Split over store.cc
-// (what callers do), recovery.cc (opening), log_writer.cc, background.cc and reader.cc.
+// (what callers do), recovery.cc (opening), log_writer.cc, background.cc, reader.cc and staging.cc.
 #pragma once
 
 #include <chrono>
@@ -21,6 +21,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "storage/format_file.h"
 #include "storage/group_index.h"
+#include "storage/membership_record.h"
 #include "storage/old_generation.h"
 #include "storage/segments.h"
 #include "storage/store.h"
@@ -63,6 +64,15 @@ class Store::Impl {
   void SaveSnapshot(raft::GroupId group, raft::Index index, raft::Term term, raft::Bytes snapshot, Done done);
   void Compact(raft::GroupId group, raft::Index upto, std::vector<raft::IndexRange> live);
   Figures figures() const;
+
+  // ---- SnapshotStaging; staging.cc
+  raft::Index BeginStaging(raft::GroupId group, raft::Index index, raft::Term term);
+  void Stage(raft::GroupId group, std::vector<raft::Entry> entries, Done done);
+  void Install(raft::GroupId group, const raft::HardState& hard_state, const raft::SnapshotMeta& snapshot,
+               raft::Bytes state, Done done);
+  void Drop(raft::GroupId group);
+
+  Deletions deletions() const { return {old_->points_deleted(), old_->ranges_deleted()}; }
   uint64_t last_synced() const;
   absl::Status WaitForBackground(std::chrono::seconds at_most);
 
@@ -78,14 +88,32 @@ class Store::Impl {
   struct SnapshotRef {
     raft::Index index;
     raft::Term term;
+    std::optional<raft::MembershipAt> membership = {};
     // Its parts in the write-ahead log; none when it is in RocksDB, or there is none.
-    std::vector<RecordRef> parts;
+    std::vector<RecordRef> parts = {};
+  };
+
+  // A snapshot of another replica that is not installed yet.
+  struct Staging {
+    raft::Index index;
+    raft::Term term;
+    // The number of the submission that begins it, which tells it from another one of the group.
+    uint64_t submission = 0;
+    // Of its keys in RocksDB: the number of the batch that says that it was begun; 0 until that is durable.
+    uint64_t generation = 0;
+    // Of that record; kNoSlot when RocksDB's row says it.
+    SlotId slot = kNoSlot;
+    // What is staged.
+    raft::Index last;
+    Ranges live;
+    uint64_t bytes = 0;
+    bool installing = false;
   };
 
   struct Group {
     raft::ReplicaId replica;
-    // Of its keys in RocksDB: the number of the batch that created it, so that what is left there of one that was here
-    // before under the same id is never taken for its own, not even by reads that skip range tombstones.
+    // Of its keys in RocksDB: the number of the batch that created it, or began to stage what was installed in it. So
+    // what is left there of others is never taken for its own, not even by reads that skip range tombstones.
     uint64_t generation = 0;
     raft::Bytes descriptor;
     // Durable. The slots are those of the records that hold them, kNoSlot when RocksDB's row does.
@@ -96,6 +124,9 @@ class Store::Impl {
     // Of a snapshot whose last part is not durable yet.
     SnapshotRef incoming;
     GroupIndex index;
+    // That the log has above the snapshot.
+    std::vector<raft::MembershipAt> memberships;
+    std::unique_ptr<Staging> staging;
     // What RocksDB holds of live entries, in bytes, about.
     uint64_t old_bytes = 0;
     // Whether RocksDB has a row of it.
@@ -109,7 +140,7 @@ class Store::Impl {
 
   // What a caller handed over, until all of it is durable.
   struct Submission {
-    enum class Kind : uint8_t { kWrite, kCreate, kDelete, kSnapshot };
+    enum class Kind : uint8_t { kWrite, kCreate, kDelete, kSnapshot, kStage, kInstall };
     Kind kind = Kind::kWrite;
     uint64_t number = 0;
     std::vector<raft::LogWrite> writes = {};  // kWrite
@@ -118,6 +149,9 @@ class Store::Impl {
     raft::Index index = {};
     raft::Term term = {};
     raft::Bytes bytes = {};
+    std::optional<raft::MembershipAt> membership = {};
+    raft::Bytes encoded_membership = {};
+    std::shared_ptr<const SnapshotInstalled> install = {};  // `bytes` is its encoding
     Done done = {};
 
     // How far batches have got with it: the write, the entry in it; or the byte of the snapshot.
@@ -138,22 +172,48 @@ class Store::Impl {
     absl::Span<const raft::Entry> entries;
     raft::HardState hard_state;
     SnapshotPart part;
+    std::optional<raft::MembershipAt> membership;
     raft::ReplicaId replica;
     raft::Bytes descriptor;
+    std::shared_ptr<const SnapshotInstalled> install;
   };
 
   // A change of RocksDB that has to be durable before the segment goes that tells of it.
   struct RequiredOp {
+    enum class What : uint8_t {
+      kTruncate,        // packs of the generation from `from` on
+      kDropGeneration,  // the generation
+      kDropBelow,       // those below it
+      kDropGroup,       // those below it, and the row
+    };
     raft::GroupId group;
-    uint64_t generation;
-    // Packs from here on are deleted; nothing = the whole group.
-    std::optional<raft::Index> truncate_from;
+    What what = What::kTruncate;
+    uint64_t generation = 0;
+    raft::Index from = {};
+  };
+
+  // What has died in RocksDB.
+  struct Dead {
+    uint64_t generation = 0;
+    Ranges ranges;
+  };
+
+  // What the background thread is to do for a snapshot: stage entries, or install what was staged.
+  struct StageTask {
+    raft::GroupId group;
+    uint64_t submission = 0;  // of its Staging
+    std::vector<raft::Entry> entries = {};
+    std::shared_ptr<SnapshotInstalled> install = {};  // null = it stages
+    raft::Bytes state = {};
+    Done done = {};
   };
 
   // What has become durable of a group since the background thread began to move its records: the packs and the row
   // that it writes do not know of that.
   struct Meanwhile {
     bool deleted = false;
+    // A snapshot was installed: its entries, and those that are moved, have nothing to do with each other.
+    bool replaced = false;
     // The lowest index from which on the log was overwritten.
     std::optional<raft::Index> truncated;
   };
@@ -191,6 +251,8 @@ class Store::Impl {
     uint64_t offset;
     uint32_t bytes;
     uint32_t records;
+    // The groups of which nothing before it counts, and at which byte of the batch: they were deleted, or replaced.
+    std::vector<std::pair<raft::GroupId, uint32_t>> cut;
   };
   absl::Status OpenSegments();
   absl::Status FindBatches(std::vector<FoundBatch>* batches);
@@ -199,11 +261,16 @@ class Store::Impl {
   absl::Status LoadOld();
   absl::Status Replay(const std::vector<FoundBatch>& batches);
   absl::Status ReplayRecord(const Record& record, const RecordRef& ref, uint64_t sequence);
+  absl::Status ReplayInstalled(const Record& record, const RecordRef& ref);
   absl::Status CheckGroups() const;
   absl::Status SecureTail(const FoundBatch& last);
 
   // ---- store.cc
   Group& Submitted(raft::GroupId group) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Until a snapshot is installed, its group has nothing to persist.
+  static void CheckNotInstalling(raft::GroupId id, const Group& group);
+  // As the log stands that was submitted. Nothing = that of the group's birth.
+  static std::optional<raft::MembershipAt> MembershipAsOf(const Group& group, raft::Index index);
   void Submit(Submission submission) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Safety rule 16. With the mutex held.
   void Fail(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -211,12 +278,21 @@ class Store::Impl {
   // ---- what becomes durable; log_writer.cc, and recovery.cc uses them, too
   GroupIndex::Release Releaser() { return releaser_; }
   void ApplyCreated(raft::GroupId id, raft::ReplicaId replica, raft::Bytes descriptor, SlotId slot, uint64_t sequence);
-  void ApplyDeleted(raft::GroupId id);
+  // Of the group's record that counts as its birth.
+  void SetCreatedSlot(Group& group, SlotId slot);
+  void ApplyDeleted(raft::GroupId id, uint64_t sequence);
   void ApplyHardState(Group& group, const raft::HardState& state, SlotId slot);
-  void ApplyEntries(raft::GroupId id, Group& group, const Run& run, absl::Span<const raft::Term> terms);
-  // Returns whether the snapshot is whole now.
-  bool ApplySnapshotPart(Group& group, const SnapshotPart& part, const RecordRef& ref);
+  void ApplyEntries(raft::GroupId id, Group& group, const Run& run, absl::Span<const raft::Term> terms,
+                    std::vector<raft::MembershipAt> memberships);
+  // Returns whether the snapshot is whole now. `membership` is the part's, decoded.
+  bool ApplySnapshotPart(Group& group, const SnapshotPart& part, const RecordRef& ref,
+                         std::optional<raft::MembershipAt> membership);
+  static void SetSnapshot(Group& group, SnapshotRef snapshot);
   void ReleaseSnapshot(SnapshotRef& snapshot);
+  void ApplyStaged(Group& group, uint64_t submission, SlotId slot, uint64_t sequence);
+  void ApplyInstalled(raft::GroupId id, Group& group, const SnapshotInstalled& installed, SlotId slot);
+  // Forgets what is staged, if anything is.
+  void DropStaging(raft::GroupId id, Group& group);
   // Retires and frees what can be.
   void TidySegments();
 
@@ -256,9 +332,19 @@ class Store::Impl {
   bool FlushOld(Lock& lock);
   // With `moved`, which are about to be in RocksDB, too.
   OldRow RowOf(raft::GroupId id, const Group& group, const Move* moved) const;
-  void Require(raft::GroupId id, uint64_t generation, std::optional<raft::Index> truncate_from);
+  void Require(RequiredOp op);
+  absl::Status RunRequired(const RequiredOp& op);
   void AddDead(raft::GroupId id, Group& group, const Ranges& dead);
   void RunReclaimer();
+
+  // ---- staging.cc, on the background thread
+  bool NeedsStage() const;
+  std::deque<StageTask>::const_iterator NextStageTask() const;
+  // Null if it was dropped.
+  Staging* StagingOf(const StageTask& task) const;
+  void RunStageTask(Lock& lock);
+  void StageEntries(Lock& lock, StageTask task);
+  void InstallStaged(Lock& lock, StageTask task);
 
   // ---- reader.cc
   void Unpin(const std::vector<SlotId>& slots);
@@ -313,8 +399,11 @@ class Store::Impl {
   uint64_t required_written_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t required_durable_ ABSL_GUARDED_BY(mutex_) = 0;
   // What has died in RocksDB and is not deleted there yet.
-  absl::flat_hash_map<raft::GroupId, Ranges> dead_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<raft::GroupId, Dead> dead_ ABSL_GUARDED_BY(mutex_);
   uint64_t dead_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Bounded by what the callers allow to be under way.
+  std::deque<StageTask> stage_tasks_ ABSL_GUARDED_BY(mutex_);
+  bool staged_last_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t old_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   // Groups of which a segment is being moved, from before the first of it reaches RocksDB until its index says so.
   absl::flat_hash_map<raft::GroupId, Meanwhile> moving_ ABSL_GUARDED_BY(mutex_);
@@ -336,6 +425,8 @@ class Store::Impl {
   absl::flat_hash_map<raft::GroupId, std::string> incoming_snapshots_ ABSL_GUARDED_BY(mutex_);
   // Groups that records spoke of before they were known; only those that are deleted later may be.
   absl::flat_hash_set<raft::GroupId> unknown_ ABSL_GUARDED_BY(mutex_);
+  // Batch and byte of the last record that deleted a group, or replaced all of it.
+  absl::flat_hash_map<raft::GroupId, std::pair<uint64_t, uint32_t>> last_cut_ ABSL_GUARDED_BY(mutex_);
 
   // ---- the log writer's own
   std::unique_ptr<BatchBuilder> builder_;

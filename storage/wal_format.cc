@@ -8,6 +8,7 @@
 #include "raft/core/check.h"
 #include "raft/core/checksum.h"
 #include "raft/core/coding.h"
+#include "storage/membership_record.h"
 
 namespace trireme::storage {
 namespace {
@@ -19,7 +20,7 @@ constexpr size_t kScanWindowBytes = size_t{4} << 20;
 constexpr size_t kKeepBufferBytes = size_t{4} << 20;  // a larger one, which a huge entry needed, is not kept
 constexpr size_t kEntriesHeadBytes = 16;              // first index, count, zero
 constexpr size_t kEntryHeadBytes = 16;                // term, size, type, zero
-constexpr size_t kSnapshotHeadBytes = 32;             // index, term, offset, total
+constexpr size_t kSnapshotHeadBytes = 40;             // index, term, offset, total, size of the membership
 
 size_t Pad8(size_t n) {
   return (n + 7) & ~size_t{7};
@@ -100,7 +101,7 @@ size_t SnapshotPartRecordBytes(size_t part_bytes) {
 
 std::optional<EntriesSummary> SummarizeEntries(std::string_view payload) {
   if (payload.size() < kEntriesHeadBytes) return std::nullopt;
-  EntriesSummary summary{.first = raft::Index(Get<uint64_t>(payload.data())), .terms = {}};
+  EntriesSummary summary{.first = raft::Index(Get<uint64_t>(payload.data())), .terms = {}, .memberships = {}};
   size_t count = Get<uint32_t>(payload.data() + 8);
   if (count == 0 || count > (payload.size() - kEntriesHeadBytes) / kEntryHeadBytes) return std::nullopt;
   summary.terms.reserve(count);
@@ -108,7 +109,13 @@ std::optional<EntriesSummary> SummarizeEntries(std::string_view payload) {
   for (size_t i = 0; i < count; ++i) {
     const char* head = payload.data() + kEntriesHeadBytes + i * kEntryHeadBytes;
     summary.terms.push_back(raft::Term(Get<uint64_t>(head)));
-    bytes += Get<uint32_t>(head + 8);
+    size_t size = Get<uint32_t>(head + 8);
+    if (static_cast<raft::EntryType>(Get<uint8_t>(head + 12)) == raft::EntryType::kConfig && bytes <= payload.size()) {
+      std::optional<raft::Membership> members = raft::DecodeMembership(payload.substr(bytes, size));
+      if (!members) return std::nullopt;
+      summary.memberships.push_back({summary.first + i, *std::move(members)});
+    }
+    bytes += size;
   }
   if (bytes != payload.size()) return std::nullopt;
   return summary;
@@ -143,13 +150,14 @@ std::optional<raft::HardState> DecodeHardState(std::string_view payload) {
   return state;
 }
 
-std::optional<SnapshotPart> DecodeSnapshotPart(std::string_view payload) {
-  raft::Reader r(payload);
+std::optional<SnapshotPart> DecodeSnapshotPart(const Record& record) {
+  raft::Reader r(record.payload);
   SnapshotPart part;
   part.index = raft::Index(r.Fixed64());
   part.term = raft::Term(r.Fixed64());
   part.offset = r.Fixed64();
   part.total = r.Fixed64();
+  if (record.type == RecordType::kSnapshotPart) part.membership = r.Raw(r.Fixed64());
   part.bytes = r.rest();
   if (!r.ok() || part.offset > part.total || part.bytes.size() > part.total - part.offset) return std::nullopt;
   return part;
@@ -160,6 +168,54 @@ std::optional<GroupCreated> DecodeGroupCreated(std::string_view payload) {
   raft::ReplicaId replica(r.Fixed64());
   if (!r.ok()) return std::nullopt;
   return GroupCreated{replica, r.rest()};
+}
+
+std::string EncodeSnapshotInstalled(const SnapshotInstalled& installed) {
+  raft::Writer w;
+  w.Fixed64(installed.generation);
+  w.Varint(installed.replica.value());
+  w.Counted(installed.descriptor.view());
+  w.Varint(installed.hard_state.term.value());
+  w.Varint(installed.hard_state.voted_for.value());
+  w.Varint(installed.hard_state.commit.value());
+  w.Varint(installed.index.value());
+  w.Varint(installed.term.value());
+  w.Counted(EncodeMembershipAt(installed.membership).view());
+  w.Varint(installed.bytes);
+  w.Varint(installed.live.size());
+  uint64_t next = 0;
+  for (const raft::IndexRange& r : installed.live) {
+    w.Varint(r.first.value() - next);
+    w.Varint(r.last - r.first);
+    next = r.last.value();
+  }
+  return w.Take();
+}
+
+std::optional<SnapshotInstalled> DecodeSnapshotInstalled(std::string_view payload) {
+  raft::Reader r(payload);
+  SnapshotInstalled installed;
+  installed.generation = r.Fixed64();
+  installed.replica = raft::ReplicaId(r.Varint());
+  installed.descriptor = raft::Bytes::Copy(r.Counted());
+  installed.hard_state.term = raft::Term(r.Varint());
+  installed.hard_state.voted_for = raft::ReplicaId(r.Varint());
+  installed.hard_state.commit = raft::Index(r.Varint());
+  installed.index = raft::Index(r.Varint());
+  installed.term = raft::Term(r.Varint());
+  if (!DecodeMembershipAt(r.Counted(), &installed.membership)) return std::nullopt;
+  installed.bytes = r.Varint();
+  size_t ranges = r.Count(2);
+  uint64_t next = 0;
+  for (size_t i = 0; i < ranges && r.ok(); ++i) {
+    raft::Index first(next + r.Varint());
+    raft::Index last = first + r.Varint();
+    if (first.value() <= next || last < first || last > installed.index) return std::nullopt;
+    installed.live.push_back({first, last});
+    next = last.value();
+  }
+  if (!r.done()) return std::nullopt;
+  return installed;
 }
 
 std::optional<Record> DecodeRecord(std::string_view bytes, uint32_t salt) {
@@ -264,15 +320,30 @@ uint32_t BatchBuilder::AddGroupCreated(raft::GroupId group, raft::ReplicaId repl
 }
 
 uint32_t BatchBuilder::AddGroupDeleted(raft::GroupId group) {
-  uint32_t at = BeginRecord(RecordType::kGroupDeleted, group, 0);
+  return AddWhole(RecordType::kGroupDeleted, group, {});
+}
+
+uint32_t BatchBuilder::AddSnapshotStaged(raft::GroupId group) {
+  return AddWhole(RecordType::kSnapshotStaged, group, {});
+}
+
+uint32_t BatchBuilder::AddSnapshotInstalled(raft::GroupId group, std::string_view installed) {
+  return AddWhole(RecordType::kSnapshotInstalled, group, installed);
+}
+
+uint32_t BatchBuilder::AddWhole(RecordType type, raft::GroupId group, std::string_view payload) {
+  uint32_t at = BeginRecord(type, group, payload.size());
+  Append(payload.data(), payload.size());
   EndRecord(at);
   return at;
 }
 
 uint32_t BatchBuilder::AddSnapshotPart(raft::GroupId group, const SnapshotPart& part) {
-  uint32_t at = BeginRecord(RecordType::kSnapshotPart, group, kSnapshotHeadBytes + part.bytes.size());
-  uint64_t words[4] = {part.index.value(), part.term.value(), part.offset, part.total};
+  uint32_t at =
+      BeginRecord(RecordType::kSnapshotPart, group, kSnapshotHeadBytes + part.membership.size() + part.bytes.size());
+  uint64_t words[5] = {part.index.value(), part.term.value(), part.offset, part.total, part.membership.size()};
   Append(words, sizeof words);
+  Append(part.membership.data(), part.membership.size());
   Append(part.bytes.data(), part.bytes.size());
   EndRecord(at);
   return at;

@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "raft/core/entry.h"
+#include "raft/core/membership.h"
 #include "storage/file_system.h"
 
 namespace trireme::storage {
@@ -50,7 +51,10 @@ enum class RecordType : uint8_t {
   kHardState = 2,
   kGroupCreated = 3,
   kGroupDeleted = 4,
-  kSnapshotPart = 5,
+  kMemberlessSnapshotPart = 5,  // a kSnapshotPart without its membership; of FORMAT up to 3
+  kSnapshotPart = 6,
+  kSnapshotStaged = 7,     // from now on RocksDB may hold entries of the group under this batch's number
+  kSnapshotInstalled = 8,  // and from now on they, and nothing else, are the group's
 };
 
 // What a record says. Views point into the bytes it was decoded from.
@@ -68,8 +72,25 @@ struct SnapshotPart {
   raft::Term term;
   uint64_t offset = 0;
   uint64_t total = 0;
+  std::string_view membership;  // as of the index (EncodeMembershipAt); in the part at offset 0
   std::string_view bytes;
 };
+
+// All of a group, at once: what came before it in the log counts for nothing.
+struct SnapshotInstalled {
+  raft::ReplicaId replica;
+  raft::Bytes descriptor;
+  // Under which RocksDB has the state machine's snapshot and the entries.
+  uint64_t generation = 0;
+  raft::HardState hard_state;
+  raft::Index index;
+  raft::Term term;
+  std::optional<raft::MembershipAt> membership;
+  // The entries at or below the index that are alive.
+  std::vector<raft::IndexRange> live;
+  uint64_t bytes = 0;  // that they take in RocksDB, about
+};
+std::string EncodeSnapshotInstalled(const SnapshotInstalled& installed);
 
 struct GroupCreated {
   raft::ReplicaId replica;
@@ -79,21 +100,25 @@ struct GroupCreated {
 // Of the record that holds `entries`, header included.
 size_t EntriesRecordBytes(absl::Span<const raft::Entry> entries);
 size_t EntryBytesInRecord(const raft::Entry& entry);
+// Of a part with so many bytes, membership included.
 size_t SnapshotPartRecordBytes(size_t part_bytes);
 
 // Payload decoders. Nothing when the payload is not what it should be, which behind a good checksum only a bug can
 // cause. Entries share `owner`.
 std::optional<std::vector<raft::Entry>> DecodeEntries(std::string_view payload,
                                                       const std::shared_ptr<const void>& owner);
-// As DecodeEntries, without the bytes: (index, term) of the first, and the terms of all.
+// As DecodeEntries, without the bytes.
 struct EntriesSummary {
   raft::Index first;
-  std::vector<raft::Term> terms;
+  std::vector<raft::Term> terms;                // of all
+  std::vector<raft::MembershipAt> memberships;  // that are among them
 };
 std::optional<EntriesSummary> SummarizeEntries(std::string_view payload);
 std::optional<raft::HardState> DecodeHardState(std::string_view payload);
-std::optional<SnapshotPart> DecodeSnapshotPart(std::string_view payload);
+// Of a record of either type of parts.
+std::optional<SnapshotPart> DecodeSnapshotPart(const Record& record);
 std::optional<GroupCreated> DecodeGroupCreated(std::string_view payload);
+std::optional<SnapshotInstalled> DecodeSnapshotInstalled(std::string_view payload);
 
 // Checks and reads the record that starts `bytes` (which may go on behind it). Nothing if its checksum is wrong.
 std::optional<Record> DecodeRecord(std::string_view bytes, uint32_t salt);
@@ -110,6 +135,9 @@ class BatchBuilder {
   uint32_t AddGroupCreated(raft::GroupId group, raft::ReplicaId replica, std::string_view descriptor);
   uint32_t AddGroupDeleted(raft::GroupId group);
   uint32_t AddSnapshotPart(raft::GroupId group, const SnapshotPart& part);
+  uint32_t AddSnapshotStaged(raft::GroupId group);
+  // What EncodeSnapshotInstalled gave.
+  uint32_t AddSnapshotInstalled(raft::GroupId group, std::string_view installed);
   // The size of the record added last, with its header, without padding.
   uint32_t last_record_bytes() const { return last_record_bytes_; }
   size_t bytes() const { return size_; }
@@ -124,6 +152,7 @@ class BatchBuilder {
 
   void Reserve(size_t bytes);
   void Append(const void* data, size_t size);
+  uint32_t AddWhole(RecordType type, raft::GroupId group, std::string_view payload);
   uint32_t BeginRecord(RecordType type, raft::GroupId group, size_t payload_bytes);
   void EndRecord(uint32_t at);
 

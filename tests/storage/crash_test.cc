@@ -106,29 +106,96 @@ std::string Script(StoreHarness& h) {
   return wrong;
 }
 
-uint64_t Stride() {
-  const char* stride = std::getenv("TRIREME_CRASH_STRIDE");
-  return stride == nullptr ? 7 : std::strtoull(stride, nullptr, 10);
+// A snapshot of another replica is staged, in part twice, and installed, while another group fills the log; and again.
+std::string InstallScript(StoreHarness& h) {
+  std::string wrong = h.Open();
+  if (!wrong.empty() || h.store() == nullptr) return wrong;
+  constexpr GroupId kBehind(1), kBusy(2);
+  h.Create(kBehind, "the one that fell behind");
+  h.Create(kBusy, "the busy one");
+  h.Await();
+  Append(h, 1, Entries(1, 40, 1, 900), HardState{Term(1), ReplicaId(5), Index(20)});
+  h.Save(kBehind, 20, "its own state");
+  h.Await();
+  if (h.failed()) return "";
+  h.Compact(kBehind, 20, {{Index(5), Index(6)}});
+  uint64_t busy = 1;
+  auto fill = [&] {
+    for (int i = 0; i < 20; ++i) {
+      Append(h, 2, Entries(busy, 5, 1, 1500));
+      busy += 5;
+    }
+  };
+  auto live = [](std::vector<IndexRange> ranges, uint64_t term) {
+    std::vector<Entry> all;
+    for (const IndexRange& r : ranges) {
+      std::vector<Entry> some = Entries(r.first.value(), r.last - r.first + 1, term, 700);
+      all.insert(all.end(), some.begin(), some.end());
+    }
+    return all;
+  };
+  for (uint64_t round = 0; round < 3 && !h.failed(); ++round) {
+    uint64_t index = 60 * (round + 1), term = 2 * (round + 1);
+    ModelGroup::Installed snapshot{
+        .snapshot = {Index(index), Term(term), raft::VotersOnly({ReplicaId(3), ReplicaId(4 + round)})},
+        .bytes = "the leader's state " + std::to_string(round) + std::string(9'000 * round, 'y'),
+        .hard_state = {Term(term + 1), ReplicaId(round), Index(index)},
+        .live = live({{Index(3), Index(3)}, {Index(10), Index(14)}, {Index(index - 9), Index(index - round)}}, term)};
+    h.Stage(kBehind, Index(index), Term(term), {snapshot.live.begin(), snapshot.live.begin() + 5});
+    if (round == 1) {
+      // What was staged goes with the restart, and comes again.
+      wrong = h.Open();
+      if (!wrong.empty() || h.store() == nullptr) return wrong;
+    }
+    if (round > 0) fill();
+    h.Install(kBehind, snapshot, 4);
+    Append(h, 1, Entries(index + 1, 20, term + 1, 800), HardState{Term(term + 1), ReplicaId(), Index(index + 2)});
+    if (round == 0) fill();
+    h.Save(kBehind, index + 10, "state since " + std::to_string(round));
+    h.Await();
+    if (h.failed()) break;
+    h.Compact(kBehind, index + 10, {{Index(10), Index(11)}, {Index(index - 3), Index(index - round)}});
+    wrong = h.Settle();
+    if (!wrong.empty()) return wrong;
+  }
+  if (h.failed() || h.store() == nullptr) return "";
+  wrong = h.CheckAll();
+  h.Close();
+  return wrong;
 }
 
-void CrashEverywhere(Survival survival) {
+// Every so many steps: all would take minutes, and under a sanitizer each takes many times as long.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr uint64_t kStride = 61;
+#else
+constexpr uint64_t kStride = 7;
+#endif
+
+uint64_t Stride() {
+  const char* stride = std::getenv("TRIREME_CRASH_STRIDE");
+  return stride == nullptr ? kStride : std::strtoull(stride, nullptr, 10);
+}
+
+using ScriptToRun = std::string (*)(StoreHarness&);
+
+void CrashEverywhere(Survival survival, ScriptToRun script = Script, uint64_t stride = Stride()) {
   uint64_t steps = 0;
   {
     StoreHarness h(SmallOptions());
-    ASSERT_EQ(Script(h), "");
+    ASSERT_EQ(script(h), "");
     steps = h.disk().steps();
     ASSERT_EQ(h.Open(), "");
     EXPECT_GT(h.store()->figures().segments, 2u);
   }
-  ASSERT_GT(steps, 300u);
+  ASSERT_GT(steps, 150u);
   uint64_t only = 0;
   if (const char* step = std::getenv("TRIREME_CRASH_STEP")) only = std::strtoull(step, nullptr, 10);
-  for (uint64_t step = only > 0 ? only : 1 + static_cast<uint64_t>(survival); step <= steps;
-       step += only > 0 ? steps : Stride()) {
+  for (uint64_t step = only > 0 ? only : 1 + static_cast<uint64_t>(survival) % stride; step <= steps;
+       step += only > 0 ? steps : stride) {
     SCOPED_TRACE("replay: TRIREME_CRASH_STEP=" + std::to_string(step) + " of " + std::to_string(steps));
     StoreHarness h(SmallOptions());
     h.disk().CrashAt(step);
-    ASSERT_EQ(Script(h), "");
+    ASSERT_EQ(script(h), "");
     h.Close();
     h.disk().Restart(survival, step);
     ASSERT_EQ(h.Open(), "");
@@ -153,6 +220,17 @@ TEST(CrashTest, AtEveryStepLosingNothing) {
   CrashEverywhere(Survival::kAll);
 }
 
+// Safety rule 13: at each step the old state is there, or the new one, and none in between.
+TEST(CrashTest, AtEveryStepOfAnInstallTornSectorBySector) {
+  CrashEverywhere(Survival::kTorn, InstallScript);
+}
+TEST(CrashTest, AtEveryStepOfAnInstallLosingAllThatWasNotSynced) {
+  CrashEverywhere(Survival::kNothing, InstallScript);
+}
+TEST(CrashTest, AtEveryStepOfAnInstallLosingNothing) {
+  CrashEverywhere(Survival::kAll, InstallScript);
+}
+
 // Safety rule 16: whatever write or sync fails, nothing completes afterwards, and what completed before is there.
 TEST(CrashTest, AFailedWriteOrSyncEndsIt) {
   uint64_t steps = 0;
@@ -161,18 +239,27 @@ TEST(CrashTest, AFailedWriteOrSyncEndsIt) {
     ASSERT_EQ(Script(h), "");
     steps = h.disk().steps();
   }
+  int mattered = 0;
   for (uint64_t step = 1; step <= steps; step += Stride() * 2) {
     SCOPED_TRACE("failing step " + std::to_string(step));
     StoreHarness h(SmallOptions());
     h.disk().FailAt(step);
     std::string wrong = Script(h);
     // Where opening failed, it said so.
-    if (wrong.find("input/output error") != std::string::npos) wrong = "";
+    const bool refused = wrong.find("input/output error") != std::string::npos;
+    if (refused) wrong = "";
     ASSERT_EQ(wrong, "");
     h.Close();
+    const std::string call = h.disk().failed_call();
+    for (const char* needed : {"/wal/", ".sst", ".blob", "MANIFEST"}) {
+      if (call.find(needed) == std::string::npos) continue;
+      EXPECT_TRUE(h.failed() || refused) << "the store went on after a failed " << call;
+      ++mattered;
+    }
     h.disk().Restart(Survival::kTorn, step);
     ASSERT_EQ(h.Open(), "");
   }
+  EXPECT_GT(mattered, 0);
 }
 
 }  // namespace

@@ -132,6 +132,11 @@ void FaultFileSystem::WaitWhileHeld(Guard& lock, const std::string& path) {
   --waiting_;
 }
 
+std::string FaultFileSystem::failed_call() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return failed_call_;
+}
+
 uint64_t FaultFileSystem::steps() const {
   std::lock_guard<std::mutex> lock(mutex_);
   return steps_;
@@ -160,7 +165,10 @@ absl::StatusOr<FaultFileSystem::Outcome> FaultFileSystem::Step(const std::string
   if (absl::Status s = Alive(path); !s.ok()) return s;
   if (crashed_) return Outcome::kTraceless;
   ++steps_;
-  if (steps_ == fail_at_) return absl::DataLossError(absl::StrCat("input/output error: ", what, " ", path));
+  if (steps_ == fail_at_) {
+    failed_call_ = absl::StrCat(what, " ", path);
+    return absl::DataLossError(absl::StrCat("input/output error: ", failed_call_));
+  }
   if (steps_ != crash_at_) return Outcome::kDone;
   crashed_ = true;
   held_wake_.notify_all();

@@ -39,6 +39,8 @@ class FaultFileSystem final : public FileSystem {
   void GoOnAfterCrash(const std::string& directory);
   // Step `step` fails, and nothing else.
   void FailAt(uint64_t step);
+  // The call that failed so, as "sync /path"; empty if none did.
+  std::string failed_call() const;
   uint64_t steps() const;
   bool crashed() const;
   // From now on syncs of files and directories below `directory` wait until Release, or the power goes.
@@ -94,6 +96,7 @@ class FaultFileSystem final : public FileSystem {
   uint64_t steps_ = 0;
   uint64_t crash_at_ = 0;
   uint64_t fail_at_ = 0;
+  std::string failed_call_;
   bool crashed_ = false;
   std::string goes_on_;
   uint64_t life_ = 0;

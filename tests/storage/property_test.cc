@@ -106,6 +106,10 @@ class History {
       write.entries.push_back({Term(term_), Index(next + i), Chance(1, 10) ? EntryType::kNoop : EntryType::kCommand,
                                Bytes::Take(Data(size))});
       if (size == 0) write.entries.back().data = Bytes();
+      if (Chance(1, 20)) {
+        write.entries.back().type = EntryType::kConfig;
+        write.entries.back().data = raft::EncodeMembership(raft::VotersOnly({ReplicaId(1 + Below(9))}));
+      }
     }
     return write;
   }
@@ -136,6 +140,12 @@ class History {
                     Data(Chance(1, 5) ? Below(30'000) : Below(500)));
       return "";
     }
+    if (what < 61) {
+      harness_.Await();
+      if (harness_.failed() || groups.count(id) == 0) return "";
+      TakeSnapshot(id);
+      return "";
+    }
     if (what < 70) {
       harness_.Await();
       if (harness_.failed() || groups.count(id) == 0) return "";
@@ -160,6 +170,38 @@ class History {
       return harness_.Settle();
     }
     return Restart();
+  }
+
+  // Of another replica, whose log goes on beyond this one's, or ends elsewhere.
+  void TakeSnapshot(GroupId id) {
+    const ModelState& state = harness_.groups()[id].submitted;
+    ++term_;
+    Index index(state.snapshot_index + 1 + Below(state.last() - state.snapshot_index + 20));
+    ModelGroup::Installed snapshot{
+        .snapshot = {index, Term(term_), raft::VotersOnly({ReplicaId(1 + Below(9)), ReplicaId(10 + Below(9))})},
+        .bytes = Data(Chance(1, 5) ? Below(30'000) : Below(500)),
+        .hard_state = {Term(term_ + Below(5)), ReplicaId(Below(5)), index},
+        .live = {}};
+    uint64_t of = 1 + Below(5);
+    for (Index i(1); i <= index && snapshot.live.size() < 60; ++i) {
+      if (Chance(1, of)) {
+        snapshot.live.push_back(
+            {Term(term_), i, EntryType::kCommand, Bytes::Take(Data(Chance(1, 8) ? Below(6000) : 1 + Below(200)))});
+      }
+    }
+    // Some are begun, go on or not, are dropped, or left to the next restart.
+    if (Chance(1, 2)) {
+      std::vector<Entry> some(snapshot.live.begin(),
+                              snapshot.live.begin() + static_cast<ptrdiff_t>(Below(snapshot.live.size() + 1)));
+      harness_.Stage(id, index, Term(term_), std::move(some));
+      if (Chance(1, 4) && !harness_.failed()) harness_.store()->Drop(id);
+      if (Chance(1, 3)) return;
+      if (Chance(1, 2)) harness_.Write(std::vector<LogWrite>(1, MakeWrite(id)));
+      harness_.Await();
+      // What was written meanwhile may have ended behind it.
+      if (harness_.failed() || harness_.groups()[id].submitted.snapshot_index >= index.value()) return;
+    }
+    harness_.Install(id, snapshot, 1 + Below(20));
   }
 
   void Compact(GroupId id, const ModelGroup& group) {

@@ -29,10 +29,31 @@ uint64_t ModelState::last() const {
   return log.empty() ? snapshot_index : std::max(snapshot_index, log.rbegin()->first);
 }
 
+std::vector<raft::MembershipAt> ModelState::memberships() const {
+  std::vector<raft::MembershipAt> all;
+  if (installed) all.push_back(*installed);
+  for (const auto& [index, entry] : log) {
+    if (entry.type != raft::EntryType::kConfig || (installed && entry.index <= installed->index)) continue;
+    if (index <= snapshot_index) all.clear();
+    all.push_back({entry.index, *raft::DecodeMembership(entry.data.view())});
+  }
+  return all;
+}
+
 bool ModelGroup::Alive(uint64_t index) const {
   if (index > compacted) return true;
   return std::any_of(live.begin(), live.end(),
                      [index](const IndexRange& r) { return r.first.value() <= index && index <= r.last.value(); });
+}
+
+void ModelGroup::TakeInstalled() {
+  if (!durable.installed || durable.installed->index.value() <= compacted) return;
+  compacted = durable.installed->index.value();
+  live.clear();
+  for (const auto& [index, entry] : durable.log) {
+    if (index > compacted) break;
+    live.push_back({Index(index), Index(index)});
+  }
 }
 
 void ApplyChange(const ModelGroup::Change& change, ModelState* state) {
@@ -48,6 +69,14 @@ void ApplyChange(const ModelGroup::Change& change, ModelState* state) {
   } else if (const auto* entry = std::get_if<Entry>(&change)) {
     state->log.erase(state->log.lower_bound(entry->index.value()), state->log.end());
     state->log[entry->index.value()] = *entry;
+  } else if (const auto* installed = std::get_if<ModelGroup::Installed>(&change)) {
+    state->hard_state = installed->hard_state;
+    state->snapshot_index = installed->snapshot.index.value();
+    state->snapshot_term = installed->snapshot.term;
+    state->snapshot = installed->bytes;
+    state->installed = {installed->snapshot.index, installed->snapshot.membership};
+    state->log.clear();
+    for (const Entry& e : installed->live) state->log[e.index.value()] = e;
   } else {
     const auto& saved = std::get<ModelGroup::Saved>(change);
     state->snapshot_index = saved.index;
@@ -119,6 +148,7 @@ std::string StoreHarness::Open() {
   for (auto it = groups_.begin(); it != groups_.end();) {
     auto stored = std::find_if(found.begin(), found.end(), [&](const auto& s) { return s.group == it->first; });
     std::string wrong = Adopt(stored == found.end() ? nullptr : &*stored, it->first, it->second);
+    if (wrong.empty() && stored != found.end()) wrong = CheckCompacted(*stored);
     if (!wrong.empty()) return absl::StrCat("group ", it->first.value(), ": ", wrong);
     it = it->second.durable.exists ? std::next(it) : groups_.erase(it);
   }
@@ -156,6 +186,7 @@ std::string Compare(const raft::StoredGroup* stored, const ModelState& want) {
     if (terms.empty() || terms.back().term != it->second.term) terms.push_back({it->second.index, it->second.term});
   }
   if (terms != stored->log.terms) return "other terms";
+  if (want.memberships() != stored->log.memberships) return "other memberships";
   return "";
 }
 
@@ -172,7 +203,27 @@ std::string StoreHarness::Adopt(const raft::StoredGroup* stored, GroupId, ModelG
   }
   group.outstanding.clear();
   group.submitted = group.durable;
+  group.TakeInstalled();
   return wrong.empty() ? "" : tried;
+}
+
+std::string StoreHarness::CheckCompacted(const raft::StoredGroup& stored) {
+  const ModelGroup& group = groups_.at(stored.group);
+  uint64_t compacted = stored.log.compacted.value();
+  if (compacted > group.compacted) return absl::StrCat("compacted to ", compacted, ", not ", group.compacted);
+  for (uint64_t i = compacted + 1; i <= group.durable.snapshot_index;) {
+    absl::StatusOr<std::vector<Entry>> got = Read(stored.group, i, group.durable.snapshot_index, size_t{64} << 20);
+    if (!got.ok()) {
+      return disk_->crashed() ? "" : absl::StrCat(i, " is above ", compacted, ": ", got.status().ToString());
+    }
+    for (const Entry& entry : *got) {
+      auto want = group.durable.log.find(i);
+      if (want == group.durable.log.end() || entry != want->second)
+        return absl::StrCat(i, ", compacted to ", compacted, ", is wrong");
+      ++i;
+    }
+  }
+  return "";
 }
 
 void StoreHarness::Submitted(GroupId group, ModelGroup::Change change) {
@@ -242,6 +293,41 @@ void StoreHarness::Save(GroupId group, uint64_t index, std::string bytes) {
   Term term = it == state.log.end() ? state.snapshot_term : it->second.term;
   Submitted(group, ModelGroup::Saved{index, term, bytes});
   store_->SaveSnapshot(group, Index(index), term, Bytes::Copy(bytes), Completion());
+}
+
+void StoreHarness::Stage(GroupId group, Index index, Term term, std::vector<Entry> entries) {
+  if (failed()) return;
+  store_->Begin(group, index, term);
+  uint64_t number = ++stages_;
+  store_->Stage(group, std::move(entries), [this, number] {
+    std::lock_guard<std::mutex> lock(mutex_);
+    staged_ = number;
+    wake_.notify_all();
+  });
+  std::unique_lock<std::mutex> lock(mutex_);
+  bool done = wake_.wait_for(lock, kWaitAtMost, [&] { return failed_ || staged_ == number; });
+  TRIREME_CHECK(done) << "entries of a snapshot of group " << group << " are not staged";
+}
+
+void StoreHarness::Install(GroupId group, const ModelGroup::Installed& snapshot, size_t piece) {
+  Index last;
+  if (!failed()) last = store_->Begin(group, snapshot.snapshot.index, snapshot.snapshot.term);
+  std::vector<Entry> rest;
+  for (const Entry& e : snapshot.live) {
+    // Some of what is there comes again.
+    if (e.index + piece / 2 > last) rest.push_back(e);
+  }
+  for (size_t i = 0; i < rest.size(); i += piece) {
+    auto end = rest.begin() + static_cast<ptrdiff_t>(std::min(i + piece, rest.size()));
+    Stage(group, snapshot.snapshot.index, snapshot.snapshot.term, {rest.begin() + static_cast<ptrdiff_t>(i), end});
+  }
+  Await();
+  if (failed()) return;
+  ++submissions_;
+  Submitted(group, snapshot);
+  store_->Install(group, snapshot.hard_state, snapshot.snapshot, Bytes::Copy(snapshot.bytes), Completion());
+  Await();
+  if (!failed()) groups_.at(group).TakeInstalled();
 }
 
 void StoreHarness::Compact(GroupId group, uint64_t upto, std::vector<IndexRange> live) {

@@ -26,8 +26,12 @@ struct ModelState {
   raft::Term snapshot_term;
   std::string snapshot;
   std::map<uint64_t, raft::Entry> log;  // the last one written at each index, dead ones, too
+  // Of the last snapshot of another replica that was installed.
+  std::optional<raft::MembershipAt> installed;
 
   uint64_t last() const;
+  // The last one at or below the snapshot, and those above it.
+  std::vector<raft::MembershipAt> memberships() const;
 };
 
 struct ModelGroup {
@@ -41,7 +45,13 @@ struct ModelGroup {
     raft::Term term;
     std::string bytes;
   };
-  using Change = std::variant<Created, Deleted, raft::HardState, raft::Entry, Saved>;
+  struct Installed {
+    raft::SnapshotMeta snapshot;
+    std::string bytes;
+    raft::HardState hard_state;
+    std::vector<raft::Entry> live;
+  };
+  using Change = std::variant<Created, Deleted, raft::HardState, raft::Entry, Saved, Installed>;
 
   ModelState durable;
   std::deque<std::pair<uint64_t, Change>> outstanding;  // with the number of the submission
@@ -50,6 +60,8 @@ struct ModelGroup {
   std::vector<raft::IndexRange> live;  // below compacted
 
   bool Alive(uint64_t index) const;
+  // What an install, if that is the last that was said of it, says is alive.
+  void TakeInstalled();
 };
 
 // For one thread. Methods that find the store wrong return what is wrong, or an empty string.
@@ -76,6 +88,10 @@ class StoreHarness {
   void Write(std::vector<raft::LogWrite> writes);
   void Save(raft::GroupId group, uint64_t index, std::string bytes);
   void Compact(raft::GroupId group, uint64_t upto, std::vector<raft::IndexRange> live);
+  // Stages entries of a snapshot as of (index, term), and waits until more may come.
+  void Stage(raft::GroupId group, raft::Index index, raft::Term term, std::vector<raft::Entry> entries);
+  // Stages what is alive, `piece` entries at a time, installs it, and waits.
+  void Install(raft::GroupId group, const ModelGroup::Installed& snapshot, size_t piece);
   // Until all is durable, or the store has failed. Ends the process, saying what it waits for, when that takes a
   // minute.
   void Await();
@@ -90,6 +106,8 @@ class StoreHarness {
   void Submitted(raft::GroupId group, ModelGroup::Change change);
   raft::LogStore::Done Completion();
   absl::StatusOr<std::vector<raft::Entry>> Read(raft::GroupId group, uint64_t first, uint64_t last, size_t max_bytes);
+  // What is wrong with what the store says is there still of entries at or below the snapshot.
+  std::string CheckCompacted(const raft::StoredGroup& stored);
   std::string Adopt(const raft::StoredGroup* stored, raft::GroupId id, ModelGroup& group);
 
   StoreOptions options_;
@@ -102,7 +120,8 @@ class StoreHarness {
 
   std::mutex mutex_;
   std::condition_variable wake_;
-  uint64_t completed_ = 0;  // all submissions up to here
+  uint64_t completed_ = 0;            // all submissions up to here
+  uint64_t stages_ = 0, staged_ = 0;  // asked for, done
   bool failed_ = false;
   std::string failure_;
 };

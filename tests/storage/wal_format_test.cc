@@ -28,16 +28,18 @@ class WalFormatTest : public ::testing::Test {
 };
 
 TEST_F(WalFormatTest, RecordsComeBackAsTheyWere) {
+  const raft::Membership members = raft::VotersOnly({ReplicaId(4), ReplicaId(6)});
   std::vector<Entry> entries = {{Term(2), Index(9), EntryType::kCommand, Bytes::Copy("nine")},
                                 {Term(2), Index(10), EntryType::kNoop, Bytes()},
-                                {Term(3), Index(11), EntryType::kConfig, Bytes::Copy(std::string(5000, 'e'))}};
+                                {Term(2), Index(11), EntryType::kCommand, Bytes::Copy(std::string(5000, 'e'))},
+                                {Term(3), Index(12), EntryType::kConfig, raft::EncodeMembership(members)}};
   BatchBuilder builder(kSalt);
   builder.Start();
   builder.AddGroupCreated(GroupId(4), ReplicaId(5), "who is in it");
   builder.AddHardState(GroupId(4), {Term(3), ReplicaId(6), Index(7)});
   uint32_t at = builder.AddEntries(GroupId(4), entries);
   EXPECT_EQ(builder.last_record_bytes(), EntriesRecordBytes(entries));
-  builder.AddSnapshotPart(GroupId(4), {Index(8), Term(2), 100, 104, "part"});
+  builder.AddSnapshotPart(GroupId(4), {Index(8), Term(2), 100, 104, "members", "part"});
   builder.AddGroupDeleted(GroupId(5));
   std::string_view bytes = builder.Finish(12, 11, 3);
   EXPECT_EQ(bytes.size() % kBlockBytes, 0u);
@@ -56,8 +58,11 @@ TEST_F(WalFormatTest, RecordsComeBackAsTheyWere) {
   EXPECT_EQ(DecodeHardState(batch->records[1].payload), (HardState{Term(3), ReplicaId(6), Index(7)}));
   EXPECT_EQ(batch->records[2].offset, at);
   EXPECT_EQ(DecodeEntries(batch->records[2].payload, nullptr), entries);
-  EXPECT_EQ(SummarizeEntries(batch->records[2].payload)->terms, (std::vector<Term>{Term(2), Term(2), Term(3)}));
-  EXPECT_EQ(DecodeSnapshotPart(batch->records[3].payload)->bytes, "part");
+  auto summary = SummarizeEntries(batch->records[2].payload);
+  EXPECT_EQ(summary->terms, (std::vector<Term>{Term(2), Term(2), Term(2), Term(3)}));
+  EXPECT_EQ(summary->memberships, (std::vector<raft::MembershipAt>{{Index(12), members}}));
+  EXPECT_EQ(DecodeSnapshotPart(batch->records[3])->bytes, "part");
+  EXPECT_EQ(DecodeSnapshotPart(batch->records[3])->membership, "members");
   EXPECT_EQ(batch->records[4].type, RecordType::kGroupDeleted);
   EXPECT_FALSE((*scanner.Next()).has_value());
 }
@@ -94,8 +99,20 @@ TEST_F(WalFormatTest, HostilePayloadsAreRefused) {
   EXPECT_FALSE(SummarizeEntries("").has_value());
   EXPECT_FALSE(SummarizeEntries(std::string(16, '\xff')).has_value());
   EXPECT_FALSE(SummarizeEntries(std::string(40, '\0')).has_value());
+  // An entry of type kConfig that holds no membership.
+  BatchBuilder builder(kSalt);
+  builder.Start();
+  std::vector<Entry> config = {{Term(1), Index(1), EntryType::kConfig, raft::Bytes::Copy("no members")}};
+  uint32_t at = builder.AddEntries(GroupId(1), config);
+  std::optional<Record> record = DecodeRecord(builder.Finish(1, 0, 1).substr(at), kSalt);
+  ASSERT_TRUE(record.has_value());
+  EXPECT_FALSE(SummarizeEntries(record->payload).has_value());
   EXPECT_FALSE(DecodeHardState("short").has_value());
-  EXPECT_FALSE(DecodeSnapshotPart(std::string(31, '\0')).has_value());
+  std::string zeroes(39, '\0'), ones(48, '\xff');
+  for (RecordType type : {RecordType::kMemberlessSnapshotPart, RecordType::kSnapshotPart}) {
+    EXPECT_FALSE(DecodeSnapshotPart(Record{type, GroupId(1), ones, 0, 48}).has_value());
+  }
+  EXPECT_FALSE(DecodeSnapshotPart(Record{RecordType::kSnapshotPart, GroupId(1), zeroes, 0, 39}).has_value());
   EXPECT_FALSE(DecodeGroupCreated("short").has_value());
   EXPECT_FALSE(DecodeRecord(std::string(24, '\xff'), kSalt).has_value());
 }

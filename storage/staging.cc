@@ -1,0 +1,220 @@
+// Snapshots of other replicas: staged in RocksDB under a generation of their own, and installed by one record of the
+// write-ahead log (Safety rule 13). README.md has the steps.
+#include <algorithm>
+
+#include "raft/core/check.h"
+#include "storage/store_impl.h"
+
+namespace trireme::storage {
+
+using raft::Bytes;
+using raft::Entry;
+using raft::GroupId;
+using raft::Index;
+using raft::Term;
+
+// ---- what callers do
+
+Index Store::Impl::BeginStaging(GroupId id, Index index, Term term) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  Group& group = Submitted(id);
+  TRIREME_CHECK(group.generation != 0) << "group " << id << " is not durable yet";
+  TRIREME_CHECK(index > group.snapshot.index)
+      << "a snapshot of group " << id << " as of " << index << ", its own is at " << group.snapshot.index;
+  if (group.staging && group.staging->index == index && group.staging->term == term) return group.staging->last;
+  DropStaging(id, group);
+  group.staging = std::make_unique<Staging>();
+  group.staging->index = index;
+  group.staging->term = term;
+  group.staging->submission = submissions_ + 1;
+  Submit({.kind = Submission::Kind::kStage, .group = id, .index = index, .term = term});
+  return Index();
+}
+
+void Store::Impl::Stage(GroupId id, std::vector<Entry> entries, Done done) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  Group& group = Submitted(id);
+  TRIREME_CHECK(group.staging && !group.staging->installing) << "nothing is staged of group " << id;
+  stage_tasks_.push_back(
+      {.group = id, .submission = group.staging->submission, .entries = std::move(entries), .done = std::move(done)});
+  background_wake_.notify_one();
+}
+
+void Store::Impl::Install(GroupId id, const raft::HardState& hard_state, const raft::SnapshotMeta& snapshot,
+                          Bytes state, Done done) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  Group& group = Submitted(id);
+  TRIREME_CHECK(group.staging && !group.staging->installing && group.staging->index == snapshot.index &&
+                group.staging->term == snapshot.term)
+      << "no snapshot of group " << id << " as of " << snapshot.index << " is staged";
+  group.staging->installing = true;
+  stage_tasks_.push_back({.group = id,
+                          .submission = group.staging->submission,
+                          .install = std::make_shared<SnapshotInstalled>(),
+                          .state = std::move(state),
+                          .done = std::move(done)});
+  SnapshotInstalled& install = *stage_tasks_.back().install;
+  install.hard_state = hard_state;
+  install.index = snapshot.index;
+  install.term = snapshot.term;
+  install.membership = {snapshot.index, snapshot.membership};
+  background_wake_.notify_one();
+}
+
+void Store::Impl::Drop(GroupId id) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  auto it = groups_.find(id);
+  if (it == groups_.end() || it->second->deleting) return;
+  TRIREME_CHECK(!it->second->staging || !it->second->staging->installing)
+      << "the snapshot of group " << id << " is being installed";
+  DropStaging(id, *it->second);
+  TidySegments();
+}
+
+void Store::Impl::DropStaging(GroupId id, Group& group) {
+  if (!group.staging) return;
+  // Without its number there is nothing of it in RocksDB.
+  if (group.staging->generation != 0) {
+    if (group.staging->slot != kNoSlot) --(*segments_)[group.staging->slot].live;
+    Require({.group = id, .what = RequiredOp::What::kDropGeneration, .generation = group.staging->generation});
+  }
+  group.staging.reset();
+}
+
+// ---- what becomes durable
+
+void Store::Impl::ApplyStaged(Group& group, uint64_t submission, SlotId slot, uint64_t sequence) {
+  // Dropped, and perhaps begun anew, before it was durable: nothing was staged under this number, nor ever is.
+  if (!group.staging || group.staging->submission != submission) return;
+  group.staging->generation = sequence;
+  group.staging->slot = slot;
+  ++(*segments_)[slot].live;
+}
+
+void Store::Impl::ApplyInstalled(GroupId id, Group& group, const SnapshotInstalled& installed, SlotId slot) {
+  if (group.staging && group.staging->slot != kNoSlot) --(*segments_)[group.staging->slot].live;
+  group.staging.reset();
+  ReleaseSnapshot(group.snapshot);
+  ReleaseSnapshot(group.incoming);
+  group.incoming = {};
+  group.snapshot = {.index = installed.index, .term = installed.term, .membership = installed.membership};
+  group.memberships.clear();
+  group.index.Replace(installed.index, installed.live, Releaser());
+  old_bytes_ -= std::min(old_bytes_, group.old_bytes);
+  old_bytes_ += installed.bytes;
+  group.old_bytes = installed.bytes;
+  // What was dead, or about to die or move, was of the old generation, which goes as a whole.
+  dead_.erase(id);
+  if (auto moving = moving_.find(id); moving != moving_.end()) moving->second.replaced = true;
+  group.generation = installed.generation;
+  Require({.group = id, .what = RequiredOp::What::kDropBelow, .generation = installed.generation});
+  ApplyHardState(group, installed.hard_state, slot);
+  // The record is the group's birth, too: of what the log has of it before, nothing counts any more.
+  SetCreatedSlot(group, slot);
+  // The next change of the group in RocksDB, which is that deletion, writes one: replay must not take for alive what
+  // has died and was deleted there since.
+  group.row = true;
+}
+
+// ---- the background thread's part
+
+bool Store::Impl::NeedsStage() const {
+  return NextStageTask() != stage_tasks_.end();
+}
+
+std::deque<Store::Impl::StageTask>::const_iterator Store::Impl::NextStageTask() const {
+  return std::find_if(stage_tasks_.begin(), stage_tasks_.end(), [this](const StageTask& task) {
+    const Staging* staging = StagingOf(task);
+    return staging == nullptr || staging->generation != 0;
+  });
+}
+
+Store::Impl::Staging* Store::Impl::StagingOf(const StageTask& task) const {
+  auto it = groups_.find(task.group);
+  if (it == groups_.end() || it->second->deleting || !it->second->staging ||
+      it->second->staging->submission != task.submission) {
+    return nullptr;
+  }
+  return it->second->staging.get();
+}
+
+void Store::Impl::RunStageTask(Lock& lock) {
+  auto next = stage_tasks_.begin() + (NextStageTask() - stage_tasks_.cbegin());
+  StageTask task = std::move(*next);
+  stage_tasks_.erase(next);
+  const Staging* staging = StagingOf(task);
+  if (staging == nullptr) {
+    // Dropped, or its group is deleted: there is nothing to do, and nothing that an install could say.
+    if (task.install) return;
+    lock.unlock();
+    task.done();
+    lock.lock();
+  } else if (task.install) {
+    InstallStaged(lock, std::move(task));
+  } else {
+    StageEntries(lock, std::move(task));
+  }
+}
+
+void Store::Impl::StageEntries(Lock& lock, StageTask task) {
+  const Staging& before = *StagingOf(task);
+  const uint64_t generation = before.generation;
+  // Those that came before, and come again because their sender did not hear of it.
+  std::erase_if(task.entries, [&](const Entry& e) { return e.index <= before.last; });
+  for (size_t i = 0; i < task.entries.size(); ++i) {
+    Index index = task.entries[i].index;
+    TRIREME_CHECK(index <= before.index && (i == 0 || index > task.entries[i - 1].index))
+        << "entry " << index << " of group " << task.group << " is out of place in a snapshot as of " << before.index;
+  }
+  lock.unlock();
+  uint64_t bytes = 0;
+  absl::Status status;
+  for (size_t first = 0, i = 0; i < task.entries.size() && status.ok(); first = i) {
+    size_t pack_bytes = 0;
+    do {
+      pack_bytes += task.entries[i].data.size() + sizeof(Entry);
+      bytes += task.entries[i].data.size() + kPackedEntryBytes;
+      ++i;
+    } while (i < task.entries.size() && pack_bytes < options_.pack_bytes);
+    status = old_->PutPack(task.group, generation, absl::MakeConstSpan(task.entries).subspan(first, i - first));
+  }
+  lock.lock();
+  if (!status.ok()) return Fail(status);
+  if (Staging* staging = StagingOf(task); staging != nullptr && !task.entries.empty()) {
+    for (const Entry& e : task.entries) AddRange(staging->live, {e.index, e.index});
+    staging->last = task.entries.back().index;
+    staging->bytes += bytes;
+  }
+  lock.unlock();
+  task.done();
+  lock.lock();
+}
+
+void Store::Impl::InstallStaged(Lock& lock, StageTask task) {
+  Staging& staging = *StagingOf(task);
+  SnapshotInstalled& install = *task.install;
+  install.generation = staging.generation;
+  install.live = staging.live;
+  install.bytes = staging.bytes;
+  lock.unlock();
+  absl::Status status =
+      old_->PutSnapshot(task.group, install.generation, {install.index, install.term, install.membership, task.state});
+  lock.lock();
+  if (!status.ok()) return Fail(status);
+  // Safety rules 13 and 14: all of it is in flushed files before the record that makes it the group's.
+  if (!FlushOld(lock)) return;
+  if (StagingOf(task) == nullptr) return;  // deleted meanwhile
+  const Group& group = *groups_.at(task.group);
+  install.replica = group.replica;
+  install.descriptor = group.descriptor;
+  Bytes record = Bytes::Take(EncodeSnapshotInstalled(install));
+  TRIREME_CHECK(kRecordHeaderBytes + record.size() <= format_.segment_bytes / 2)
+      << "of group " << task.group << ", " << record.size() << " bytes";
+  Submit({.kind = Submission::Kind::kInstall,
+          .group = task.group,
+          .bytes = std::move(record),
+          .install = std::move(task.install),
+          .done = std::move(task.done)});
+}
+
+}  // namespace trireme::storage

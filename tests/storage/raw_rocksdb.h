@@ -1,0 +1,35 @@
+// The store's RocksDB as it lies on the disk, past the store, which must be closed.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "raft/core/types.h"
+#include "rocksdb/db.h"
+#include "tests/storage/fault_file_system.h"
+
+namespace trireme::storage {
+
+class RawRocksDb {
+ public:
+  explicit RawRocksDb(FaultFileSystem* disk);
+  ~RawRocksDb();
+
+  // Of the group's entries.
+  std::set<uint64_t> GenerationsOf(raft::GroupId group);
+  // Changes the values of a family, "log" or "state", behind RocksDB's own checksums.
+  void Rewrite(const std::string& family, const std::function<void(std::string*)>& change);
+
+ private:
+  rocksdb::ColumnFamilyHandle* Family(const std::string& name);
+
+  std::shared_ptr<rocksdb::Env> env_;
+  std::unique_ptr<rocksdb::DB> db_;
+  std::vector<rocksdb::ColumnFamilyHandle*> families_;
+};
+
+}  // namespace trireme::storage
