@@ -125,6 +125,22 @@ TEST_F(QueueReplicaTest, ASessionThatStaysAwayLosesWhatItHeld) {
   EXPECT_EQ(Describe().acknowledged, 0u);
 }
 
+// Safety rule 7: a leader whose wall clock is behind goes on from where queue time is, and does not wait for its clock.
+TEST_F(QueueReplicaTest, QueueTimeGoesOnUnderALeaderWhoseClockIsBehind) {
+  PublishEach({"a"});
+  const int64_t before = Describe().queue_time_ms;
+  for (uint64_t id = 1; id <= 3; ++id) {
+    if (id != w_.Leader()) w_.world.node(id).wall_skew_ms = -4'500;
+  }
+  FailOver();
+  PublishEach({"b"});
+  const int64_t after = Describe().queue_time_ms;
+  EXPECT_GE(after, before);
+  w_.world.Run(milliseconds(1'000));
+  PublishEach({"c"});
+  EXPECT_GE(Describe().queue_time_ms, after + 1'000);
+}
+
 TEST_F(QueueReplicaTest, AGracefulEndReturnsAtOnce) {
   auto consumer = Attach("s");
   auto sink = std::make_shared<NotingPublishSink>();
@@ -387,6 +403,25 @@ TEST_F(QueueOnDiskTest, WhatIsHeldAndCannotBeReadIsLeftToAnotherReplica) {
   auto consumer = StartAttach("s");
   AwaitRead();
   EXPECT_TRUE(w_.world.RunUntil([&] { return w_.Leader() != 0 && !LeadsOn(); }, milliseconds(5'000)));
+}
+
+// Safety rule 17: what has rotted is not served.
+TEST_F(QueueOnDiskTest, ADamagedMessageIsNotDelivered) {
+  auto sink = std::make_shared<NotingPublishSink>();
+  Publish(sink, "", 0, 1, {std::string(100, 'x')});
+  ASSERT_TRUE(w_.world.RunUntil([&] { return !sink->outcomes.empty(); }));
+  const raft::Index index(sink->outcomes[0].first.index());
+  bool rotten = false;
+  store().Read(raft::GroupId(1), index, index, 1 << 20, [&](absl::StatusOr<std::vector<raft::Entry>> entries) {
+    // The simulated disks share the bytes.
+    const raft::Bytes& bytes = entries->front().data;
+    const_cast<char*>(bytes.data())[bytes.size() - 10] ^= 1;
+    rotten = true;
+  });
+  ASSERT_TRUE(w_.world.RunUntil([&] { return rotten; }));
+  auto consumer = StartAttach("s");
+  EXPECT_TRUE(w_.world.RunUntil([&] { return w_.Leader() != 0 && !LeadsOn(); }, milliseconds(5'000)));
+  EXPECT_EQ(consumer->messages(), 0u);
 }
 
 // Purged and compacted while the leader reads ahead: nothing is damaged.

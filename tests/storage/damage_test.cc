@@ -78,6 +78,7 @@ class DamageTest : public ::testing::Test {
         std::memcpy(&w.header.synced, bytes.data() + at + 16, 8);
         std::memcpy(&w.header.begin, bytes.data() + at + 24, 8);
         std::memcpy(&w.header.bytes, bytes.data() + at + 32, 4);
+        std::memcpy(&w.header.records, bytes.data() + at + 36, 4);
         all.push_back(w);
       }
     }
@@ -186,11 +187,28 @@ TEST_F(DamageTest, AWholeTailThatWasNotSyncedIsTakenAndMadeDurable) {
   EXPECT_EQ(h_.groups().at(kGroup).durable.last(), 11u);
 }
 
+// The process ends, but not the machine: what was written and not synced is there, and nowhere but in memory.
+TEST_F(DamageTest, ATailThatIsOnlyInThePageCacheIsMadeDurable) {
+  Fill(10);
+  ASSERT_EQ(h_.Settle(), "");
+  h_.disk().FailAt(h_.disk().steps() + 2);
+  Append(11);
+  EXPECT_TRUE(h_.failed());
+  ASSERT_THAT(h_.disk().failed_call(), HasSubstr("sync /disk/store/wal"));
+  EXPECT_EQ(h_.Open(), "");
+  EXPECT_EQ(h_.groups().at(kGroup).durable.last(), 11u);
+  Kill();
+  EXPECT_EQ(h_.Open(), "");
+  EXPECT_EQ(h_.groups().at(kGroup).durable.last(), 11u);
+}
+
 TEST_F(DamageTest, DamageToTheLastBatchIsToldFromATornTailAfterACleanStop) {
   Fill(10);
   h_.Close();
   std::vector<Where> batches = Batches();
-  const Where& last = batches[batches.size() - 2];  // behind it: the one that closes the log
+  ASSERT_EQ(batches.back().header.records, 0u) << "it does not close the log";
+  const Where& last = batches[batches.size() - 2];
+  ASSERT_GT(last.header.records, 0u);
   h_.disk().FlipBit(last.path, last.offset + 100, 0);
   EXPECT_THAT(OpenError(), HasSubstr("is missing or its checksum is wrong"));
 }

@@ -95,7 +95,7 @@ StoreHarness::StoreHarness(StoreOptions options) : options_(std::move(options)) 
   options_.read_threads = 1;
   options_.fatal = [this](const absl::Status& status) {
     std::lock_guard<std::mutex> lock(mutex_);
-    failed_ = true;
+    failed_ = ever_failed_ = true;
     failure_ = status.ToString();
     wake_.notify_all();
   };
@@ -108,6 +108,11 @@ StoreHarness::~StoreHarness() {
 bool StoreHarness::failed() {
   std::lock_guard<std::mutex> lock(mutex_);
   return failed_;
+}
+
+bool StoreHarness::ever_failed() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return ever_failed_;
 }
 
 void StoreHarness::Close() {

@@ -74,6 +74,8 @@ class StoreHarness {
   Store* store() { return store_.get(); }
   std::map<raft::GroupId, ModelGroup>& groups() { return groups_; }
   bool failed();
+  // In this life or an earlier one: Open forgets the other.
+  bool ever_failed();
 
   // Opens the directory and compares all of it with the model, which from then on says what was found.
   std::string Open();
@@ -123,6 +125,7 @@ class StoreHarness {
   uint64_t completed_ = 0;            // all submissions up to here
   uint64_t stages_ = 0, staged_ = 0;  // asked for, done
   bool failed_ = false;
+  bool ever_failed_ = false;
   std::string failure_;
 };
 
