@@ -228,7 +228,7 @@ absl::StatusOr<Fact> DecodeFact(raft::Reader& in) {
 
 // ---------------------------------------------------------------- the header around them
 
-raft::Bytes Assemble(Kind kind, std::string_view header, std::string_view batch) {
+raft::Bytes Assemble(Kind kind, std::string_view header, std::span<const std::string_view> batches) {
   raft::Writer front;
   front.Byte(kLayout);
   front.Byte(static_cast<uint8_t>(kind));
@@ -239,14 +239,15 @@ raft::Bytes Assemble(Kind kind, std::string_view header, std::string_view batch)
   front.Fixed32(raft::Crc32c(header, crc));
   front.Raw(length.bytes());
 
-  const size_t size = front.size() + header.size() + batch.size();
+  size_t size = front.size() + header.size();
+  for (std::string_view batch : batches) size += batch.size();
   auto buffer = std::make_shared_for_overwrite<char[]>(size);
   char* at = buffer.get();
   std::memcpy(at, front.bytes().data(), front.size());
   at += front.size();
   std::memcpy(at, header.data(), header.size());
   at += header.size();
-  if (!batch.empty()) std::memcpy(at, batch.data(), batch.size());
+  for (std::string_view batch : batches) at = std::copy(batch.begin(), batch.end(), at);
   const char* data = buffer.get();
   return raft::Bytes(std::move(buffer), data, size);
 }
@@ -302,7 +303,8 @@ absl::StatusOr<PublishedView> ViewPublished(const Opened& opened) {
 
 }  // namespace
 
-raft::Bytes EncodePublished(const fact::Published& published, int64_t time_ms, std::string_view batch) {
+raft::Bytes EncodePublished(const fact::Published& published, int64_t time_ms,
+                            std::span<const std::string_view> batches) {
   raft::Writer header;
   header.Signed(time_ms);
   header.Counted(published.producer);
@@ -310,7 +312,7 @@ raft::Bytes EncodePublished(const fact::Published& published, int64_t time_ms, s
   header.Varint(published.first_sequence);
   header.Varint(published.count);
   header.Raw({reinterpret_cast<const char*>(published.checksums.data()), published.checksums.size() * 4});
-  return Assemble(Kind::kPublished, header.bytes(), batch);
+  return Assemble(Kind::kPublished, header.bytes(), batches);
 }
 
 raft::Bytes EncodeFacts(std::span<const Fact> facts, int64_t time_ms) {

@@ -18,8 +18,13 @@
 
 namespace trireme::queue {
 
-// `time_ms`: queue time, decided by the leader (Safety rule 7). One copy of the batch.
-raft::Bytes EncodePublished(const fact::Published& published, int64_t time_ms, std::string_view batch);
+// `time_ms`: queue time, decided by the leader (Safety rule 7). Batches one behind the other are a batch. One copy of
+// each.
+raft::Bytes EncodePublished(const fact::Published& published, int64_t time_ms,
+                            std::span<const std::string_view> batches);
+inline raft::Bytes EncodePublished(const fact::Published& published, int64_t time_ms, std::string_view batch) {
+  return EncodePublished(published, time_ms, std::span(&batch, 1));
+}
 // None of the facts is Published.
 raft::Bytes EncodeFacts(std::span<const Fact> facts, int64_t time_ms);
 // An entry of several facts is at most this large (Safety rule 17).

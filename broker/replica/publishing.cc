@@ -14,6 +14,11 @@ namespace trireme::broker {
 using Fate = queue::ProducerWindow::Piece::Fate;
 using Kind = PublishOutcome::Kind;
 
+namespace {
+// Lines are put together up to this size: then what an entry costs by itself hardly shows.
+constexpr size_t kTogetherBytes = size_t{64} << 10;
+}  // namespace
+
 uint32_t MessagesIn(const raft::Bytes& batch) {
   uint32_t count = 0;
   for (queue::BatchWalker walker(batch.view()); walker.Next();) ++count;
@@ -63,10 +68,32 @@ bool Publishing::BehindUnderWay(const Line& line) const {
   return it != under_way_.end() && line.first_sequence < it->second.end;
 }
 
+std::optional<Publishing::Bar> Publishing::BarOf(const Line& line) const {
+  auto known = machine_->producers().find(line.producer);
+  if (EpochOf(line.producer) > line.epoch) return Bar{Kind::kFenced, "a newer stream of this producer was opened"};
+  if (known == machine_->producers().end() || forgetting_.contains(line.producer)) {
+    return Bar{Kind::kUnknown, "the producer was forgotten; open it again"};
+  }
+  // Forgotten and opened again since: its epochs began anew.
+  if (known->second.epoch != line.epoch) {
+    return Bar{Kind::kFenced,
+               absl::StrCat("the producer has epoch ", known->second.epoch, " in this queue, not ", line.epoch)};
+  }
+  return std::nullopt;
+}
+
 bool Publishing::Flush(int64_t queue_time_ms, queue::Dispatcher& dispatcher) {
   const size_t appended_before = appended_.size();
   std::deque<Line> later;
   while (!waiting_.empty()) {
+    if (const size_t lines = LinesTogether(); lines > 1) {
+      if (!AppendTogether(lines, queue_time_ms, dispatcher)) break;
+      for (size_t i = 0; i < lines; ++i) {
+        waiting_bytes_ -= waiting_.front().batch.size();
+        waiting_.pop_front();
+      }
+      continue;
+    }
     Step step = Append(waiting_.front(), queue_time_ms, dispatcher);
     if (step == Step::kFull) break;
     if (step == Step::kLater) {
@@ -81,33 +108,96 @@ bool Publishing::Flush(int64_t queue_time_ms, queue::Dispatcher& dispatcher) {
   return appended_.size() > appended_before;
 }
 
+size_t Publishing::LinesTogether() const {
+  const Line& first = waiting_.front();
+  const queue::ProducerWindow* window = nullptr;
+  if (!first.producer.empty()) {
+    if (BarOf(first) || BehindUnderWay(first)) return 1;
+    window = &machine_->producers().find(first.producer)->second.window;
+  }
+  // Well below the cap, which an entry that comes alone passes: settling would find no room (Safety rule 19).
+  const size_t most = std::min(kTogetherBytes, group_->max_uncommitted_bytes() / 4);
+  size_t bytes = 0, lines = 0;
+  for (uint64_t messages = 0; lines < waiting_.size(); ++lines) {
+    const Line& next = waiting_[lines];
+    const auto count = static_cast<uint32_t>(next.checksums.size());
+    if (next.producer != first.producer || next.epoch != first.epoch) break;
+    if (bytes + next.batch.size() > most || messages + count > queue::kMaxBatchMessages) break;
+    // They follow each other, and nothing of them was stored before (Safety rule 6).
+    if (window != nullptr &&
+        (next.first_sequence != first.first_sequence + messages || !window->AllNew(next.first_sequence, count))) {
+      break;
+    }
+    bytes += next.batch.size();
+    messages += count;
+  }
+  return std::max<size_t>(lines, 1);
+}
+
+bool Publishing::AppendTogether(size_t lines, int64_t queue_time_ms, queue::Dispatcher& dispatcher) {
+  const Line& first = waiting_.front();
+  queue::fact::Published fact{.producer = first.producer,
+                              .epoch = first.epoch,
+                              .first_sequence = first.first_sequence,
+                              .count = 0,
+                              .checksums = {}};
+  std::vector<std::string_view> batches;
+  size_t bytes = 0;
+  for (size_t i = 0; i < lines; ++i) {
+    const Line& line = waiting_[i];
+    fact.checksums.insert(fact.checksums.end(), line.checksums.begin(), line.checksums.end());
+    batches.push_back(line.batch.view());
+    bytes += line.batch.size();
+  }
+  fact.count = static_cast<uint32_t>(fact.checksums.size());
+  std::vector<raft::Bytes> entries;
+  entries.push_back(queue::EncodePublished(fact, queue_time_ms, batches));
+  raft::Proposed proposed = group_->Propose(std::move(entries), /*urgent=*/false);
+  if (proposed.error) return false;
+  uint32_t slot = 0;
+  for (size_t i = 0; i < lines; ++i) {
+    const Line& line = waiting_[i];
+    const auto count = static_cast<uint32_t>(line.checksums.size());
+    NoteAppended(line, proposed.first.value(), slot, line.first_sequence, count, line.batch.size());
+    slot += count;
+  }
+  dispatcher.Appended(proposed.first.value(), {fact.count, bytes});
+  return true;
+}
+
+void Publishing::NoteAppended(const Line& line, uint64_t index, uint32_t slot, uint64_t first_sequence, uint32_t count,
+                              size_t bytes) {
+  if (!line.producer.empty()) {
+    UnderWay& under_way = under_way_[line.producer];
+    under_way.end = std::max(under_way.end, first_sequence + count);
+    // What follows the line before it in the same entry is answered with it. (Not without a name: there a confirm
+    // counts frames.)
+    if (Appended* last = appended_.empty() ? nullptr : &appended_.back();
+        last != nullptr && last->index == index && last->producer == line.producer && last->sink == line.sink &&
+        last->alias == line.alias) {
+      last->count += count;
+      last->bytes += bytes;
+      return;
+    }
+    ++under_way.answers;
+  }
+  appended_.push_back({index, slot, line.sink, line.alias, line.producer, first_sequence, count, bytes});
+}
+
 Publishing::Step Publishing::Append(Line& line, int64_t queue_time_ms, queue::Dispatcher& dispatcher) {
   const auto count = static_cast<uint32_t>(line.checksums.size());
   std::vector<queue::ProducerWindow::Piece> pieces;
   if (line.producer.empty()) {
     pieces.push_back({Fate::kNew, line.first_sequence, count, {}});
   } else {
-    auto known = machine_->producers().find(line.producer);
-    if (EpochOf(line.producer) > line.epoch) {
-      Answer(line, Kind::kFenced, line.first_sequence, count, {}, line.batch.size(),
-             "a newer stream of this producer was opened");
-      return Step::kDone;
-    }
-    if (known == machine_->producers().end() || forgetting_.contains(line.producer)) {
-      Answer(line, Kind::kUnknown, line.first_sequence, count, {}, line.batch.size(),
-             "the producer was forgotten; open it again");
-      return Step::kDone;
-    }
-    // Forgotten and opened again since: its epochs began anew.
-    if (known->second.epoch != line.epoch) {
-      Answer(line, Kind::kFenced, line.first_sequence, count, {}, line.batch.size(),
-             absl::StrCat("the producer has epoch ", known->second.epoch, " in this queue, not ", line.epoch));
+    if (std::optional<Bar> bar = BarOf(line)) {
+      Answer(line, bar->kind, line.first_sequence, count, {}, line.batch.size(), std::move(bar->reason));
       return Step::kDone;
     }
     // What is behind something that is appended and not applied is judged when that is: it may be a retry of it, and
     // applying it may move the window over this one (Safety rule 6).
     if (BehindUnderWay(line)) return Step::kLater;
-    pieces = known->second.window.Judge(line.first_sequence, count);
+    pieces = machine_->producers().find(line.producer)->second.window.Judge(line.first_sequence, count);
   }
 
   std::vector<raft::Bytes> entries;
@@ -153,12 +243,7 @@ Publishing::Step Publishing::Append(Line& line, int64_t queue_time_ms, queue::Di
                "below the producer's de-duplication window");
         break;
       case Fate::kNew: {
-        if (!line.producer.empty()) {
-          UnderWay& under_way = under_way_[line.producer];
-          ++under_way.entries;
-          under_way.end = std::max(under_way.end, piece.first_sequence + piece.count);
-        }
-        appended_.push_back({index, line.sink, line.alias, line.producer, piece.first_sequence, piece.count, bytes});
+        NoteAppended(line, index, 0, piece.first_sequence, piece.count, bytes);
         dispatcher.Appended(index, {piece.count, line.batch.size() * piece.count / count});
         ++index;
         break;
@@ -179,20 +264,24 @@ void Publishing::Opened(const std::string& producer, uint64_t epoch) {
 }
 
 bool Publishing::Applied(uint64_t index, const queue::effect::Published& effect) {
-  if (appended_.empty() || appended_.front().index != index) return false;
-  Appended done = std::move(appended_.front());
-  appended_.pop_front();
-  TRIREME_CHECK(effect.outcome == queue::effect::Published::Outcome::kStored)
-      << "a batch that its leader judged new was not stored when applied at index " << index;
-  if (!done.producer.empty()) {
-    auto it = under_way_.find(done.producer);
-    if (--it->second.entries == 0) under_way_.erase(it);
-  }
-  if (done.sink != nullptr)
+  bool ours = false;
+  while (!appended_.empty() && appended_.front().index == index) {
+    ours = true;
+    const Appended done = std::move(appended_.front());
+    appended_.pop_front();
+    TRIREME_CHECK(effect.outcome == queue::effect::Published::Outcome::kStored)
+        << "a batch that its leader judged new was not stored when applied at index " << index;
+    if (!done.producer.empty()) {
+      auto it = under_way_.find(done.producer);
+      if (--it->second.answers == 0) under_way_.erase(it);
+    }
+    if (done.sink == nullptr) continue;
     done.sink->Confirmed(
-        done.alias, {Kind::kOk, done.first_sequence, done.count, queue::Position(index, 0), "", absl::StatusCode::kOk},
+        done.alias,
+        {Kind::kOk, done.first_sequence, done.count, queue::Position(index, done.slot), "", absl::StatusCode::kOk},
         done.bytes);
-  return true;
+  }
+  return ours;
 }
 
 void Publishing::Forget(const PublishSink* sink) {

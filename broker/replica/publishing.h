@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/container/flat_hash_map.h"
@@ -69,8 +70,10 @@ class Publishing {
   struct Line : Publication {
     std::vector<uint32_t> checksums;
   };
+  // In the log, and to be answered: a line, the part of one that was new, or several lines of an entry.
   struct Appended {
     uint64_t index = 0;
+    uint32_t slot = 0;  // of its first message
     std::shared_ptr<PublishSink> sink;
     uint32_t alias = 0;
     std::string producer;
@@ -80,12 +83,24 @@ class Publishing {
   };
   // Sequences of a producer that are appended and not applied.
   struct UnderWay {
-    size_t entries = 0;
+    size_t answers = 0;  // due
     uint64_t end = 0;  // above all of them
   };
   enum class Step : uint8_t { kDone, kLater, kFull };
+  // Why a line is not to be stored.
+  struct Bar {
+    PublishOutcome::Kind kind;
+    std::string reason;
+  };
 
+  // How many of the lines that wait, from the first on, make one entry together: more than one where small frames of
+  // one producer have gathered and all of them are new.
+  size_t LinesTogether() const;
+  bool AppendTogether(size_t lines, int64_t queue_time_ms, queue::Dispatcher& dispatcher);
   Step Append(Line& line, int64_t queue_time_ms, queue::Dispatcher& dispatcher);
+  void NoteAppended(const Line& line, uint64_t index, uint32_t slot, uint64_t first_sequence, uint32_t count,
+                    size_t bytes);
+  std::optional<Bar> BarOf(const Line& line) const;
   bool BehindUnderWay(const Line& line) const;
   uint64_t EpochOf(const std::string& producer) const;
   static void Answer(const Publication& p, PublishOutcome::Kind kind, uint64_t first, uint32_t count,

@@ -82,6 +82,8 @@ class Group {
   virtual NodeId leader_node() const = 0;
   virtual Index applied_index() const = 0;
   virtual size_t uncommitted_bytes() const = 0;
+  // Proposals that are not urgent are refused beyond it; but one that comes alone passes, whatever its size.
+  virtual size_t max_uncommitted_bytes() const = 0;
   // Gives up leadership; the group elects another.
   virtual void StepDown() = 0;
   // Somebody waits for a leader: if there is none, elects one now.

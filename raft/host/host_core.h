@@ -42,6 +42,7 @@ class HostCore {
 
   std::map<NodeId, uint64_t> announced() const { return liveness_.announced(); }
   const NodeLiveness& liveness() const { return liveness_; }
+  const HostOptions& options() const { return options_; }
 
   void MarkDirty(HostedGroup* group);
   // It is ticked from now on, until it is quiet.

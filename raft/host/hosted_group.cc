@@ -35,6 +35,10 @@ ReplicaId HostedGroup::ReplicaOn(NodeId node) const {
   return ReplicaId();
 }
 
+size_t HostedGroup::max_uncommitted_bytes() const {
+  return host_->options().max_uncommitted_bytes;
+}
+
 NodeId HostedGroup::leader_node() const {
   if (leading()) return NodeOf(replica.id());
   if (replica.leader() == ReplicaId() && replica.term() == handed_in + 1) return NodeOf(handed_to);

@@ -32,6 +32,7 @@ class HostedGroup final : public Group, public Support {
   NodeId leader_node() const override;
   Index applied_index() const override { return replica.applied_index(); }
   size_t uncommitted_bytes() const override { return replica.uncommitted_bytes(); }
+  size_t max_uncommitted_bytes() const override;
   void StepDown() override;
   void WantLeader() override;
   std::optional<TransferError> HandOver() override;

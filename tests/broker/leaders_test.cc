@@ -30,6 +30,7 @@ class StubGroup final : public raft::Group {
   raft::NodeId leader_node() const override { return leader; }
   raft::Index applied_index() const override { return {}; }
   size_t uncommitted_bytes() const override { return 0; }
+  size_t max_uncommitted_bytes() const override { return 0; }
   void StepDown() override {}
   void WantLeader() override { ++wanted; }
   std::optional<raft::TransferError> HandOver() override { return raft::TransferError::kNotLeader; }

@@ -188,8 +188,7 @@ TEST_F(QueueReplicaTest, AGracefulEndOfAReplacedStreamLeavesTheSession) {
 
 TEST_F(QueueReplicaTest, SettlingFreesCredit) {
   auto consumer = Attach("s", {}, 2);
-  auto sink = std::make_shared<NotingPublishSink>();
-  for (int i = 0; i < 5; ++i) Publish(sink, "", 0, 1, {"a"});
+  PublishEach(std::vector<std::string>(5, "a"));
   ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->messages() == 2; }));
   w_.world.Run(milliseconds(200));
   EXPECT_EQ(consumer->messages(), 2u);

@@ -167,7 +167,8 @@ class Simulation {
             for (const Producer::Batch& batch : p.open) Send(p, batch);
           });
     }
-    if (more && p.state == Producer::kBound && p.open.size() < 20 && Chance(70)) {
+    // Several in one turn share an entry.
+    while (more && p.state == Producer::kBound && p.open.size() < 20 && Chance(60)) {
       Producer::Batch batch{p.next, {}};
       for (uint64_t n = 1 + random_() % 5; n > 0; --n) batch.bodies.push_back(p.name + ":" + std::to_string(p.next++));
       p.open.push_back(batch);

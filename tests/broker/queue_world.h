@@ -165,8 +165,11 @@ class QueueTest : public ::testing::Test {
   // By nobody in particular, one message per entry; stored when it returns.
   void PublishEach(const std::vector<std::string>& bodies) {
     auto sink = std::make_shared<NotingPublishSink>();
-    for (const std::string& body : bodies) Publish(sink, "", 0, 1, {body});
-    ASSERT_TRUE(w_.world.RunUntil([&] { return sink->outcomes.size() == bodies.size(); }));
+    for (size_t i = 0; i < bodies.size(); ++i) {
+      Publish(sink, "", 0, 1, {bodies[i]});
+      // What comes in one turn shares an entry.
+      ASSERT_TRUE(w_.world.RunUntil([&] { return sink->outcomes.size() == i + 1; }));
+    }
   }
   std::shared_ptr<NotingConsumerSink> Attach(const std::string& session, std::vector<queue::Token> held = {},
                                              uint32_t max_messages = 100, uint32_t timeout_ms = 30'000) {
