@@ -3,6 +3,17 @@
 #include <algorithm>
 
 namespace trireme::client {
+namespace {
+
+// Whether `next` goes on where `last` ends, with the same outcome: small frames of a turn are stored one behind the
+// other.
+bool Continues(const Resolved& last, const Resolved& next) {
+  const Confirmation &a = last.confirmation, &b = next.confirmation;
+  return last.callback == nullptr && a.outcome == b.outcome && last.reason == next.reason &&
+         a.first_ticket + a.count == b.first_ticket && (!a.stored() || a.first_position + a.count == b.first_position);
+}
+
+}  // namespace
 
 void SendWindow::Bound(uint64_t last_sequence, uint64_t window_bytes) {
   window_bytes_ = window_bytes;
@@ -138,6 +149,10 @@ void SendWindow::Resolve(Frame& frame, uint32_t from, uint32_t to, v1::Outcome o
                         .first_position = stored ? position + (begin - from) : 0,
                         .reason = {}};
     if (!stored) one.reason = reason;
+    if (callback == nullptr && !resolved.empty() && Continues(resolved.back(), one)) {
+      resolved.back().confirmation.count += one.confirmation.count;
+      return;
+    }
     one.callback = std::move(callback);
     resolved.push_back(std::move(one));
   };

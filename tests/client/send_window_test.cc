@@ -134,10 +134,27 @@ TEST_F(SendWindowTest, OneConfirmMayCoverSeveralFrames) {
     ASSERT_TRUE(window.Next(out));
   }
   window.Confirm(MakeConfirm(2, 4, v1::OUTCOME_REFUSED), resolved_);
-  EXPECT_EQ(Text(), (Texts{"2+1 REFUSED@0", "3+2 REFUSED@0", "5+1 REFUSED@0"}));
+  EXPECT_EQ(Text(), (Texts{"2+4 REFUSED@0"}));
   EXPECT_EQ(window.frames(), 3u);
   window.Confirm(MakeConfirm(1, 6, v1::OUTCOME_OK, 50), resolved_);
   EXPECT_EQ(Text(), (Texts{"1+1 OK@50", "6+1 OK@55"}));
+}
+
+TEST_F(SendWindowTest, WhatGoesOnWithAnotherOutcomeOrElsewhereIsReportedApart) {
+  SendWindow window(true);
+  window.Bound(0, 10'000);
+  SendWindow::Out out;
+  for (int i = 0; i < 5; ++i) {
+    window.Add(MakeBatch(2));
+    ASSERT_TRUE(window.Next(out));
+  }
+  window.Confirm(MakeConfirm(1, 2, v1::OUTCOME_OK, 50), resolved_);
+  window.Confirm(MakeConfirm(3, 2, v1::OUTCOME_OK, 52), resolved_);
+  window.Confirm(MakeConfirm(5, 2, v1::OUTCOME_OK, 90), resolved_);
+  window.Confirm(MakeConfirm(7, 2, v1::OUTCOME_DUPLICATE, 92), resolved_);
+  window.Confirm(MakeConfirm(9, 2, v1::OUTCOME_REFUSED), resolved_);
+  EXPECT_EQ(Text(), (Texts{"1+4 OK@50", "5+2 OK@90", "7+2 DUPLICATE@92", "9+2 REFUSED@0"}));
+  EXPECT_EQ(window.frames(), 0u);
 }
 
 TEST_F(SendWindowTest, CallbacksAreTakenOutOfTheRanges) {
