@@ -17,6 +17,7 @@
 #include "broker/replica/entry_reader.h"
 #include "broker/replica/outbox.h"
 #include "broker/replica/publishing.h"
+#include "broker/replica/receiving.h"
 
 namespace trireme::broker {
 namespace {
@@ -25,8 +26,6 @@ using Opened = QueueReplica::OpenedProducer;
 using OpenDone = absl::AnyInvocable<void(absl::StatusOr<Opened>)>;
 
 constexpr queue::SubscriptionId kSubscription = 0;
-// A single receive gives at most this many bytes, or one message, so that its answer fits a stock client's limit.
-constexpr size_t kMaxReceiveBytes = 3'670'016;
 constexpr char kMoved[] = "this node does not lead the queue any more";
 // While leadership is being handed over, whether it still is.
 constexpr std::chrono::milliseconds kHandingOverLook{5};
@@ -69,8 +68,7 @@ struct QueueReplica::Impl {
   };
 
   struct Receiver {
-    std::unique_ptr<Outbox> outbox;
-    std::vector<DeliveredRun> got;
+    std::unique_ptr<Receiving> receiving;
     absl::AnyInvocable<void(absl::StatusOr<std::vector<DeliveredRun>>)> done;
   };
 
@@ -354,10 +352,12 @@ struct QueueReplica::Impl {
   }
 
   std::unique_ptr<Outbox> MakeOutbox(std::function<void(std::vector<DeliveredRun>)> deliver) {
-    return std::make_unique<Outbox>(&leading->reader,
-                                    Outbox::Events{.deliver = std::move(deliver),
-                                                   .held = [this](const queue::Token& token) { return IsOut(token); },
-                                                   .damaged = [this](const absl::Status& s) { Damaged(s); }});
+    return std::make_unique<Outbox>(&leading->reader, OutboxEvents(std::move(deliver)));
+  }
+  Outbox::Events OutboxEvents(std::function<void(std::vector<DeliveredRun>)> deliver) {
+    return {.deliver = std::move(deliver),
+            .held = [this](const queue::Token& token) { return IsOut(token); },
+            .damaged = [this](const absl::Status& s) { Damaged(s); }};
   }
 
   // Safety rule 4: of a queue that was deleted, whatever their indexes are.
@@ -395,38 +395,26 @@ struct QueueReplica::Impl {
     }
     auto it = leading->receivers.find(delivery.receiver);
     if (it == leading->receivers.end()) return;
-    Receiver& receiver = it->second;
-    if (delivery.runs.empty()) return FinishReceiver(delivery.receiver);
-    receiver.outbox = MakeOutbox([this, id = delivery.receiver](std::vector<DeliveredRun> runs) {
-      Receiver& r = leading->receivers.at(id);
-      std::move(runs.begin(), runs.end(), std::back_inserter(r.got));
-      if (!r.outbox->empty()) return;
-      // Not from within its own outbox.
+    it->second.receiving = std::make_unique<Receiving>(&leading->reader, OutboxEvents({}), [this, id = it->first] {
+      // Not from within its own read.
       shard->AtTurnEnd([this, alive = std::weak_ptr<bool>(alive), id] {
-        if (!alive.expired() && leading != nullptr) FinishReceiver(id);
+        if (!alive.expired() && leading != nullptr) ReadForReceiver(id);
       });
     });
-    receiver.outbox->Put(delivery.checkout_index, delivery.runs, machine.applied());
+    it->second.receiving->Start(delivery.checkout_index, std::move(delivery.runs), machine.applied());
+    ReadForReceiver(it->first);
   }
 
-  void FinishReceiver(queue::Dispatcher::ReceiverId id) {
-    auto receiver = leading->receivers.extract(id);
-    if (receiver.empty()) return;
-    std::vector<DeliveredRun>& got = receiver.mapped().got;
-    // What was returned before is checked out again without a look at its size; what does not fit goes back, as nobody
-    // has seen it.
-    size_t fits = 0;
-    for (size_t bytes = 0; fits < got.size(); ++fits) {
-      bytes += got[fits].batch.size();
-      if (fits > 0 && bytes > kMaxReceiveBytes) break;
-    }
-    if (fits < got.size()) {
-      queue::fact::Settled back{kSubscription, queue::Disposition::kUndelivered, {}};
-      for (size_t i = fits; i < got.size(); ++i) back.tokens.push_back({got[i].slots, got[i].checkout_index});
-      AddFact(std::move(back), {});
-      got.resize(fits);
-    }
-    receiver.mapped().done(std::move(got));
+  void ReadForReceiver(queue::Dispatcher::ReceiverId id) {
+    auto it = leading->receivers.find(id);
+    if (it == leading->receivers.end() || !it->second.receiving->ReadOn()) return;
+    Receiver receiver = std::move(it->second);
+    leading->receivers.erase(it);
+    Receiving::Result result = receiver.receiving->Take();
+    // As undelivered: nobody has seen it.
+    if (!result.left.empty())
+      AddFact(queue::fact::Settled{kSubscription, queue::Disposition::kUndelivered, std::move(result.left)}, {});
+    receiver.done(std::move(result.runs));
   }
 
   // ---- the end of a term
