@@ -51,7 +51,7 @@ void Dispatcher::Rebuild() {
   next_ = decided_next_ = subscription().next;
   // Shapes are found out again: where the cursor stands they may have been dropped.
   shapes_.clear();
-  known_messages_ = 0;
+  known_messages_ = known_bytes_ = 0;
   shapes_first_ = 1;
   SkipSettled();
   DropReturned();
@@ -71,6 +71,7 @@ void Dispatcher::PushShape(EntryShape shape) {
   const uint64_t index = shapes_first_ + shapes_.size();
   if (machine_->IsRefused(index)) shape = {};
   shapes_.push_back(shape);
+  known_bytes_ += shape.bytes;
   const uint32_t taken = next_.index() == index ? next_.slot() : 0;
   known_messages_ += shape.messages - std::min(taken, shape.messages);
 }
@@ -82,6 +83,7 @@ void Dispatcher::PopShape() {
                          : next_.index() > shapes_first_ ? messages
                                                          : std::min(next_.slot(), messages);
   known_messages_ -= messages - taken;
+  known_bytes_ -= shapes_.front().bytes;
   shapes_.pop_front();
   ++shapes_first_;
   if (next_.index() < shapes_first_) next_ = Position(shapes_first_, 0);
@@ -137,8 +139,19 @@ std::optional<Dispatcher::Range> Dispatcher::Wanted() {
     return range;
   }
   const uint64_t first = shapes_first_ + shapes_.size();
-  if (first > last_index_ || shapes_.size() > limits_.read_ahead / 2) return std::nullopt;
+  if (first > last_index_ || shapes_.size() > limits_.read_ahead / 2 || KnowsEnough()) return std::nullopt;
   return Range{first, std::min(last_index_, shapes_first_ + limits_.read_ahead - 1)};
+}
+
+bool Dispatcher::KnowsEnough() const {
+  if (known_bytes_ >= limits_.read_ahead_bytes) return true;
+  // Streams will want what comes next; a single receive is not read ahead for.
+  for (const auto& [id, consumer] : consumers_) {
+    if (consumer.connected) return false;
+  }
+  uint64_t wanted = 0;
+  for (const Receiver& receiver : receivers_) wanted += receiver.max_messages;
+  return known_messages_ >= wanted;
 }
 
 void Dispatcher::Shapes(uint64_t first, const std::vector<EntryShape>& shapes) {
@@ -269,6 +282,7 @@ Credit Dispatcher::Take(const Share& share, fact::CheckedOut& out) {
     known_messages_ -= n;
     next_ = next_ + n;
     if (n == left) {
+      known_bytes_ -= shape.bytes;
       shapes_.pop_front();
       next_ = Position(++shapes_first_, 0);
     }

@@ -47,6 +47,8 @@ class Dispatcher {
     size_t max_exceptions = 100'000;
     // Entries that are known ahead of the cursor.
     size_t read_ahead = 4'096;
+    // And their bytes, about: well below what the owner keeps of what it has read, so that it is not read again.
+    uint64_t read_ahead_bytes = uint64_t{2} << 20;
     // What one consumer is given before the next one's turn, at most; less where several want what is there.
     uint32_t turn_messages = 512;
     uint64_t turn_bytes = uint64_t{256} << 10;
@@ -163,6 +165,8 @@ class Dispatcher {
   // Takes up to `share` into `out`; what it took.
   Credit Take(const Share& share, fact::CheckedOut& out);
   bool HasMessages();
+  // Whether what is known ahead of the cursor will do for now.
+  bool KnowsEnough() const;
   // Whether something may be taken now. What was returned always may: it is an exception already, and at the cap only
   // giving it out again makes room.
   bool MayTake();
@@ -196,6 +200,7 @@ class Dispatcher {
   uint64_t shapes_first_ = 0;
   std::deque<EntryShape> shapes_;
   uint64_t known_messages_ = 0;  // in shapes_, at or behind next_
+  uint64_t known_bytes_ = 0;     // of shapes_
   // Returned runs that were not given out again yet.
   absl::btree_map<Position, uint32_t> returned_;
   uint64_t returned_messages_ = 0;

@@ -281,5 +281,37 @@ TEST(DispatcherTest, AReceiveWaitsForTheSizesOfWhatCameBack) {
   EXPECT_THAT(dispatcher.Decide(0, 0).facts, SizeIs(1));
 }
 
+// Not all that waits is looked up: for a stream so many bytes ahead, for a single receive what it wants.
+TEST(DispatcherTest, NoMoreIsLookedUpThanWillBeNeeded) {
+  Log log;
+  {
+    Leader leader(&log);
+    leader.Attach("a", {10, 1 << 20});
+    for (int i = 0; i < 100; ++i) leader.Publish(1, std::string(100'000, 'x'));
+    leader.ApplyAll();
+  }
+  Dispatcher dispatcher(&log.machine, log.last(), 0, {.read_ahead_bytes = 1'000'000});
+  uint32_t known = 0;
+  auto look_up = [&] {
+    while (auto wanted = dispatcher.Wanted()) {
+      const EntryShape shape = ShapeOf(log.at(wanted->first));
+      dispatcher.Shapes(wanted->first, {shape});
+      known += shape.messages;
+    }
+    return known;
+  };
+  EXPECT_EQ(look_up(), 0u);  // nobody is there
+  dispatcher.Receive(7, 1, 100, 1'000);
+  EXPECT_EQ(look_up(), 1u);
+  dispatcher.Receive(8, 5, 100, 1'000);
+  EXPECT_EQ(look_up(), 6u);
+  dispatcher.Connect("a", {10, 1 << 20});
+  EXPECT_EQ(look_up(), 10u);
+  // What is given makes room for as much.
+  EXPECT_THAT(dispatcher.Decide(0, 0).facts, ::testing::Not(IsEmpty()));
+  EXPECT_GT(look_up(), 15u);
+  EXPECT_LT(look_up(), 40u);
+}
+
 }  // namespace
 }  // namespace trireme::queue
