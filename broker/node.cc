@@ -397,6 +397,7 @@ void NodeImpl::BecomeMember(const meta::Identity& identity, absl::AnyInvocable<v
     uint64_t seed = transport.self.node.value() * 1'000'003 + transport.self.incarnation * 64 + id;
     transport.seed = seed;
     host.seed = seed;
+    host.lost = [this, id](raft::NodeId node) { api_->NodeLost(id, node); };
     shard.BecomeMember(transport, host, store_.get(), &table_, &cluster_->view(id));
     for (raft::NodeId other : others) shard.transport()->Connect(other);
     home().loop()->Post([this, id, made = shard.transport(), self = transport.self, gathered] {

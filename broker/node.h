@@ -67,6 +67,9 @@ class ApiServices {
   virtual void ReplicaStarted(QueuePtr queue, raft::Group* group) = 0;
   virtual void ReplicaStopping(raft::GroupId group) = 0;
 
+  // On that shard's thread: another node died or is cut off from here. What was passed on to it ends.
+  virtual void NodeLost(raft::ShardId shard, raft::NodeId node) = 0;
+
   // The node is about to stop: tells streams to go elsewhere and refuses new ones. Any thread.
   virtual void Drain() = 0;
   // The server has been shut down and its streams are over; the shards still run. Any thread.

@@ -51,10 +51,12 @@ void ClientStream::End(const absl::Status& status) {
   if (call_ != nullptr) call_->Finish(ToGrpc(status));
 }
 
-std::shared_ptr<raft::RawClientStream> ClientStream::OpenUpstream(const std::string& address,
+std::shared_ptr<raft::RawClientStream> ClientStream::OpenUpstream(const trireme::v1::Leader& leader,
                                                                   std::unique_ptr<raft::StreamHandler> handler) {
-  return raft::RawClientStream::Start(api_->shard(), api_->node()->channel(address), call_->method(),
-                                      api_->ForwardOptions(), std::move(handler));
+  auto upstream = raft::RawClientStream::Start(api_->shard(), api_->node()->channel(leader.address()), call_->method(),
+                                               api_->ForwardOptions(), std::move(handler));
+  api_->forwards().Add(raft::NodeId(leader.node_id()), upstream);
+  return upstream;
 }
 
 }  // namespace trireme::broker

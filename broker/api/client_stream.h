@@ -42,8 +42,8 @@ class ClientStream : public std::enable_shared_from_this<ClientStream>, private 
   // False if the call is over or ending, or the client has left too much unread.
   bool Send(const google::protobuf::MessageLite& response);
   void End(const absl::Status& status);
-  // The same method on another node, marked as forwarded.
-  std::shared_ptr<raft::RawClientStream> OpenUpstream(const std::string& address,
+  // The same method on another node, marked as forwarded. Ends when that node is lost.
+  std::shared_ptr<raft::RawClientStream> OpenUpstream(const trireme::v1::Leader& leader,
                                                       std::unique_ptr<raft::StreamHandler> handler);
 
   // For what is posted to a stream, or asks it later.

@@ -317,7 +317,7 @@ void ConsumeStream::AttachThere(ShardApi::Route route) {
   leader_ = std::move(route.leader);
   state_ = State::kThere;
   upstream_opened_ = false;
-  upstream_ = OpenUpstream(leader_.address(), std::make_unique<UpstreamHandler>(Weak(this)));
+  upstream_ = OpenUpstream(leader_, std::make_unique<UpstreamHandler>(Weak(this)));
   PassOn(open_frame_);
 }
 
@@ -339,7 +339,9 @@ void ConsumeStream::UpstreamClosed(const grpc::Status& status) {
   upstream_.reset();
   if (closed()) return;
   if (state_ == State::kOver) return call().Finish(status);
-  if (!status.ok() && status.error_code() != grpc::StatusCode::UNAVAILABLE) {
+  // Cancelled: its node was lost.
+  if (!status.ok() && status.error_code() != grpc::StatusCode::UNAVAILABLE &&
+      status.error_code() != grpc::StatusCode::CANCELLED) {
     state_ = State::kOver;
     return call().Finish(status);
   }

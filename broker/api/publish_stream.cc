@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "broker/api/checks.h"
 #include "broker/api/errors.h"
+#include "broker/routing/leaders.h"
 #include "raft/grpc/buffers.h"
 
 namespace trireme::broker {
@@ -264,6 +265,7 @@ void PublishStream::BindHere(uint32_t alias, ShardApi::Route route) {
 
 void PublishStream::Bound(uint32_t alias, const absl::StatusOr<QueueReplica::OpenedProducer>& opened) {
   Alias& binding = aliases_[alias];
+  if (SaysCutOff(opened.status())) return Unbind(alias, std::string(opened.status().message()), {});
   if (!opened.ok() && opened.status().code() == absl::StatusCode::kUnavailable &&
       api_->shard()->Now() < binding.deadline) {
     // Leadership moved between the look-up and the answer, or nobody leads yet.
@@ -301,7 +303,7 @@ void PublishStream::BindThere(uint32_t alias, const ShardApi::Route& route) {
   if (upstream == nullptr || upstream->stream == nullptr) {
     upstream = std::make_shared<Upstream>();
     upstream->node = route.leader.node_id();
-    upstream->stream = OpenUpstream(route.leader.address(), std::make_unique<UpstreamHandler>(Weak(this), upstream));
+    upstream->stream = OpenUpstream(route.leader, std::make_unique<UpstreamHandler>(Weak(this), upstream));
     upstream->stream->Write(raft::ToBuffer(open_frame_));
   }
   binding.upstream = upstream;

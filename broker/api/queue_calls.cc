@@ -77,10 +77,13 @@ void Forward(const QueueCallPtr& call, const Inspect& inspect, const Act& act, c
       std::max(std::chrono::duration_cast<std::chrono::milliseconds>(call->deadline - api->shard()->Now()),
                std::chrono::milliseconds{1}) +
       kMaxWait;
-  raft::RawUnaryCall::Start(
+  auto forwarded = raft::RawUnaryCall::Start(
       api->shard(), std::move(channel), call->stream->method(), options, call->request,
-      [call, inspect, act, queue, route](const grpc::Status& status, grpc::ByteBuffer response) {
+      [call, inspect, act, queue, route](grpc::Status status, grpc::ByteBuffer response) {
         ShardApi* here = call->api;
+        if (status.error_code() == grpc::StatusCode::CANCELLED) {
+          status = grpc::Status(grpc::StatusCode::UNAVAILABLE, "the leader's node was lost; the outcome is unknown");
+        }
         if (status.ok()) return call->stream->Reply(std::move(response));
         if (status.error_code() == grpc::StatusCode::UNAVAILABLE)
           here->WrongLeader(route.queue, raft::NodeId(route.leader.node_id()));
@@ -90,6 +93,7 @@ void Forward(const QueueCallPtr& call, const Inspect& inspect, const Act& act, c
         if (!again || here->shard()->Now() >= call->deadline) return call->stream->Finish(status);
         here->shard()->After(kRetryAfter, [call, inspect, act, queue] { Dispatch(call, inspect, act, queue); });
       });
+  api->forwards().Add(raft::NodeId(route.leader.node_id()), forwarded);
 }
 
 void Handle(raft::RawService& service, const FindApi& apis, std::string method, Inspect inspect, Act act) {

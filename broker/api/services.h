@@ -22,6 +22,7 @@ class Services final : public ApiServices, public ServiceShards {
   std::unique_ptr<raft::StateMachine> MakeReplica(QueuePtr queue, const raft::GroupSpec& spec) override;
   void ReplicaStarted(QueuePtr queue, raft::Group* group) override;
   void ReplicaStopping(raft::GroupId group) override;
+  void NodeLost(raft::ShardId shard, raft::NodeId node) override { At(shard)->forwards().Lost(node); }
   void Drain() override;
   void Stop() override {}
 

@@ -10,6 +10,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
+#include "broker/api/forwards.h"
 #include "broker/cluster/metadata_view.h"
 #include "broker/node.h"
 #include "broker/replica/queue_replica.h"
@@ -84,6 +85,7 @@ class ShardApi {
 
   // Of a call that goes on to another node.
   raft::CallOptions ForwardOptions() const;
+  Forwards& forwards() { return forwards_; }
 
   void AddStream(Drainable* stream) { streams_.insert(stream); }
   void RemoveStream(Drainable* stream) { streams_.erase(stream); }
@@ -103,6 +105,7 @@ class ShardApi {
   ServiceShards* const all_;
   absl::flat_hash_map<raft::GroupId, QueueReplica*> replicas_;
   absl::flat_hash_set<Drainable*> streams_;
+  Forwards forwards_;
   bool draining_ = false;
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 
 namespace trireme::broker {
@@ -17,7 +18,20 @@ constexpr milliseconds kLook{5};
 constexpr milliseconds kAsk{1000};
 constexpr milliseconds kPause{100};
 
+constexpr char kCutOff[] = "trireme/cut-off";
+
+absl::Status CutOff(const std::string& queue) {
+  absl::Status status = absl::UnavailableError(
+      absl::StrCat("this node is cut off from most of queue ", queue, "'s nodes; ask another one"));
+  status.SetPayload(kCutOff, absl::Cord());
+  return status;
+}
+
 }  // namespace
+
+bool SaysCutOff(const absl::Status& status) {
+  return status.GetPayload(kCutOff).has_value();
+}
 
 Leaders::Leaders(raft::NodeId self, raft::Shard* shard, const MetadataView* view,
                  std::function<raft::Group*(raft::GroupId)> find, LeaderAsker* asker)
@@ -69,7 +83,13 @@ void Leaders::Look(raft::GroupId group) {
   Search& search = *found->second;
   v1::Leader known = Known(*search.queue);
   if (known.node_id() != 0) return End(group, known);
-  if (raft::Group* replica = find_(group)) replica->WantLeader();
+  if (raft::Group* replica = find_(group)) {
+    replica->WantLeader();
+    // Whoever asks may still reach the others, which know or will.
+    if (replica->cut_off()) {
+      return End(group, CutOff(search.queue->name));
+    }
+  }
 
   // Those whose time is over hear so.
   std::vector<Done> late;

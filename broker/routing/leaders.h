@@ -10,6 +10,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "broker/cluster/metadata_view.h"
 #include "raft/host/host.h"
@@ -17,6 +18,10 @@
 #include "trireme/v1/broker.pb.h"
 
 namespace trireme::broker {
+
+// Of an UNAVAILABLE of Leaders::Find: this node has missed a majority of the queue's for a while, so that it is no use
+// to ask it again; the asker may reach others.
+bool SaysCutOff(const absl::Status& status);
 
 // Asks one node who leads a queue: Broker.Resolve there, answered on the shard that asks.
 class LeaderAsker {
@@ -40,7 +45,8 @@ class Leaders {
 
   // What is known without asking: node_id 0 while no leader is.
   trireme::v1::Leader Known(const QueueInfo& queue) const;
-  // Waits out an election: UNAVAILABLE only when no leader was found until the deadline.
+  // Waits out an election: UNAVAILABLE only when no leader was found until the deadline, or when this node is cut off
+  // (SaysCutOff).
   void Find(QueuePtr queue, raft::MonotonicTime deadline, Done done);
   // The node answered that it does not lead, or could not be reached: forgets what was kept, if it names that node.
   void Wrong(raft::GroupId group, raft::NodeId node);

@@ -49,6 +49,8 @@ struct HostOptions {
   // Told, once, that another node remembers this one to have had more on its disk than it has (Safety rule 12): it must
   // not go on.
   std::function<void(absl::Status)> forgot = {};
+  // Told when this node has given up another: it was not heard of for an election timeout, or its connection closed.
+  std::function<void(NodeId)> lost = {};
 };
 
 class Host;
@@ -93,6 +95,9 @@ class Group {
   virtual std::optional<TransferError> HandOver() = 0;
   // Leadership is being handed over.
   virtual bool handing_over() const = 0;
+  // For a while this node has been cut off from so many of the group's others that no leader can be known here; to be
+  // asked for elsewhere.
+  virtual bool cut_off() const = 0;
   // Set when the group was halted on this node (Apply failed, an entry is damaged).
   virtual const absl::Status& halted() const = 0;
 };

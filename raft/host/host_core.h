@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "absl/container/btree_map.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 #include "raft/host/election_queue.h"
 #include "raft/host/host.h"
 #include "raft/host/hosted_group.h"
@@ -48,6 +50,9 @@ class HostCore {
   // It is ticked from now on, until it is quiet.
   void Wake(HostedGroup* group);
   void WantLeader(HostedGroup* group);
+  // For a while by now, too few of the members' nodes have heard us and been heard for it to have a leader that could
+  // be found here.
+  bool CutOff(const HostedGroup& group) const;
   void CountProposal() { ++proposals_; }
   void ReadEntries(HostedGroup* group, Index first, Index last, size_t max_bytes, LogStore::ReadDone done);
 
@@ -136,6 +141,7 @@ class HostCore {
   // Hears us and is heard.
   bool Alive(NodeId node) const { return node == options_.node || liveness_.Alive(node); }
   bool QuorumAlive(const HostedGroup& group) const;
+  static bool HasQuorum(const HostedGroup& group, absl::FunctionRef<bool(NodeId)> alive);
   bool FollowsOn(const HostedGroup& group, NodeId node) const;
   static bool SupportsLeader(const HostedGroup& group) { return group.Gives(group.replica.leader()); }
   void TakeNodeChanges();
@@ -182,7 +188,8 @@ class HostCore {
   NodeLiveness liveness_;
   std::map<NodeId, size_t> neighbours_;  // other nodes, and how many groups they share with this one
   std::set<NodeId> heartbeats_due_;
-  uint64_t last_synced_;  // as of the last tick
+  absl::flat_hash_map<NodeId, uint64_t> alive_at_;  // the last tick at which it was
+  uint64_t last_synced_;                            // as of the last tick
   bool told_forgot_ = false;
   uint64_t oldest_write_ = 0;  // that was under way at the last tick, and for how many ticks
   int stalled_ticks_ = 0;

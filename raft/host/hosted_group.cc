@@ -57,6 +57,10 @@ void HostedGroup::WantLeader() {
   host_->WantLeader(this);
 }
 
+bool HostedGroup::cut_off() const {
+  return host_->CutOff(*this);
+}
+
 Proposed HostedGroup::Propose(std::vector<Bytes> commands, bool urgent) {
   if (!live()) return {.error = ProposeError::kNotLeader};
   host_->CountProposal();

@@ -37,6 +37,7 @@ class HostedGroup final : public Group, public Support {
   void WantLeader() override;
   std::optional<TransferError> HandOver() override;
   bool handing_over() const override { return replica.transferring(); }
+  bool cut_off() const override;
   const absl::Status& halted() const override { return halted_; }
 
   // Support: of the members' nodes.

@@ -25,6 +25,8 @@ constexpr milliseconds kElectAgain{500};
 constexpr int kElectAgainDoublings = 4;
 // An orphan whose quorum is not there is looked at so often, if nothing brings it forward.
 constexpr milliseconds kNoQuorum{5000};
+// One that has had no quorum for so long sends those who ask elsewhere; before, they wait.
+constexpr milliseconds kCutOffPatience{1000};
 // Elections of groups that nobody waits for, under way at a time.
 constexpr size_t kElectionsAtOnce = 64;
 // Groups, per tick, that tell a node who leads them.
@@ -63,12 +65,24 @@ void HostCore::MaybeRest(HostedGroup* group) {
 // ---- what is known of the other nodes
 
 bool HostCore::QuorumAlive(const HostedGroup& group) const {
+  return HasQuorum(group, [this](NodeId node) { return Alive(node); });
+}
+
+bool HostCore::CutOff(const HostedGroup& group) const {
+  return !HasQuorum(group, [this](NodeId node) {
+    auto found = alive_at_.find(node);
+    const uint64_t last = found == alive_at_.end() ? 0 : found->second;
+    return node == options_.node || (ticks_ - last) * options_.tick < kCutOffPatience;
+  });
+}
+
+bool HostCore::HasQuorum(const HostedGroup& group, absl::FunctionRef<bool(NodeId)> is_alive) {
   for (Half half : {Half::kOld, Half::kNew}) {
     size_t voters = 0, alive = 0;
     for (const Member& member : group.spec().members) {
       if (!CountsIn(member.standing, half)) continue;
       ++voters;
-      alive += Alive(member.node) ? 1 : 0;
+      alive += is_alive(member.node) ? 1 : 0;
     }
     if (alive < QuorumSize(voters)) return false;
   }
@@ -114,6 +128,7 @@ void HostCore::NodeChanged(NodeId node, Event event) {
     }
     if (group->replica.HasOutput()) MarkDirty(group.get());
   }
+  if (event == Event::kGivesLost && options_.lost) options_.lost(node);
 }
 
 // Of a member of a group that is led here.

@@ -54,7 +54,10 @@ void HostCore::Tick() {
 }
 
 void HostCore::SendHeartbeats() {
-  for (const auto& [node, groups] : neighbours_) heartbeats_due_.insert(node);
+  for (const auto& [node, groups] : neighbours_) {
+    heartbeats_due_.insert(node);
+    if (Alive(node)) alive_at_[node] = ticks_;
+  }
   if (!heartbeats_due_.empty()) WantTurn();
 }
 

@@ -71,6 +71,9 @@ class FakeGroup final : public raft::Group {
   size_t uncommitted_bytes() const override { return 0; }
   size_t max_uncommitted_bytes() const override { return 0; }
   void StepDown() override {}
+  bool cut_off() const override { return false; }
+  std::optional<raft::TransferError> HandOver() override { return raft::TransferError::kNotLeader; }
+  bool handing_over() const override { return false; }
   void WantLeader() override {}
   const absl::Status& halted() const override { return halted_; }
 

@@ -35,10 +35,12 @@ class StubGroup final : public raft::Group {
   void WantLeader() override { ++wanted; }
   std::optional<raft::TransferError> HandOver() override { return raft::TransferError::kNotLeader; }
   bool handing_over() const override { return false; }
+  bool cut_off() const override { return cut; }
   const absl::Status& halted() const override { return ok_; }
 
   raft::NodeId leader;
   int wanted = 0;
+  bool cut = false;
 
  private:
   raft::GroupSpec spec_;
@@ -134,6 +136,20 @@ TEST_F(LeadersTest, WaitsOutAnElection) {
   EXPECT_GE(time_.now() - before, seconds(2));
   EXPECT_LT(time_.now() - before, seconds(3));
   EXPECT_TRUE(asker_.asked.empty());
+}
+
+TEST_F(LeadersTest, ANodeThatIsCutOffSaysSoAtOnce) {
+  local_ = true;
+  shard_.After(milliseconds(300), [this] { group_.cut = true; });
+  raft::MonotonicTime before = time_.now();
+  for (int i = 0; i < 2; ++i) {
+    const absl::Status status = Find(seconds(5)).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+    EXPECT_TRUE(SaysCutOff(status));
+  }
+  EXPECT_LT(time_.now() - before, milliseconds(400));
+  EXPECT_FALSE(SaysCutOff(absl::UnavailableError("no leader")));
+  EXPECT_FALSE(SaysCutOff(absl::OkStatus()));
 }
 
 TEST_F(LeadersTest, WithoutAReplicaTheOthersAreAskedAndTheAnswerIsKept) {

@@ -12,7 +12,7 @@ import grpc
 
 import harness
 from harness import Cluster, wait_for
-from streams import Consumer, Publisher
+from streams import Consumer, Publisher, Stream
 from trireme.v1 import broker_pb2
 
 
@@ -191,6 +191,16 @@ class Elections(harness.TestCase):
                 cluster.send("calls", [b"without"], 1, seconds=3)
             self.assertLess(time.monotonic() - began, 5)
             self.assertIn(caught.exception.code(), (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE))
+            # A producer is not held: it may still reach nodes that this one does not.
+            stream = Stream(cluster.addresses[0], "Publish")
+            stream.send(broker_pb2.PublishRequest(open=broker_pb2.OpenPublish()))
+            stream.send(broker_pb2.PublishRequest(bind=broker_pb2.Bind(alias=1, queue="calls")))
+            self.assertEqual(stream.next(5).WhichOneof("frame"), "opened")
+            frame = stream.next(5)
+            self.assertEqual(frame.WhichOneof("frame"), "unbound", frame)
+            self.assertEqual(frame.unbound.leader.address, "")
+            self.assertIn("cut off", frame.unbound.reason)
+            stream.close()
             cluster.start(2)
             cluster.leader("calls")
             got = cluster.drain("calls", 2, 1, seconds=20)

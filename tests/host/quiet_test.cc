@@ -175,6 +175,49 @@ TEST_F(QuietTest, TheLeadersNodeFallsSilent) {
   EXPECT_TRUE(AwaitQuiet());
 }
 
+// Its clients still reach it: so it must give up, and say that it is of no use, in about the time in which the others
+// elect another; and these must know that what they have passed on to it is lost.
+TEST_F(QuietTest, ALeaderThatIsCutOffGivesUpAsTheOthersElect) {
+  std::map<NodeId, int> lost;
+  world_.options.lost = [&](NodeId node) { ++lost[node]; };
+  Up(20);
+  ASSERT_EQ(LeaderId(), 1u);
+  lost.clear();
+  CutOff(1);
+  MonotonicTime cut = world_.clock().now();
+  milliseconds gave_up{0}, led{0};
+  while (world_.clock().now() - cut < milliseconds(2000)) {
+    for (uint64_t g = 1; g <= 10; ++g) {  // the others are quiet
+      for (uint64_t id = 1; id <= 3; ++id) {
+        if (On(id, g)->leading()) On(id, g)->Propose({Bytes::Copy("x")}, false);
+      }
+    }
+    world_.Run(milliseconds(10));
+    const auto now = std::chrono::duration_cast<milliseconds>(world_.clock().now() - cut);
+    bool gone = true, there = true;
+    for (uint64_t g = 1; g <= groups_; ++g) {
+      gone &= !On(1, g)->leading();
+      // Of those that are quiet somebody asks for one.
+      if (now > milliseconds(600) && g > 15) On(2, g)->WantLeader();
+      there &= On(2, g)->leading() || On(3, g)->leading();
+    }
+    if (gone && gave_up == milliseconds(0)) gave_up = now;
+    if (there && led == milliseconds(0)) led = now;
+  }
+  EXPECT_GT(gave_up, milliseconds(400));
+  EXPECT_LE(gave_up, milliseconds(750));
+  EXPECT_GT(led, milliseconds(400));
+  EXPECT_LE(led, milliseconds(1000));
+  EXPECT_TRUE(On(1)->cut_off());
+  EXPECT_FALSE(On(2)->cut_off());
+  EXPECT_FALSE(On(3)->cut_off());
+  EXPECT_EQ(lost[NodeId(1)], 2) << "on the two others, once";
+  EXPECT_EQ(lost[NodeId(2)] + lost[NodeId(3)], 2) << "on the one that is cut off";
+  world_.cut.clear();
+  EXPECT_TRUE(world_.RunUntil([&] { return !On(1)->cut_off(); }, milliseconds(500)));
+  EXPECT_TRUE(AwaitQuiet());
+}
+
 // Back before anyone missed it, and without a connection seen to close: it leads no more, and must not be waited for.
 TEST_F(QuietTest, TheLeadersIncarnationChanges) {
   Up();
