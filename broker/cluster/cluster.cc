@@ -146,6 +146,13 @@ void Cluster::Applied(const raft::Entry& entry, const meta::Command& command, co
 }
 
 void Cluster::BatchApplied() {
+  if (std::exchange(restored_, false)) {
+    change_ = {};
+    nodes_changed_ = false;
+    PublishWhole();
+    Reconcile();
+    return AnswerApplied();
+  }
   MetadataChange change = std::exchange(change_, {});
   std::vector<raft::GroupId> changed;
   for (const MetadataItem& item : change.items) {
@@ -162,6 +169,15 @@ void Cluster::BatchApplied() {
       if (auto action = reconciler_->ReconcileQueue(state(), group, births_)) Act(*std::move(action));
     }
   }
+  AnswerApplied();
+}
+
+// During a start the whole state is given out anyway.
+void Cluster::Restored() {
+  restored_ = group_ != nullptr;
+}
+
+void Cluster::AnswerApplied() {
   while (!applied_waiters_.empty() && applied_waiters_.begin()->first <= applied()) {
     answers_.push_back(std::move(applied_waiters_.begin()->second));
     applied_waiters_.erase(applied_waiters_.begin());

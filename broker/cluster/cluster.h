@@ -157,11 +157,14 @@ class Cluster : public MetadataMachine::Observer {
   void Applied(const raft::Entry& entry, const trireme::meta::v1::Command& command,
                const MetadataOutcome& outcome) override;
   void BatchApplied() override;
+  void Restored() override;
   void RoleChanged(const raft::RoleChange& change, bool leading) override;
 
   void OnMember();
   void StartMetadata();
   void Publish(MetadataChange change);
+  // To those who wait for what is applied by now, and to those whose proposals are.
+  void AnswerApplied();
   void PublishWhole();
   void NodesChanged();
   void Reconcile();
@@ -228,6 +231,7 @@ class Cluster : public MetadataMachine::Observer {
   // that who is told of a queue finds it.
   MetadataChange change_;
   bool nodes_changed_ = false;
+  bool restored_ = false;
   std::vector<absl::AnyInvocable<void()>> answers_;
 
   std::map<raft::Index, Proposal> proposals_;

@@ -8,6 +8,7 @@
 #include "broker/cluster/identity.h"
 #include "broker/cluster/metadata_codec.h"
 #include "broker/cluster/names.h"
+#include "raft/core/checksum.h"
 
 namespace trireme::broker {
 namespace meta = trireme::meta::v1;
@@ -360,10 +361,22 @@ raft::Bytes MetadataMachine::Snapshot() const {
   return raft::Bytes::Take(state_.Snapshot());
 }
 
+absl::Status MetadataMachine::CheckSnapshot(const raft::Bytes& snapshot, raft::Index) const {
+  return MetadataState().Restore(snapshot.view());
+}
+
 absl::Status MetadataMachine::Restore(const raft::Bytes& snapshot, raft::Index index) {
   absl::Status status = state_.Restore(snapshot.view());
-  if (status.ok()) applied_ = index;
-  return status;
+  if (!status.ok()) return status;
+  applied_ = index;
+  if (observer_ != nullptr) observer_->Restored();
+  return absl::OkStatus();
+}
+
+uint64_t MetadataMachine::Digest() const {
+  // Of the message alone: its frame has the version that the content needs, and a checksum.
+  const std::string snapshot = state_.Snapshot();
+  return uint64_t{kMetadataVersion} << 32 | raft::Crc32c(std::string_view(snapshot).substr(kFrameHeaderBytes));
 }
 
 raft::StateMachine::Liveness MetadataMachine::Live() const {

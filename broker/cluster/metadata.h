@@ -139,7 +139,7 @@ NodeRecord FromProto(const trireme::meta::v1::Node& node);
 // The state as Raft drives it. On the metadata group's shard only.
 class MetadataMachine : public raft::StateMachine {
  public:
-  // Told of what happened, after the state has changed. Not told during Restore.
+  // Told of what happened, after the state has changed.
   class Observer {
    public:
     virtual ~Observer() = default;
@@ -147,6 +147,9 @@ class MetadataMachine : public raft::StateMachine {
     virtual void Applied(const raft::Entry& entry, const trireme::meta::v1::Command& command,
                          const MetadataOutcome& outcome) = 0;
     virtual void BatchApplied() = 0;
+    // The state is another one, at start or because the log was too far ahead to catch up with. BatchApplied follows,
+    // but not at start.
+    virtual void Restored() = 0;
     virtual void RoleChanged(const raft::RoleChange& change, bool leading) = 0;
   };
 
@@ -161,7 +164,9 @@ class MetadataMachine : public raft::StateMachine {
   void AppliedBatch() override;
   void RoleChanged(const raft::RoleChange& change, bool leading) override;
   raft::Bytes Snapshot() const override;
+  absl::Status CheckSnapshot(const raft::Bytes& snapshot, raft::Index index) const override;
   absl::Status Restore(const raft::Bytes& snapshot, raft::Index index) override;
+  uint64_t Digest() const override;
   // Nothing but the state is of value: every entry that a snapshot covers is dead.
   Liveness Live() const override;
 

@@ -1,6 +1,8 @@
 // The frame around what the metadata group keeps: version, checksum, an encoded protobuf message.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -15,6 +17,7 @@ inline constexpr uint8_t kMetadataVersion = 2;
 // From which on there are exchanges and bindings.
 inline constexpr uint8_t kVersionOfExchanges = 2;
 
+inline constexpr size_t kFrameHeaderBytes = 5;
 // Byte `version`, CRC-32C of version and message (little-endian), the message.
 std::string EncodeFramed(const google::protobuf::MessageLite& message, uint8_t version);
 

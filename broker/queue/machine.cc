@@ -11,12 +11,6 @@
 #include "raft/core/coding.h"
 
 namespace trireme::queue {
-namespace {
-
-// Of the snapshot's layout: raised by whoever adds to it, or changes what is in it.
-constexpr uint8_t kSnapshotVersion = 2;
-
-}  // namespace
 
 Machine::Machine() {
   subscriptions_.try_emplace(0);

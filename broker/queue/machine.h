@@ -33,6 +33,9 @@ struct EntryRange {
 // Not thread-safe; a group's shard owns it.
 class Machine {
  public:
+  // Of the snapshot's layout: raised by whoever adds to it, or changes what is in it.
+  static constexpr uint8_t kSnapshotVersion = 2;
+
   Machine();
 
   // Takes in the committed entry at `index`, which is above every one before it. UNIMPLEMENTED or DATA_LOSS: this

@@ -738,13 +738,28 @@ raft::Bytes QueueReplica::Snapshot() const {
   return impl_->machine.Snapshot();
 }
 
-absl::Status QueueReplica::Restore(const raft::Bytes& snapshot, raft::Index index) {
-  if (absl::Status restored = impl_->machine.Restore(snapshot); !restored.ok()) return restored;
-  if (impl_->machine.applied() != index.value()) {
+absl::Status QueueReplica::RestoreInto(queue::Machine& machine, const raft::Bytes& snapshot, raft::Index index) const {
+  if (absl::Status restored = machine.Restore(snapshot); !restored.ok()) return restored;
+  if (machine.applied() != index.value()) {
     return absl::DataLossError(absl::StrCat("the snapshot of queue '", queue_name_, "' is of index ",
-                                            impl_->machine.applied(), ", not ", index.value()));
+                                            machine.applied(), ", not ", index.value()));
   }
   return absl::OkStatus();
+}
+
+absl::Status QueueReplica::CheckSnapshot(const raft::Bytes& snapshot, raft::Index index) const {
+  queue::Machine scratch;
+  return RestoreInto(scratch, snapshot, index);
+}
+
+absl::Status QueueReplica::Restore(const raft::Bytes& snapshot, raft::Index index) {
+  return RestoreInto(impl_->machine, snapshot, index);
+}
+
+uint64_t QueueReplica::Digest() const {
+  // Its encoding says which facts the program knew that made it.
+  return uint64_t{queue::Machine::kSnapshotVersion} << 48 | uint64_t{impl_->machine.version()} << 32 |
+         impl_->machine.Digest();
 }
 
 raft::StateMachine::Liveness QueueReplica::Live() const {

@@ -151,11 +151,17 @@ class QueueReplica final : public raft::StateMachine {
   void AppliedBatch() override;
   void RoleChanged(const raft::RoleChange& change, bool leading) override;
   raft::Bytes Snapshot() const override;
+  absl::Status CheckSnapshot(const raft::Bytes& snapshot, raft::Index index) const override;
   absl::Status Restore(const raft::Bytes& snapshot, raft::Index index) override;
+  uint64_t Digest() const override;
   Liveness Live() const override;
 
  private:
   struct Impl;
+
+  // DATA_LOSS or UNIMPLEMENTED as Restore.
+  absl::Status RestoreInto(queue::Machine& machine, const raft::Bytes& snapshot, raft::Index index) const;
+
   std::unique_ptr<Impl> impl_;
   std::string queue_name_;
   raft::Group* group_ = nullptr;

@@ -120,6 +120,10 @@ Index Replica::last_index() const {
 Index Replica::persisted_index() const {
   return impl_->persisted_;
 }
+std::optional<Index> Replica::MatchOf(ReplicaId follower) const {
+  const Progress* progress = impl_->leading() == nullptr ? nullptr : impl_->FindFollower(follower);
+  return progress == nullptr ? std::nullopt : std::optional(progress->match);
+}
 Index Replica::all_match() const {
   return impl_->all_match_;
 }

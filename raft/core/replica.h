@@ -106,6 +106,8 @@ class Replica {
   // Up to here every replica holds the log durably, as far as known, and it is committed. Entries at or below are not
   // needed for replication. The last such entry is held back by one: its term is where a follower's log is joined to.
   Index all_match() const;
+  // What a follower is known in this term to hold durably, as this replica's log has it. Nothing unless this leads.
+  std::optional<Index> MatchOf(ReplicaId follower) const;
   // The header of a snapshot to be sent in this term.
   Message SnapshotMessage(ReplicaId to, const SnapshotMeta& snapshot) const;
   // In force: the last in the log, committed or not.

@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "raft/core/checksum.h"
 #include "raft/core/coding.h"
@@ -23,6 +24,7 @@ namespace pb = trireme::peer::v1;
 constexpr size_t kSpliceFrom = 1024;
 constexpr size_t kMessageOverhead = 64;
 constexpr size_t kEntryOverhead = 12;
+constexpr int kChunksMax = 16;
 
 constexpr uint64_t kHeaderTag = (1 << 3) | 2;
 constexpr uint64_t kPayloadTag = (2 << 3) | 2;
@@ -37,6 +39,12 @@ uint32_t Checksum(std::string_view header, const std::vector<GroupMessage>& mess
     }
   }
   return crc;
+}
+
+void ToWire(const Entry& from, pb::EntryHeader* to) {
+  to->set_term(from.term.value());
+  to->set_type(static_cast<uint32_t>(from.type));
+  to->set_size(static_cast<uint32_t>(from.data.size()));
 }
 
 void ToWire(const GroupMessage& from, pb::RaftMessage* to) {
@@ -58,12 +66,7 @@ void ToWire(const GroupMessage& from, pb::RaftMessage* to) {
   to->set_leader_asked(m.leader_asked);
   if (m.membership != nullptr) to->set_membership(std::string(EncodeMembership(*m.membership).view()));
   to->set_quiet(m.quiet);
-  for (const Entry& entry : m.entries) {
-    pb::EntryHeader* header = to->add_entries();
-    header->set_term(entry.term.value());
-    header->set_type(static_cast<uint32_t>(entry.type));
-    header->set_size(static_cast<uint32_t>(entry.data.size()));
-  }
+  for (const Entry& entry : m.entries) ToWire(entry, to->add_entries());
 }
 
 void ToWire(const NodeHeartbeat& from, pb::NodeHeartbeat* to) {
@@ -80,6 +83,58 @@ NodeHeartbeat FromWire(const pb::NodeHeartbeat& from) {
           .heard = from.heard(),
           .promised = from.promised(),
           .peer_synced = from.peer_synced()};
+}
+
+void ToWire(const SnapshotPosition& from, pb::SnapshotPosition* to) {
+  to->set_entry(from.entry.value());
+  to->set_entries(from.entries);
+  to->set_state_bytes(from.state_bytes);
+}
+
+SnapshotPosition FromWire(const pb::SnapshotPosition& from) {
+  return {.entry = Index(from.entry()), .entries = from.entries(), .state_bytes = from.state_bytes()};
+}
+
+void ToWire(const SnapshotChunk& from, pb::SnapshotChunk* to) {
+  ToWire(GroupMessage{from.group, from.header}, to->mutable_header());
+  to->set_number(from.number);
+  ToWire(from.at, to->mutable_at());
+  for (const Entry& entry : from.entries) {
+    pb::LiveEntry* live = to->add_entries();
+    live->set_index(entry.index.value());
+    ToWire(entry, live->mutable_header());
+  }
+  to->set_state_size(static_cast<uint32_t>(from.state.size()));
+  to->set_last(from.last);
+  to->set_state_checksum(from.state_checksum);
+}
+
+void ToWire(const SnapshotAnswer& from, pb::SnapshotAnswer* to) {
+  to->set_group(from.group.value());
+  to->set_from(from.from.value());
+  to->set_to(from.to.value());
+  to->set_index(from.index.value());
+  to->set_number(from.number);
+  ToWire(from.at, to->mutable_at());
+  to->set_result(static_cast<pb::SnapshotResult>(from.result));
+}
+
+void ToWire(const StateDigest& from, pb::StateDigest* to) {
+  to->set_group(from.group.value());
+  to->set_from(from.from.value());
+  to->set_to(from.to.value());
+  to->set_index(from.index.value());
+  to->set_digest(from.digest);
+  to->set_differs(from.differs);
+}
+
+StateDigest FromWire(const pb::StateDigest& from) {
+  return {.group = GroupId(from.group()),
+          .from = ReplicaId(from.from()),
+          .to = ReplicaId(from.to()),
+          .index = Index(from.index()),
+          .digest = from.digest(),
+          .differs = from.differs()};
 }
 
 // Of the same sender at the same time, and empty.
@@ -126,6 +181,19 @@ void FromWire(const pb::RaftMessage& from, GroupMessage* to) {
   m.quiet = from.quiet();
 }
 
+absl::Status FromWire(const pb::EntryHeader& from, Index index, Payload* payload, Entry* to) {
+  if (from.type() > static_cast<uint32_t>(EntryType::kConfig)) {
+    return absl::InvalidArgumentError(absl::StrCat("an entry of type ", from.type()));
+  }
+  to->term = Term(from.term());
+  to->index = index;
+  to->type = static_cast<EntryType>(from.type());
+  if (!payload->Take(from.size(), &to->data)) {
+    return absl::InvalidArgumentError("entries are longer than the frame's payload");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status FromWire(const pb::RaftMessage& from, Payload* payload, GroupMessage* to) {
   if (from.type() == pb::RAFT_MESSAGE_TYPE_UNSPECIFIED || from.type() == pb::RAFT_MESSAGE_TYPE_SNAPSHOT ||
       !pb::RaftMessageType_IsValid(from.type())) {
@@ -142,19 +210,50 @@ absl::Status FromWire(const pb::RaftMessage& from, Payload* payload, GroupMessag
   m.entries.resize(count);
   Index index = m.log_index;
   for (size_t i = 0; i < count; ++i) {
-    const pb::EntryHeader& header = from.entries(static_cast<int>(i));
-    Entry& entry = m.entries[i];
-    if (header.type() > static_cast<uint32_t>(EntryType::kConfig)) {
-      return absl::InvalidArgumentError(absl::StrCat("an entry of type ", header.type()));
-    }
-    entry.term = Term(header.term());
-    entry.index = ++index;
-    entry.type = static_cast<EntryType>(header.type());
-    if (!payload->Take(header.size(), &entry.data)) {
-      return absl::InvalidArgumentError("entries are longer than the frame's payload");
-    }
+    absl::Status status = FromWire(from.entries(static_cast<int>(i)), ++index, payload, &m.entries[i]);
+    if (!status.ok()) return status;
   }
   return absl::OkStatus();
+}
+
+absl::Status FromWire(const pb::SnapshotChunk& from, Payload* payload, SnapshotChunk* to) {
+  if (from.header().type() != pb::RAFT_MESSAGE_TYPE_SNAPSHOT || from.header().entries_size() > 0) {
+    return absl::InvalidArgumentError(absl::StrCat("a snapshot's header of type ", from.header().type()));
+  }
+  std::optional<Membership> membership = DecodeMembership(from.header().membership());
+  if (!membership) return absl::InvalidArgumentError("a snapshot without the members of its group");
+  GroupMessage header;
+  FromWire(from.header(), &header);
+  to->group = header.group;
+  to->header = std::move(header.message);
+  to->header.membership = std::make_shared<const Membership>(*std::move(membership));
+  to->number = from.number();
+  to->at = FromWire(from.at());
+  to->entries.resize(static_cast<size_t>(from.entries_size()));
+  for (int i = 0; i < from.entries_size(); ++i) {
+    const pb::LiveEntry& live = from.entries(i);
+    absl::Status status = FromWire(live.header(), Index(live.index()), payload, &to->entries[static_cast<size_t>(i)]);
+    if (!status.ok()) return status;
+  }
+  if (!payload->Take(from.state_size(), &to->state)) {
+    return absl::InvalidArgumentError("a state that is longer than the frame's payload");
+  }
+  to->last = from.last();
+  to->state_checksum = from.state_checksum();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<SnapshotAnswer> FromWire(const pb::SnapshotAnswer& from) {
+  if (from.result() == pb::SNAPSHOT_RESULT_UNSPECIFIED || !pb::SnapshotResult_IsValid(from.result())) {
+    return absl::InvalidArgumentError(absl::StrCat("an answer to a snapshot of kind ", from.result()));
+  }
+  return SnapshotAnswer{.group = GroupId(from.group()),
+                        .from = ReplicaId(from.from()),
+                        .to = ReplicaId(from.to()),
+                        .index = Index(from.index()),
+                        .number = from.number(),
+                        .at = FromWire(from.at()),
+                        .result = static_cast<SnapshotAnswer::Result>(from.result())};
 }
 
 // Passes over a field that is not known here.
@@ -177,6 +276,17 @@ bool Skip(uint64_t tag, Reader* in) {
   }
 }
 
+// What the payload is made of, in order.
+void ForEachBody(const Frame& frame, absl::FunctionRef<void(const Bytes&)> body) {
+  for (const GroupMessage& message : frame.messages) {
+    for (const Entry& entry : message.message.entries) body(entry.data);
+  }
+  for (const SnapshotChunk& chunk : frame.chunks) {
+    for (const Entry& entry : chunk.entries) body(entry.data);
+    body(chunk.state);
+  }
+}
+
 }  // namespace
 
 size_t WireSize(const GroupMessage& message) {
@@ -192,11 +302,12 @@ grpc::ByteBuffer EncodeFrame(const Frame& frame) {
   header->set_incarnation(frame.incarnation);
   header->set_last_synced(frame.last_synced);
   if (frame.heartbeat.has_value()) ToWire(*frame.heartbeat, header->mutable_heartbeat());
+  for (const GroupMessage& message : frame.messages) ToWire(message, header->add_messages());
+  for (const SnapshotChunk& chunk : frame.chunks) ToWire(chunk, header->add_snapshot_chunks());
+  for (const SnapshotAnswer& answer : frame.answers) ToWire(answer, header->add_snapshot_answers());
+  for (const StateDigest& digest : frame.digests) ToWire(digest, header->add_digests());
   size_t payload = 0;
-  for (const GroupMessage& message : frame.messages) {
-    ToWire(message, header->add_messages());
-    for (const Entry& entry : message.message.entries) payload += entry.data.size();
-  }
+  ForEachBody(frame, [&](const Bytes& body) { payload += body.size(); });
 
   Writer out;
   const std::string header_bytes = header->SerializeAsString();
@@ -208,17 +319,12 @@ grpc::ByteBuffer EncodeFrame(const Frame& frame) {
   if (payload > 0) {
     out.Varint(kPayloadTag);
     out.Varint(payload);
-    for (const GroupMessage& message : frame.messages) {
-      for (const Entry& entry : message.message.entries) {
-        if (entry.data.size() < kSpliceFrom) {
-          out.Raw(entry.data.view());
-          continue;
-        }
-        if (out.size() > 0) slices.push_back(TakeToSlice(out.Take()));
-        out = Writer();
-        slices.push_back(ToSlice(entry.data));
-      }
-    }
+    ForEachBody(frame, [&](const Bytes& body) {
+      if (body.size() < kSpliceFrom) return out.Raw(body.view());
+      if (out.size() > 0) slices.push_back(TakeToSlice(out.Take()));
+      out = Writer();
+      slices.push_back(ToSlice(body));
+    });
   }
   if (out.size() > 0) slices.push_back(TakeToSlice(out.Take()));
   return grpc::ByteBuffer(slices.data(), slices.size());
@@ -269,34 +375,27 @@ absl::StatusOr<Frame> DecodeFrame(const grpc::ByteBuffer& buffer) {
     absl::Status status = FromWire(header->messages(i), &payload, &frame.messages[static_cast<size_t>(i)]);
     if (!status.ok()) return status;
   }
+  // SplitFrame puts one in a frame.
+  if (header->snapshot_chunks_size() > kChunksMax) {
+    return absl::InvalidArgumentError(absl::StrCat(header->snapshot_chunks_size(), " parts of snapshots in a frame"));
+  }
+  frame.chunks.resize(static_cast<size_t>(header->snapshot_chunks_size()));
+  for (int i = 0; i < header->snapshot_chunks_size(); ++i) {
+    absl::Status status = FromWire(header->snapshot_chunks(i), &payload, &frame.chunks[static_cast<size_t>(i)]);
+    if (!status.ok()) return status;
+  }
   if (!payload.empty()) return absl::InvalidArgumentError("a frame with more payload than its entries have");
+  for (const pb::SnapshotAnswer& wire : header->snapshot_answers()) {
+    absl::StatusOr<SnapshotAnswer> answer = FromWire(wire);
+    if (!answer.ok()) return answer.status();
+    frame.answers.push_back(*answer);
+  }
+  for (const pb::StateDigest& wire : header->digests()) frame.digests.push_back(FromWire(wire));
   if (const uint32_t found = Checksum(header_bytes, frame.messages); checksum != found) {
     return absl::InvalidArgumentError(absl::StrCat("a damaged frame: its checksum is ", found, ", expected ",
                                                    checksum.has_value() ? absl::StrCat(*checksum) : "one"));
   }
   return frame;
-}
-
-std::string EncodeSnapshotHeader(const GroupMessage& header) {
-  pb::RaftMessage wire;
-  ToWire(header, &wire);
-  return wire.SerializeAsString();
-}
-
-absl::StatusOr<GroupMessage> DecodeSnapshotHeader(std::string_view bytes) {
-  pb::RaftMessage wire;
-  if (!wire.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
-    return absl::InvalidArgumentError("a snapshot whose header is no RaftMessage");
-  }
-  if (wire.type() != pb::RAFT_MESSAGE_TYPE_SNAPSHOT || wire.entries_size() > 0) {
-    return absl::InvalidArgumentError(absl::StrCat("a snapshot's header of type ", wire.type()));
-  }
-  std::optional<Membership> membership = DecodeMembership(wire.membership());
-  if (!membership) return absl::InvalidArgumentError("a snapshot without the members of its group");
-  GroupMessage header;
-  FromWire(wire, &header);
-  header.message.membership = std::make_shared<const Membership>(*std::move(membership));
-  return header;
 }
 
 Lane LaneOf(const Message& message) {
@@ -321,6 +420,17 @@ LaneFrames SplitFrame(Frame frame, size_t bytes_max) {
     }
     bytes[lane] += size;
     frames.back().messages.push_back(std::move(message));
+  }
+  if (!frame.answers.empty() || !frame.digests.empty()) {
+    std::vector<Frame>& control = split.lanes[static_cast<size_t>(Lane::kControl)];
+    if (control.empty()) control.push_back(Like(frame));
+    control.back().answers = std::move(frame.answers);
+    control.back().digests = std::move(frame.digests);
+  }
+  for (SnapshotChunk& chunk : frame.chunks) {
+    std::vector<Frame>& snapshots = split.lanes[static_cast<size_t>(Lane::kSnapshot)];
+    snapshots.push_back(Like(frame));
+    snapshots.back().chunks.push_back(std::move(chunk));
   }
   return split;
 }

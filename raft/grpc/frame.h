@@ -27,13 +27,10 @@ grpc::ByteBuffer EncodeFrame(const Frame& frame);
 // but unknown fields are passed over. Never fails otherwise, whatever the bytes.
 absl::StatusOr<Frame> DecodeFrame(const grpc::ByteBuffer& buffer);
 
-// The header of a snapshot, with which the stream of its bytes begins. As DecodeFrame, for anything else.
-std::string EncodeSnapshotHeader(const GroupMessage& header);
-absl::StatusOr<GroupMessage> DecodeSnapshotHeader(std::string_view bytes);
-
-// Two kinds of traffic, each with a stream of its own, so that a large append holds up no vote and no heartbeat.
-enum class Lane : uint8_t { kControl = 0, kAppend = 1 };
-inline constexpr size_t kLanes = 2;
+// Three kinds of traffic, each with a stream of its own, so that a large append holds up no vote and no heartbeat, and a
+// snapshot holds up nothing.
+enum class Lane : uint8_t { kControl = 0, kAppend = 1, kSnapshot = 2 };
+inline constexpr size_t kLanes = 3;
 
 // Appends, empty ones too, keep their order among themselves: one that overtakes another looks like a gap to a
 // follower.

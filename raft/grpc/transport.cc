@@ -160,8 +160,9 @@ void GrpcTransport::Dial(NodeId node, Peer& peer) {
     peer.lanes[lane] =
         RawClientStream::Start(shard_, std::move(channel), kMethod, call,
                                std::make_unique<LaneHandler>(this, node, static_cast<Lane>(lane), attempt));
-    peer.lanes[lane]->set_queue_limit(lane == static_cast<size_t>(Lane::kControl) ? options_.control_queue_bytes
-                                                                                  : options_.append_queue_bytes);
+    const size_t limits[kLanes] = {options_.control_queue_bytes, options_.append_queue_bytes,
+                                   options_.snapshot_queue_bytes};
+    peer.lanes[lane]->set_queue_limit(limits[lane]);
   }
   shard_->After(options_.connect_timeout, [this, node, attempt] {
     Peer& late = *peers_[node];

@@ -24,6 +24,7 @@ struct TransportOptions {
   // What may wait per node and lane; more is dropped.
   size_t control_queue_bytes = size_t{8} << 20;
   size_t append_queue_bytes = size_t{64} << 20;
+  size_t snapshot_queue_bytes = size_t{32} << 20;
   // A frame is cut above this, so that one group's appends do not hold up the others' for long.
   size_t frame_bytes = size_t{2} << 20;
   // After a lost connection: the first new attempt, and the longest pause that repeated ones double to. Each is
@@ -50,7 +51,7 @@ class GrpcTransport final : public Transport {
 
   // The directory has changed: streams to nodes that are now elsewhere, or someone else, are ended and dialed anew.
   void PeersChanged();
-  // Whether both lanes to the node are open. (The node's own streams to us are not looked at.)
+  // Whether all lanes to the node are open. (The node's own streams to us are not looked at.)
   bool Up(NodeId node) const;
   // Dials nodes that nothing was sent to yet, so that Up means something.
   void Connect(NodeId node);

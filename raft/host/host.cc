@@ -25,6 +25,14 @@ uint64_t Mix(uint64_t a, uint64_t b) {
   return x ^ (x >> 31);
 }
 
+SnapshotSends::Options SendOptions(const HostOptions& options) {
+  SnapshotSends::Options sends;
+  const auto ticks_per_second = static_cast<size_t>(std::max<int64_t>(1, std::chrono::seconds(1) / options.tick));
+  sends.bytes_per_tick = std::max<size_t>(1, options.snapshot_bytes_per_second / ticks_per_second);
+  sends.chunk_bytes = std::min(sends.chunk_bytes, sends.bytes_per_tick);
+  return sends;
+}
+
 absl::Status CheckSpec(const GroupSpec& spec, NodeId node) {
   auto name = absl::StrCat("group ", spec.group.value());
   int selves = 0;
@@ -54,14 +62,23 @@ bool LastMemberFirst(GroupId group) {
 
 // ---- groups come and go
 
-HostCore::HostCore(HostOptions options, Shard* shard, LogStore* store, Transport* transport)
+HostCore::HostCore(HostOptions options, Shard* shard, LogStore* store, SnapshotStaging* staging, Transport* transport)
     : options_(std::move(options)),
       shard_(shard),
       store_(store),
+      staging_(staging),
       transport_(transport),
       liveness_({options_.incarnation, options_.tick, options_.election_ticks}),
       last_synced_(store->last_synced()),
-      trim_above_(options_.tail_budget_bytes) {
+      trim_above_(options_.tail_budget_bytes),
+      sends_(SendOptions(options_), [this](NodeId to, SnapshotChunk chunk) { Queue(to, std::move(chunk)); },
+             [this](HostedGroup* group) {
+               Wake(group);  // what was kept for it may go
+               MarkDirty(group);
+             },
+             [this](NodeId node) { return Alive(node); }),
+      receipts_({}, shard, staging, [this](NodeId to, SnapshotAnswer answer) { Queue(to, answer); },
+                [this](HostedGroup* group) { Stirred(group); }) {
   for (const auto& [node, announced] : options_.announced) liveness_.Remember(node, announced);
   transport_->SetReceiver({[this](NodeId from, Frame frame) { Receive(from, std::move(frame)); },
                            [this](NodeId node) { PeerChanged(node, true); },
@@ -107,7 +124,7 @@ absl::StatusOr<Group*> HostCore::Add(const GroupSpec& spec, std::unique_ptr<Stat
     restored = std::move(stored->log);
   }
   auto group = std::make_shared<HostedGroup>(this, spec, std::move(machine), config, restored);
-  group->snapshot_index = restored.snapshot_index;
+  group->snapshot_index = group->last_snapshot_index = group->lag_base = restored.snapshot_index;
   groups_[spec.group] = group;
   for (const Member& member : spec.members) {
     if (member.node != options_.node && ++neighbours_[member.node] == 1) {
@@ -151,6 +168,8 @@ void HostCore::Remove(GroupId id) {
   if (found == groups_.end()) return;
   GroupPtr group = std::move(found->second);
   if (group->live()) LastWords(group.get());
+  sends_.Drop(id);
+  receipts_.Forget(id);
   SayLeading(group.get(), false);
   EndElection(group.get());
   Deactivate(group.get());
@@ -195,7 +214,7 @@ void HostCore::Receive(NodeId from, Frame frame) {
   const bool heard = liveness_.Heard(from, frame, shard_->Now());
   TakeNodeChanges();
   if (!heard) {
-    dropped_ += frame.messages.size();
+    dropped_ += frame.messages.size() + frame.chunks.size() + frame.answers.size() + frame.digests.size();
     if (stranger_log_.Allow(shard_->Now())) {
       spdlog::warn("shard {}: dropped a frame of incarnation {} of node {}, which is {} by now, or forgot ({} before)",
                    shard_->id(), frame.incarnation, from.value(), liveness_.incarnation(from),
@@ -208,6 +227,8 @@ void HostCore::Receive(NodeId from, Frame frame) {
     WantTurn();
   }
   clock_.Heard(from, frame.wall_ms, shard_->Now());
+  // First: a leader that resigns because of what it found out says both.
+  ReceiveOthers(from, frame);
   for (GroupMessage& incoming : frame.messages) {
     Message& message = incoming.message;
     HostedGroup* group = Find(incoming.group);
@@ -216,15 +237,8 @@ void HostCore::Receive(NodeId from, Frame frame) {
       ++dropped_;
       continue;
     }
-    // Safety rule 11: a message is for this very replica, and from one that its node may speak for.
-    if (message.to != group->replica.id() || from == NodeId() || group->NodeOf(message.from) != from) {
+    if (!SpeaksTo(*group, from, message.from, message.to)) {
       ++dropped_;
-      if (stranger_log_.Allow(shard_->Now())) {
-        spdlog::warn(
-            "group {}: dropped a message from replica {} on node {} to replica {}; this is replica {} ({} before)",
-            incoming.group.value(), message.from.value(), from.value(), message.to.value(), group->replica.id().value(),
-            stranger_log_.TakeKeptBack());
-      }
       continue;
     }
     // Safety rule 17: what is damaged on the way is not persisted. The leader sends it again.
@@ -256,9 +270,52 @@ void HostCore::Receive(NodeId from, Frame frame) {
       }
     }
     if (leads && group->replica.leader() == sender) group->leader_incarnation = frame.incarnation;
-    if (!group->replica.quiet()) Wake(group);
-    MarkDirty(group);
+    Stirred(group);
   }
+}
+
+void HostCore::Stirred(HostedGroup* group) {
+  if (!group->replica.quiet()) Wake(group);
+  MarkDirty(group);
+}
+
+void HostCore::ReceiveOthers(NodeId from, Frame& frame) {
+  for (SnapshotChunk& chunk : frame.chunks) {
+    HostedGroup* group = staging_ == nullptr ? nullptr : Find(chunk.group);
+    if (group == nullptr || !group->live() || !SpeaksTo(*group, from, chunk.header.from, chunk.header.to)) {
+      ++dropped_;
+      continue;
+    }
+    receipts_.Arrived(Shared(group), from, std::move(chunk));
+  }
+  for (const SnapshotAnswer& answer : frame.answers) {
+    HostedGroup* group = Find(answer.group);
+    if (group == nullptr || !group->live() || !SpeaksTo(*group, from, answer.from, answer.to)) {
+      ++dropped_;
+      continue;
+    }
+    sends_.Answered(answer);
+  }
+  for (const StateDigest& digest : frame.digests) {
+    HostedGroup* group = Find(digest.group);
+    if (group == nullptr || !group->live() || !SpeaksTo(*group, from, digest.from, digest.to)) {
+      ++dropped_;
+      continue;
+    }
+    ReceiveDigest(digest);
+  }
+}
+
+// Safety rule 11: a message is for this very replica, and from one that its node may speak for.
+bool HostCore::SpeaksTo(const HostedGroup& group, NodeId from, ReplicaId sender, ReplicaId to) {
+  if (to == group.replica.id() && from != NodeId() && group.NodeOf(sender) == from) return true;
+  if (stranger_log_.Allow(shard_->Now())) {
+    spdlog::warn(
+        "group {}: dropped a message from replica {} on node {} to replica {}; this is replica {} ({} before)",
+        group.id().value(), sender.value(), from.value(), to.value(), group.replica.id().value(),
+        stranger_log_.TakeKeptBack());
+  }
+  return false;
 }
 
 // Safety rule 12: what others remember of this node is compared with what it has.
@@ -335,13 +392,19 @@ Host::Figures HostCore::figures() const {
   figures.frames_in = frames_in_;
   figures.frames_out = frames_out_;
   figures.messages_dropped = dropped_;
+  figures.snapshots_sending = sends_.under_way();
+  figures.snapshots_receiving = receipts_.under_way();
+  figures.snapshots_installed = snapshots_installed_;
+  figures.snapshot_bytes_sent = sends_.bytes_sent();
+  figures.digests_compared = digests_compared_;
+  figures.digests_differed = digests_differed_;
   return figures;
 }
 
 // ---- the class that the world sees
 
-Host::Host(HostOptions options, Shard* shard, LogStore* store, Transport* transport)
-    : impl_(new Impl{HostCore(std::move(options), shard, store, transport)}) {}
+Host::Host(HostOptions options, Shard* shard, LogStore* store, SnapshotStaging* staging, Transport* transport)
+    : impl_(new Impl{HostCore(std::move(options), shard, store, staging, transport)}) {}
 Host::~Host() = default;
 absl::StatusOr<Group*> Host::Add(const GroupSpec& spec, std::unique_ptr<StateMachine> machine,
                                  std::optional<StoredGroup> stored) {

@@ -15,6 +15,7 @@
 #include "raft/core/replica.h"
 #include "raft/host/log_store.h"
 #include "raft/host/shard.h"
+#include "raft/host/snapshot_staging.h"
 #include "raft/host/state_machine.h"
 #include "raft/host/transport.h"
 
@@ -42,6 +43,13 @@ struct HostOptions {
   // A snapshot is taken when this many bytes, or entries, were applied since the last.
   size_t snapshot_bytes = size_t{16} << 20;
   uint64_t snapshot_entries = 20'000;
+  // The log that a replica lacks is kept for it while it is so short; then it goes, and the replica gets a snapshot.
+  size_t lag_bytes = size_t{256} << 20;
+  uint64_t lag_entries = 1'000'000;
+  // At every index that this divides, replicas compare digests of their states.
+  uint64_t digest_entries = 16'384;
+  // Of all snapshots together that this shard sends.
+  size_t snapshot_bytes_per_second = size_t{64} << 20;
   // A leader whose group had nothing to do for so many ticks lets it go quiet (Safety rule 10).
   int quiet_ticks = 10;
   // What each node was once heard to have synced (Safety rule 12), as Host::announced gave it before this start.
@@ -105,8 +113,9 @@ class Group {
 // On its shard's thread only.
 class Host {
  public:
-  // All outlive the host.
-  Host(HostOptions options, Shard* shard, LogStore* store, Transport* transport);
+  // All outlive the host. `staging` is the store's; null for one that takes no snapshots of others in: then the log that
+  // a replica lacks is kept for it, however long.
+  Host(HostOptions options, Shard* shard, LogStore* store, SnapshotStaging* staging, Transport* transport);
   ~Host();
 
   // Starts a replica: `stored` as the store recovered it, or nothing for a group that was never born, which is made
@@ -130,7 +139,8 @@ class Host {
 
   struct Figures {
     uint64_t groups = 0, active = 0, leading = 0, proposals = 0, elections = 0, frames_in = 0, frames_out = 0,
-             messages_dropped = 0;
+             messages_dropped = 0, snapshots_sending = 0, snapshots_receiving = 0, snapshots_installed = 0,
+             snapshot_bytes_sent = 0, digests_compared = 0, digests_differed = 0;
   };
   Figures figures() const;
 

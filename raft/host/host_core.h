@@ -1,5 +1,6 @@
 // The host's inside. turn.cc is the work of a turn, upkeep.cc what is done now and then, quiet.cc who is ticked at all,
-// host.cc the rest.
+// snapshots.cc what becomes of the log's old end, divergence.cc
+// whether replicas agree, host.cc the rest.
 #pragma once
 
 #include <deque>
@@ -18,6 +19,8 @@
 #include "raft/host/node_liveness.h"
 #include "raft/host/quorum_clock.h"
 #include "raft/host/rate_limit.h"
+#include "raft/host/snapshot_receipts.h"
+#include "raft/host/snapshot_sends.h"
 
 namespace trireme::raft {
 
@@ -28,7 +31,7 @@ namespace trireme::raft {
 // applying brings about, share one append.
 class HostCore {
  public:
-  HostCore(HostOptions options, Shard* shard, LogStore* store, Transport* transport);
+  HostCore(HostOptions options, Shard* shard, LogStore* store, SnapshotStaging* staging, Transport* transport);
   ~HostCore();
 
   using GroupPtr = std::shared_ptr<HostedGroup>;
@@ -76,8 +79,19 @@ class HostCore {
     bool durable = false;
   };
 
+  struct Install {
+    GroupPtr group;
+    SnapshotMeta snapshot;
+    HardState hard_state;
+  };
+
   // ---- host.cc
   void Receive(NodeId from, Frame frame);
+  // Snapshots and digests.
+  void ReceiveOthers(NodeId from, Frame& frame);
+  bool SpeaksTo(const HostedGroup& group, NodeId from, ReplicaId sender, ReplicaId to);
+  // It was told something.
+  void Stirred(HostedGroup* group);
   void CheckForgot(NodeId from, const NodeHeartbeat& heartbeat);
   void PeerChanged(NodeId node, bool up);
   void Born(HostedGroup* group);
@@ -105,6 +119,9 @@ class HostCore {
   void AddWrite(const GroupPtr& group, Output* output);
   void SendAfterPersist(const GroupPtr& group, Message message);
   void Queue(const HostedGroup& group, Message message);
+  void Queue(NodeId to, SnapshotChunk chunk);
+  void Queue(NodeId to, SnapshotAnswer answer);
+  void Queue(NodeId to, StateDigest digest);
   void Apply(HostedGroup* group, const std::vector<Entry>& entries);
   void StartRead(const GroupPtr& group, const EntryRead& read);
   void ReadDone(HostedGroup* group, const EntryRead& read, absl::StatusOr<std::vector<Entry>> entries);
@@ -127,11 +144,28 @@ class HostCore {
   void CheckClocks();
   // Whether this node's clock allows it to lead this group (Safety rule 7).
   bool ClockAllows(HostedGroup* group);
-  void MaybeSnapshot(const GroupPtr& group);
-  void Compact(HostedGroup* group);
   void CountTail(HostedGroup* group);
   void TrimTails();
   void TrimLongestTails(size_t target, bool even_unsent);
+
+  // ---- snapshots.cc
+  void MaybeSnapshot(const GroupPtr& group);
+  // Up to where entries may go.
+  Index CompactTo(const HostedGroup& group) const;
+  // Whether the log behind `match`, 0 if that is not known, is more than is kept for a replica that is away.
+  bool TooFar(const HostedGroup& group, Index match) const;
+  void Compact(HostedGroup* group);
+  void SubmitInstalls();
+  void Installed(HostedGroup* group, const SnapshotMeta& snapshot, const Bytes& state);
+
+  // ---- divergence.cc
+  void TakeDigest(HostedGroup* group, Index index);
+  void ReceiveDigest(const StateDigest& digest);
+  void SayDigests(HostedGroup* group);
+  void JudgeDigests(HostedGroup* group);
+  void SendStop(const HostedGroup& group, const DigestCheck::Stop& stop);
+  void RepeatStops();
+  void StopDiverged(HostedGroup* group, Index index, const std::string& why);
 
   // ---- quiet.cc
   void Deactivate(HostedGroup* group);
@@ -162,6 +196,7 @@ class HostCore {
   const HostOptions options_;
   Shard* const shard_;
   LogStore* const store_;
+  SnapshotStaging* const staging_;
   Transport* const transport_;
   // What comes back after this object's end finds it expired.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
@@ -183,6 +218,7 @@ class HostCore {
   std::optional<Batch> gathering_;
   std::deque<Batch> under_way_;  // numbers are consecutive
   uint64_t last_batch_ = 0;
+  std::vector<Install> installs_;  // to be submitted behind the writes of this turn
   std::map<NodeId, Frame> outgoing_;
 
   NodeLiveness liveness_;
@@ -201,6 +237,11 @@ class HostCore {
   size_t trim_above_;
   uint64_t proposals_ = 0, elections_ = 0, frames_in_ = 0, frames_out_ = 0, dropped_ = 0;
   uint64_t leading_ = 0;
+  uint64_t snapshots_installed_ = 0;
+  std::set<GroupId> telling_;  // whose replicas are told to stop
+  uint64_t digests_compared_ = 0, digests_differed_ = 0;
+  SnapshotSends sends_;
+  SnapshotReceipts receipts_;
   RateLimit stranger_log_, check_log_, clock_log_, read_log_;
 };
 

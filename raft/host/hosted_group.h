@@ -4,16 +4,28 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "raft/core/replica.h"
+#include "raft/host/digest_check.h"
 #include "raft/host/host.h"
 
 namespace trireme::raft {
 
 class HostCore;
+
+// About how many bytes of the log lie behind an index.
+struct LagMarks {
+  uint64_t applied_bytes = 0;  // in this life
+  // Ascending; (index, applied_bytes then).
+  std::vector<std::pair<Index, uint64_t>> marks;
+
+  void Mark(Index index);
+  uint64_t BytesBehind(Index index) const;
+};
 
 // Of its host's shard. Shared with work that is under way (writes, reads), which looks at `gone` when it comes back.
 class HostedGroup final : public Group, public Support {
@@ -97,8 +109,15 @@ class HostedGroup final : public Group, public Support {
   // Since the last snapshot.
   size_t applied_bytes = 0;
   uint64_t applied_entries = 0;
-  Index snapshot_index{};  // durable
+  Index snapshot_index{};  // durable; and the one before it
+  Index last_snapshot_index{};
+  // A replica of which nothing is known is taken to have had the log up to here: applied at this one's start, or when it
+  // began to lead.
+  Index lag_base{};
   bool saving = false;
+  bool installing = false;  // a snapshot from another replica
+  LagMarks lag;
+  DigestCheck digests;
   Index compacted{};      // what the store was last told
   size_t tail_bytes = 0;  // as counted in the host's sum
 

@@ -56,7 +56,7 @@ void HostCore::Deactivate(HostedGroup* group) {
 
 void HostCore::MaybeRest(HostedGroup* group) {
   if (!group->replica.quiet() || group->dirty || group->saving || group->campaigns_left > 0) return;
-  if (std::min(group->snapshot_index, group->replica.all_match()) > group->compacted) Compact(group);
+  if (CompactTo(*group) > group->compacted) Compact(group);
   group->replica.TrimTail(group->replica.applied_index());
   CountTail(group);
   Deactivate(group);

@@ -32,8 +32,15 @@ class StateMachine {
 
   // The state as of the last applied entry, bounded by what is out of line (Safety rule 1).
   virtual Bytes Snapshot() const = 0;
-  // Replaces the state, at start, before any Apply.
+  // Whether Restore would take it. Nothing changes.
+  virtual absl::Status CheckSnapshot(const Bytes& snapshot, Index index) const = 0;
+  // Replaces the state: at start, before any Apply, or while this replica follows, by what its leader sent.
   virtual absl::Status Restore(const Bytes& snapshot, Index index) = 0;
+
+  // Of the state as of the last applied entry: the same state has the same digest on every replica, whatever way it came
+  // to it (Safety rule 25). The upper half says how it is made: only those with the same one are compared. Asked for
+  // every few thousand entries.
+  virtual uint64_t Digest() const = 0;
 
   // Which entries at or below the last applied one still hold something that the state does not: everything above
   // `floor`, and `live` (ascending, disjoint, all at or below floor).

@@ -8,7 +8,9 @@
 #include "absl/functional/any_invocable.h"
 #include "raft/core/message.h"
 #include "raft/core/types.h"
+#include "raft/host/digest_check.h"
 #include "raft/host/shard.h"
+#include "raft/host/snapshot_message.h"
 
 namespace trireme::raft {
 
@@ -34,6 +36,9 @@ struct Frame {
   uint64_t last_synced = 0;  // of the sender's store
   std::optional<NodeHeartbeat> heartbeat{};
   std::vector<GroupMessage> messages{};
+  std::vector<SnapshotChunk> chunks{};
+  std::vector<SnapshotAnswer> answers{};
+  std::vector<StateDigest> digests{};
 };
 
 // One per shard, on the shard's thread. A group's shard is the same on every node, so shard n talks to shard n.
@@ -42,7 +47,8 @@ class Transport {
   virtual ~Transport() = default;
 
   // Queues a frame. Bounded in bytes per node; what does not fit is dropped (Raft sends again). Votes and heartbeats
-  // take a stream of their own, so that a large append does not hold them up.
+  // take a stream of their own, so that a large append does not hold them up, and so do parts of snapshots, so that they
+  // hold up nothing.
   virtual void Send(NodeId to, Frame frame) = 0;
 
   struct Receiver {

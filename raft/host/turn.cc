@@ -44,6 +44,7 @@ void HostCore::Turn() {
   }
   // The disk takes longest, so it is asked first.
   Submit();
+  SubmitInstalls();
   SendFrames();
   now.swap(touched_);
   for (const GroupPtr& group : now) {
@@ -82,10 +83,15 @@ void HostCore::Process(const GroupPtr& group) {
     if (round == kRoundsMax) return MarkDirty(group.get());
     Output output = group->replica.TakeOutput();
     // Before anything that may stop here: a write that was handed out must be made.
-    if (output.hard_state.has_value() || !output.entries.empty()) AddWrite(group, &output);
+    if (output.install.has_value()) {
+      installs_.push_back({group, *std::move(output.install), *output.hard_state});
+    } else if (output.hard_state.has_value() || !output.entries.empty()) {
+      AddWrite(group, &output);
+    }
     for (Message& message : output.send_now) Queue(*group, std::move(message));
     for (Message& message : output.send_after_persist) SendAfterPersist(group, std::move(message));
     for (const EntryRead& read : output.reads) StartRead(group, read);
+    for (const SnapshotNeeded& needed : output.snapshots) sends_.Start(group, needed.follower);
     if (output.role.has_value()) TakeRole(group.get(), *output.role);
     if (!group->live()) return;
     Apply(group.get(), output.committed);
@@ -104,6 +110,9 @@ void HostCore::Process(const GroupPtr& group) {
 
 void HostCore::TakeRole(HostedGroup* group, const RoleChange& change) {
   SayLeading(group, false);
+  sends_.Drop(group->id());
+  group->digests.Reset();
+  SayDigests(group);
   if (change.role == Role::kCandidate || (change.role == Role::kLeader && group->spec().members.size() == 1)) {
     ++elections_;
   }
@@ -117,6 +126,8 @@ void HostCore::TakeRole(HostedGroup* group, const RoleChange& change) {
     LostElection(group);
   }
   if (change.role == Role::kLeader) {
+    group->lag_base = group->replica.applied_index();
+    group->lag.Mark(group->lag_base);
     spdlog::debug("group {}: leads in term {}", group->id().value(), change.term.value());
     if (!ClockAllows(group)) group->replica.StepDown();
   }
@@ -169,6 +180,22 @@ void HostCore::Queue(const HostedGroup& group, Message message) {
   outgoing_[node].messages.push_back({group.id(), std::move(message)});
 }
 
+void HostCore::Queue(NodeId to, SnapshotChunk chunk) {
+  outgoing_[to].chunks.push_back(std::move(chunk));
+  WantTurn();
+}
+
+void HostCore::Queue(NodeId to, SnapshotAnswer answer) {
+  outgoing_[to].answers.push_back(answer);
+  WantTurn();
+}
+
+void HostCore::Queue(NodeId to, StateDigest digest) {
+  if (to == NodeId()) return;
+  outgoing_[to].digests.push_back(digest);
+  WantTurn();
+}
+
 void HostCore::Apply(HostedGroup* group, const std::vector<Entry>& entries) {
   if (entries.empty()) return;
   for (const Entry& entry : entries) {
@@ -179,7 +206,9 @@ void HostCore::Apply(HostedGroup* group, const std::vector<Entry>& entries) {
                                                            group->id().value(), ": ", status.message())));
       return;
     }
+    if (entry.index.value() % options_.digest_entries == 0) TakeDigest(group, entry.index);
     group->applied_bytes += entry.data.size();
+    group->lag.applied_bytes += entry.data.size();
   }
   group->applied_entries += entries.size();
   group->replica.Applied(entries.back().index);
@@ -264,6 +293,7 @@ void HostCore::Halt(HostedGroup* group, absl::Status why) {
   if (group->replica.role() == Role::kLeader) halted_leaders_.push_back(group->id());
   LastWords(group);
   group->Halt(why);
+  sends_.Drop(group->id());
   SayLeading(group, false);
   EndElection(group);
   Deactivate(group);

@@ -1,4 +1,4 @@
-// What is done now and then: ticks, clocks, snapshots, compaction, the tail's budget.
+// What is done now and then: ticks, clocks, the disk's pace, the tail's budget.
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -31,6 +31,8 @@ void HostCore::Tick() {
   CheckDisk();
   MakeContacts();
   HoldElections();
+  sends_.Tick(shard_->Now());
+  receipts_.Tick();
   const auto slow = static_cast<uint64_t>(std::max<int64_t>(1, kSlowUpkeep / options_.tick));
   // From the end, because those that are quiet leave.
   for (size_t i = active_.size(); i-- > 0;) {
@@ -41,13 +43,14 @@ void HostCore::Tick() {
     }
     // Spread over the ticks of an interval.
     if ((ticks_ + group->id().value()) % slow == 0 &&
-        std::min(group->snapshot_index, group->replica.all_match()) > group->compacted) {
+        CompactTo(*group) > group->compacted) {
       Compact(group);
     }
     TickGroup(group);
   }
   if (ticks_ % slow != 0) return;
   RepeatLastWords();
+  RepeatStops();
   CheckClocks();
   trim_above_ = options_.tail_budget_bytes;
   if (tail_bytes_ > trim_above_) TrimTails();
@@ -115,45 +118,6 @@ bool HostCore::ClockAllows(HostedGroup* group) {
         group->id().value(), *offset, QuorumClock::kTolerance.count(), clock_log_.TakeKeptBack());
   }
   return false;
-}
-
-void HostCore::MaybeSnapshot(const GroupPtr& group) {
-  if (group->saving) return;
-  if (group->applied_bytes < options_.snapshot_bytes && group->applied_entries < options_.snapshot_entries) return;
-  Index index = group->replica.applied_index();
-  // A snapshot must not claim what this replica may still lose.
-  if (index <= group->snapshot_index || group->replica.persisted_index() < index) return;
-  Term term = group->replica.TermAt(index);
-  TRIREME_CHECK(term > Term()) << "group " << group->id() << " does not know the term of " << index;
-  group->saving = true;
-  group->applied_bytes = 0;
-  group->applied_entries = 0;
-  store_->SaveSnapshot(group->id(), index, term, group->machine->Snapshot(),
-                       OnShard(group, [this, index](HostedGroup* saved) {
-                         saved->saving = false;
-                         saved->snapshot_index = index;
-                         if (!saved->live()) return;
-                         saved->replica.SnapshotSaved(index);
-                         Compact(saved);
-                         MarkDirty(saved);
-                       }));
-}
-
-// An entry may go once it is settled, covered by a durable snapshot of ours, and held by every replica. What the
-// machine says now is right for entries below a snapshot of earlier, too: what has settled them since is committed, so
-// whoever reads bodies (a leader, after all that was committed before its term) has applied it.
-void HostCore::Compact(HostedGroup* group) {
-  Index upto = std::min(group->snapshot_index, group->replica.all_match());
-  if (upto == Index()) return;
-  StateMachine::Liveness liveness = group->machine->Live();
-  std::vector<IndexRange> live;
-  for (IndexRange range : liveness.live) {
-    range.last = std::min({range.last, upto, liveness.floor});
-    if (!range.empty()) live.push_back(range);
-  }
-  if (liveness.floor < upto) live.push_back({liveness.floor + 1, upto});
-  group->compacted = upto;
-  store_->Compact(group->id(), upto, std::move(live));
 }
 
 void HostCore::CountTail(HostedGroup* group) {

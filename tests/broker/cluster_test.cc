@@ -117,6 +117,40 @@ TEST_F(ClusterTest, DeletedQueuesLeaveNothingBehindAndIdsAreNew) {
   EXPECT_GT(second->queue->replicas[0].replica, first->queue->replicas[2].replica);
 }
 
+// Its log ends before what is left of the others', so it gets the state as it is now (Safety rule 13).
+TEST_F(ClusterTest, ANodeThatWasAwayForLongGetsTheWholeState) {
+  StartThree();
+  ASSERT_TRUE(Create("a", "gone").ok());
+  ASSERT_TRUE(Create("a", "stays").ok());
+  auto recreated = Create("a", "recreated");
+  ASSERT_TRUE(recreated.ok());
+  time_.Run(seconds(1));
+  Kill("c");
+  ASSERT_TRUE(Delete("a", "gone").ok());
+  ASSERT_TRUE(Delete("a", "recreated").ok());
+  ASSERT_TRUE(Create("a", "recreated").ok());
+  for (int i = 0; i < 60; ++i) {
+    ASSERT_TRUE(Create("a", "passing").ok());
+    ASSERT_TRUE(Delete("a", "passing").ok());
+  }
+  ASSERT_TRUE(Create("a", "late").ok());
+  time_.Run(seconds(3));
+  Start("c");
+  time_.Run(seconds(10));
+  EXPECT_EQ(node("c").metadata()->applied_index(), node("a").metadata()->applied_index());
+  EXPECT_EQ(node("c").metadata()->state().Snapshot(), node("a").metadata()->state().Snapshot());
+  EXPECT_GE(node("c").installed(), 1u);
+  EXPECT_EQ(node("c").started, node("a").started);
+  for (raft::ShardId id = 0; id < kShards; ++id) {
+    const MetadataView& view = node("c").cluster->view(id);
+    EXPECT_EQ(view.queues(), 3u);
+    EXPECT_EQ(view.FindQueue("gone"), nullptr);
+    EXPECT_EQ(view.FindQueue("recreated")->group, node("a").cluster->view(0).FindQueue("recreated")->group);
+    EXPECT_NE(view.FindQueue("late"), nullptr);
+  }
+  EXPECT_FALSE(disks_.at("c")->store.Has(recreated->queue->group));
+}
+
 TEST_F(ClusterTest, RequestsWaitOutAnElection) {
   StartThree();
   ASSERT_TRUE(Create("a", "before").ok());

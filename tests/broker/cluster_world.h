@@ -34,10 +34,12 @@ class IdleMachine final : public raft::StateMachine {
   }
   void RoleChanged(const raft::RoleChange&, bool) override {}
   raft::Bytes Snapshot() const override { return raft::Bytes::Copy("idle"); }
+  absl::Status CheckSnapshot(const raft::Bytes&, raft::Index) const override { return absl::OkStatus(); }
   absl::Status Restore(const raft::Bytes&, raft::Index index) override {
     applied_ = index;
     return absl::OkStatus();
   }
+  uint64_t Digest() const override { return applied_.value(); }
   Liveness Live() const override { return {applied_, {}}; }
 
  private:
@@ -102,8 +104,10 @@ class TestNode final : public ReplicaHosting {
       options.node = raft::NodeId(identity.node_id());
       options.seed = identity.node_id() * 1000 + identity.starts() * 10 + shard->id();
       options.snapshot_entries = 20;
+      options.lag_entries = 40;
       transports_.push_back(std::make_unique<FakeTransport>(options.node, shard.get(), network_));
-      hosts_.push_back(std::make_unique<raft::Host>(options, shard.get(), &disk_->store, transports_.back().get()));
+      hosts_.push_back(std::make_unique<raft::Host>(options, shard.get(), &disk_->store, &disk_->store,
+                                                    transports_.back().get()));
     }
     home_->Post([done = std::move(done)]() mutable { done(); });
   }
@@ -148,6 +152,8 @@ class TestNode final : public ReplicaHosting {
   raft::Group* Find(raft::GroupId group) { return hosts_[ShardOf(group, kShards)]->Find(group); }
   const DataDirectory& directory() const { return *directory_; }
   const MetadataMachine* metadata() const { return metadata_; }
+  // Snapshots that the metadata group's shard has taken from others.
+  uint64_t installed() const { return hosts_[home_->id()]->figures().snapshots_installed; }
 
   std::unique_ptr<Cluster> cluster;
   std::map<raft::GroupId, std::string> started;

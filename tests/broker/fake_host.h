@@ -15,8 +15,9 @@
 namespace trireme::broker {
 
 // A disk that loses nothing: what was given to it is there for the next start. Completes after a millisecond.
-class MemoryStore final : public raft::LogStore {
+class MemoryStore final : public raft::LogStore, public raft::SnapshotStaging {
  public:
+  using Done = raft::LogStore::Done;
   explicit MemoryStore(FakeTime* time) : time_(time) {}
 
   std::vector<raft::StoredGroup> Recover() override {
@@ -24,6 +25,7 @@ class MemoryStore final : public raft::LogStore {
     for (const auto& [id, group] : groups_) {
       raft::StoredGroup stored = group.stored;
       stored.log.last_index = stored.log.snapshot_index;
+      stored.log.compacted = group.compacted;
       for (const auto& [index, entry] : group.entries) {
         if (index <= stored.log.snapshot_index) continue;
         if (stored.log.terms.empty() || stored.log.terms.back().term != entry.term) {
@@ -80,7 +82,32 @@ class MemoryStore final : public raft::LogStore {
     }
     Later(std::move(done));
   }
-  void Compact(raft::GroupId, raft::Index, std::vector<raft::IndexRange>) override {}
+  void Compact(raft::GroupId group, raft::Index upto, std::vector<raft::IndexRange>) override {
+    groups_[group].compacted = upto;
+  }
+  raft::Index Begin(raft::GroupId group, raft::Index, raft::Term) override {
+    staged_[group].clear();
+    return raft::Index();
+  }
+  void Stage(raft::GroupId group, std::vector<raft::Entry> entries, Done done) override {
+    for (raft::Entry& entry : entries) {
+      raft::Index index = entry.index;
+      staged_[group][index] = std::move(entry);
+    }
+    Later(std::move(done));
+  }
+  void Install(raft::GroupId id, const raft::HardState& hard_state, const raft::SnapshotMeta& snapshot,
+               raft::Bytes state, Done done) override {
+    Group& group = groups_[id];
+    group.stored.log = {};
+    group.stored.log.hard_state = hard_state;
+    group.stored.log.snapshot_index = group.compacted = snapshot.index;
+    group.stored.log.snapshot_term = snapshot.term;
+    group.stored.snapshot = std::move(state);
+    group.entries = std::exchange(staged_[id], {});
+    Later(std::move(done));
+  }
+  void Drop(raft::GroupId group) override { staged_.erase(group); }
   uint64_t last_synced() const override { return synced_; }
   Figures figures() const override { return {}; }
 
@@ -93,6 +120,7 @@ class MemoryStore final : public raft::LogStore {
   struct Group {
     raft::StoredGroup stored;
     std::map<raft::Index, raft::Entry> entries;
+    raft::Index compacted;
   };
   void Later(Done done) {
     ++synced_;
@@ -102,6 +130,7 @@ class MemoryStore final : public raft::LogStore {
   FakeTime* const time_;
   uint64_t synced_ = 0;
   std::map<raft::GroupId, Group> groups_;
+  std::map<raft::GroupId, std::map<raft::Index, raft::Entry>> staged_;
 };
 
 class FakeTransport;

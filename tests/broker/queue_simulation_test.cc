@@ -19,10 +19,22 @@ class Simulation {
     w_.world.net_latency_max = std::chrono::microseconds(200 + random_() % 3'000);
     w_.world.loss_percent = static_cast<int>(random_() % 3);
     w_.world.options.snapshot_entries = 20 + random_() % 200;
+    if (Chance(50)) {
+      w_.world.options.snapshot_entries = 20;
+      w_.world.options.lag_entries = 20 + random_() % 60;
+      w_.world.options.snapshot_bytes_per_second = 20'000 + random_() % 2'000'000;
+    }
+    // Safety rule 25: they never differ, whatever way each came to its state.
+    w_.world.options.digest_entries = 1 + random_() % 16;
     w_.world.options.quiet_ticks = 1 + static_cast<int>(random_() % 5);
     for (uint64_t i = 0; i < 1 + random_() % 3; ++i) producers_.emplace_back().name = "p" + std::to_string(i);
     for (uint64_t i = 0; i < 1 + random_() % 3; ++i) consumers_.emplace_back().session = "s" + std::to_string(i);
   }
+
+  // By nodes in their last lives: snapshots from another replica.
+  uint64_t installed = 0;
+  // And what they found when they compared their states.
+  uint64_t compared = 0, differed = 0;
 
   void Run() {
     w_.Up();
@@ -52,6 +64,13 @@ class Simulation {
       ASSERT_TRUE(done_.contains(what)) << what << " was confirmed and lost";
       ASSERT_EQ(positions_.at(what), position) << what;
     }
+    for (uint64_t id = 1; id <= 3; ++id) {
+      const raft::Host::Figures figures = w_.world.node(id).host->figures();
+      installed += figures.snapshots_installed;
+      compared += figures.digests_compared;
+      differed += figures.digests_differed;
+    }
+    EXPECT_EQ(differed, 0u);
     // Safety rule 10: with nothing left to do nobody is ticked.
     EXPECT_TRUE(w_.world.RunUntil([&] {
       uint64_t active = 0;
@@ -312,12 +331,21 @@ TEST(QueueSimulation, NothingConfirmedIsLostAndNothingHasTwoHolders) {
   const char* many = std::getenv("TRIREME_SEEDS");
   const uint64_t first = one != nullptr ? std::strtoull(one, nullptr, 10) : 1;
   const uint64_t last = one != nullptr ? first : (many != nullptr ? std::strtoull(many, nullptr, 10) : 200);
+  uint64_t installed = 0, compared = 0;
   for (uint64_t seed = first; seed <= last; ++seed) {
     SCOPED_TRACE("replay: TRIREME_SEED=" + std::to_string(seed) + " build/dev/tests/broker_queue_simulation_test");
     Simulation simulation(seed);
     simulation.Run();
     if (HasFailure()) return;
+    installed += simulation.installed;
+    compared += simulation.compared;
   }
+  if (last - first >= 100) {
+    EXPECT_GT(installed, (last - first) / 10) << "snapshots were hardly tried";
+    EXPECT_GT(compared, (last - first) * 10) << "states were hardly compared";
+  }
+  RecordProperty("compared", std::to_string(compared));
+  RecordProperty("installed", std::to_string(installed));
 }
 
 }  // namespace

@@ -100,32 +100,111 @@ TEST(FrameTest, IsTheProtobufMessage) {
   EXPECT_TRUE(DecodeFrame(Buffer(frame.SerializeAsString())).ok());
 }
 
-TEST(FrameTest, SnapshotHeaderIsNoPartOfAFrame) {
-  GroupMessage header{GroupId(9), {}};
-  header.message.type = MessageType::kSnapshot;
-  header.message.from = ReplicaId(11);
-  header.message.to = ReplicaId(12);
-  header.message.term = Term(7);
-  header.message.log_index = Index(41);
-  header.message.log_term = Term(6);
+SnapshotChunk Chunk() {
+  SnapshotChunk chunk{.group = GroupId(9), .header = {}, .number = 77, .at = {Index(12), 3, 0}};
+  Message& header = chunk.header;
+  header.type = MessageType::kSnapshot;
+  header.from = ReplicaId(11);
+  header.to = ReplicaId(12);
+  header.term = Term(7);
+  header.log_index = Index(41);
+  header.log_term = Term(6);
   const Membership members{{{ReplicaId(11), NodeId(1)}, {ReplicaId(12), NodeId(2), Standing::kLearner}}};
-  header.message.membership = std::make_shared<const Membership>(members);
+  header.membership = std::make_shared<const Membership>(members);
+  chunk.entries = {{Term(2), Index(13), EntryType::kCommand, Bytes::Copy("alive")},
+                   {Term(5), Index(40), EntryType::kCommand, Bytes::Copy(std::string(3000, 'z'))}};
+  return chunk;
+}
 
-  const std::string bytes = EncodeSnapshotHeader(header);
-  absl::StatusOr<GroupMessage> back = DecodeSnapshotHeader(bytes);
+TEST(FrameTest, PartsOfSnapshotsAndTheirAnswersRoundTrip) {
+  Frame frame = Sample();
+  frame.chunks.push_back(Chunk());
+  SnapshotChunk last = Chunk();
+  last.entries.clear();
+  last.at.state_bytes = 9;
+  last.state = Bytes::Copy(std::string(2000, 's'));
+  last.last = true;
+  last.state_checksum = 0xdeadbeef;
+  frame.chunks.push_back(last);
+  frame.answers.push_back({.group = GroupId(8),
+                           .from = ReplicaId(1),
+                           .to = ReplicaId(2),
+                           .index = Index(3),
+                           .number = 4,
+                           .at = {Index(5), 6, 7},
+                           .result = SnapshotAnswer::Result::kRefused});
+  absl::StatusOr<Frame> back = DecodeFrame(EncodeFrame(frame));
   ASSERT_TRUE(back.ok()) << back.status();
-  EXPECT_EQ(back->group, header.group);
-  ExpectEqual(back->message, header.message);
-  EXPECT_EQ(*back->message.membership, members);
-  EXPECT_FALSE(DecodeFrame(EncodeFrame(Frame{.messages = {header}})).ok());
-
-  for (size_t cut = 0; cut < bytes.size(); ++cut) {
-    absl::StatusOr<GroupMessage> part = DecodeSnapshotHeader(bytes.substr(0, cut));
-    EXPECT_TRUE(!part.ok() || part->message.membership != nullptr) << cut;
+  ASSERT_EQ(back->messages.size(), 3u);
+  ASSERT_EQ(back->chunks.size(), 2u);
+  for (size_t i = 0; i < 2; ++i) {
+    const SnapshotChunk& a = back->chunks[i];
+    const SnapshotChunk& b = frame.chunks[i];
+    EXPECT_EQ(a.group, b.group);
+    ExpectEqual(a.header, b.header);
+    EXPECT_EQ(*a.header.membership, *b.header.membership);
+    EXPECT_EQ(a.number, b.number);
+    EXPECT_EQ(a.at, b.at);
+    EXPECT_EQ(a.entries, b.entries);
+    EXPECT_EQ(a.state, b.state);
+    EXPECT_EQ(a.last, b.last);
+    EXPECT_EQ(a.state_checksum, b.state_checksum);
   }
-  header.message.membership = nullptr;
-  EXPECT_FALSE(DecodeSnapshotHeader(EncodeSnapshotHeader(header)).ok());
-  EXPECT_FALSE(DecodeSnapshotHeader(EncodeSnapshotHeader(Append(3, 41, {"body"}))).ok());
+  ASSERT_EQ(back->answers.size(), 1u);
+  const SnapshotAnswer& answer = back->answers[0];
+  EXPECT_EQ(answer.group, GroupId(8));
+  EXPECT_EQ(answer.from, ReplicaId(1));
+  EXPECT_EQ(answer.to, ReplicaId(2));
+  EXPECT_EQ(answer.index, Index(3));
+  EXPECT_EQ(answer.number, 4u);
+  EXPECT_EQ(answer.at, (SnapshotPosition{Index(5), 6, 7}));
+  EXPECT_EQ(answer.result, SnapshotAnswer::Result::kRefused);
+}
+
+TEST(FrameTest, DigestsRoundTrip) {
+  Frame frame{5};
+  frame.digests.push_back({GroupId(8), ReplicaId(1), ReplicaId(2), Index(3), 0xfedc'ba98'7654'3210, true});
+  absl::StatusOr<Frame> back = DecodeFrame(EncodeFrame(frame));
+  ASSERT_TRUE(back.ok()) << back.status();
+  ASSERT_EQ(back->digests.size(), 1u);
+  EXPECT_EQ(back->digests[0].group, GroupId(8));
+  EXPECT_EQ(back->digests[0].from, ReplicaId(1));
+  EXPECT_EQ(back->digests[0].to, ReplicaId(2));
+  EXPECT_EQ(back->digests[0].index, Index(3));
+  EXPECT_EQ(back->digests[0].digest, 0xfedc'ba98'7654'3210u);
+  EXPECT_TRUE(back->digests[0].differs);
+  EXPECT_EQ(SplitFrame(frame, 1000).lanes[static_cast<size_t>(Lane::kControl)].at(0).digests.size(), 1u);
+}
+
+TEST(FrameTest, BrokenPartsOfSnapshotsAreRefused) {
+  Frame whole{5};
+  whole.chunks.push_back(Chunk());
+  const std::string bytes = Flat(EncodeFrame(whole));
+  for (size_t cut = 0; cut < bytes.size(); ++cut) (void)DecodeFrame(Buffer(bytes.substr(0, cut)));
+  Frame as_message{5};
+  as_message.messages.push_back({GroupId(9), Chunk().header});
+  EXPECT_FALSE(DecodeFrame(EncodeFrame(as_message)).ok());
+  Frame no_members = whole;
+  no_members.chunks[0].header.membership = nullptr;
+  EXPECT_FALSE(DecodeFrame(EncodeFrame(no_members)).ok());
+  Frame another_type = whole;
+  another_type.chunks[0].header.type = MessageType::kHeartbeat;
+  EXPECT_FALSE(DecodeFrame(EncodeFrame(another_type)).ok());
+  Frame no_result{5};
+  no_result.answers.push_back({});
+  no_result.answers[0].result = static_cast<SnapshotAnswer::Result>(9);
+  EXPECT_FALSE(DecodeFrame(EncodeFrame(no_result)).ok());
+}
+
+TEST(FrameTest, PartsOfSnapshotsHaveALaneOfTheirOwn) {
+  Frame frame = Sample();
+  frame.chunks = {Chunk(), Chunk()};
+  frame.answers.emplace_back();
+  LaneFrames split = SplitFrame(std::move(frame), 1 << 20);
+  EXPECT_EQ(split.lanes[static_cast<size_t>(Lane::kSnapshot)].size(), 2u);
+  ASSERT_EQ(split.lanes[static_cast<size_t>(Lane::kControl)].size(), 1u);
+  EXPECT_EQ(split.lanes[static_cast<size_t>(Lane::kControl)][0].answers.size(), 1u);
+  for (const Frame& append : split.lanes[static_cast<size_t>(Lane::kAppend)]) EXPECT_TRUE(append.chunks.empty());
 }
 
 TEST(FrameTest, EmptyFrame) {
@@ -154,7 +233,9 @@ TEST(FrameTest, WhatNodesTellEachOther) {
   EXPECT_TRUE(back->messages[0].message.quiet);
   // Split by lane, every part says whose it is; the heartbeat goes with the votes, once.
   LaneFrames split = SplitFrame(std::move(frame), 1000);
-  for (const auto& lane : split.lanes) {
+  EXPECT_TRUE(split.lanes[static_cast<size_t>(Lane::kSnapshot)].empty());
+  for (Lane which : {Lane::kControl, Lane::kAppend}) {
+    const std::vector<Frame>& lane = split.lanes[static_cast<size_t>(which)];
     ASSERT_EQ(lane.size(), 1u);
     EXPECT_EQ(lane[0].incarnation, 7u);
     EXPECT_EQ(lane[0].last_synced, 1'000'000u);
@@ -407,7 +488,7 @@ TEST_F(HelloTest, MissingAndBrokenMetadata) {
     EXPECT_NE(std::string(status.message()).find(metadata[i].first), std::string::npos);
   }
   for (auto& [key, value] : metadata) {
-    if (key == "trireme-lane") value = "2";
+    if (key == "trireme-lane") value = "3";
   }
   EXPECT_FALSE(DecodeHello(Get(metadata)).ok());
 }

@@ -248,6 +248,8 @@ TEST_F(QuietTest, TheLeaderIsHalted) {
     }
     void RoleChanged(const RoleChange&, bool) override {}
     Bytes Snapshot() const override { return {}; }
+    absl::Status CheckSnapshot(const Bytes&, Index) const override { return absl::OkStatus(); }
+    uint64_t Digest() const override { return 0; }
     absl::Status Restore(const Bytes&, Index) override { return absl::OkStatus(); }
     Liveness Live() const override { return {}; }
     const bool* halt = nullptr;
