@@ -259,10 +259,15 @@ void NodeImpl::EachSecond() {
   metrics_.TakeRefusedStreams(peer_service_->refused());
   metrics_.Take(store_->figures());
   OnEachShard([this](NodeShard& shard) { shard.Measure(metrics_); });
+  OnEachShard([this](NodeShard& shard) {
+    if (shard.host() == nullptr) return;
+    absl::MutexLock lock(&heard_mutex_);
+    for (const auto& [node, synced] : shard.host()->announced()) heard_[node] = std::max(heard_[node], synced);
+  });
   if (++seconds_ % kRememberEachSeconds == 0) RememberAnnounced();
 }
 
-// Safety rule 12. What the shards have heard is written down the next time round.
+// Safety rule 12: what the shards had heard a second ago.
 void NodeImpl::RememberAnnounced() {
   std::vector<NodeRecord> nodes;
   std::map<raft::NodeId, uint64_t> heard;
@@ -273,11 +278,6 @@ void NodeImpl::RememberAnnounced() {
   }
   absl::Status saved = announced_file_->Save(nodes, heard);
   if (!saved.ok()) Log(LogLevel::kError, "what other nodes announced cannot be written down", "why", saved);
-  OnEachShard([this](NodeShard& shard) {
-    if (shard.host() == nullptr) return;
-    absl::MutexLock lock(&heard_mutex_);
-    for (const auto& [node, synced] : shard.host()->announced()) heard_[node] = std::max(heard_[node], synced);
-  });
 }
 
 void NodeImpl::End(absl::Status status) {

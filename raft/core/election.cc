@@ -64,6 +64,8 @@ bool Replica::Impl::MustLetOthersGoFirst() const {
 }
 
 void Replica::Impl::LeaderConnectionClosed() {
+  // Who sleeps has somebody to rely on (Safety rule 10).
+  quiet_ = false;
   leader_lost_ = true;
   lost_leader_ = leader_;
   lost_ticks_ = 0;

@@ -25,7 +25,12 @@ bool Replica::Impl::AsksToBeQuiet() const {
 // Whether something is expected of the follower, so that its silence means something.
 bool Replica::Impl::Awaits(const Progress& follower) const {
   return !config_.support->Gets(follower.id) || !follower.following || follower.match < log_.last_index() ||
-         (AsksToBeQuiet() && follower.quiet_at != log_.last_index());
+         (AsksToBeQuiet() && follower.quiet_at != log_.last_index()) || AwaitsRead(follower);
+}
+
+// A read's heartbeat, or its answer, may have been lost: it is sent again until a quorum has answered.
+bool Replica::Impl::AwaitsRead(const Progress& follower) const {
+  return leading()->reads.open() && follower.read_acknowledged < leading()->reads.last();
 }
 
 bool Replica::Impl::NotTold(const Progress& follower) const {
@@ -47,11 +52,11 @@ void Replica::Impl::CountSilence(Progress& follower) {
   const bool appends = std::exchange(follower.appended_since_tick, false);
   if (moved || !Awaits(follower)) {
     follower.silent_ticks = 0;
-    follower.heartbeat_due = !appends && NotTold(follower);
+    follower.heartbeat_due = AwaitsRead(follower) || (!appends && NotTold(follower));
     return;
   }
   ++follower.silent_ticks;
-  // One whose node lives is asked again for ever, but ever more seldom.
+  // One whose node lives is asked again for ever, but after an election timeout more seldom.
   follower.heartbeat_due = follower.silent_ticks < config_.election_ticks ||
                            (config_.support->Gets(follower.id) && follower.silent_ticks % config_.election_ticks == 0);
 }

@@ -184,6 +184,7 @@ struct Replica::Impl {
   bool AsksToBeQuiet() const;
   bool Awaits(const Progress& follower) const;
   // Whether there is a commit index that it could use and was not sent.
+  bool AwaitsRead(const Progress& follower) const;
   bool NotTold(const Progress& follower) const;
   // As Config::tell_commit_at_once says.
   void TellCommit();

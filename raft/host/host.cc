@@ -210,7 +210,10 @@ void HostCore::MarkDirty(HostedGroup* group) {
 
 void HostCore::Receive(NodeId from, Frame frame) {
   ++frames_in_;
+  // Safety rule 12: until the process ends, which it is about to.
+  if (told_forgot_) return;
   if (frame.heartbeat.has_value() && frame.heartbeat->peer_synced > last_synced_) CheckForgot(from, *frame.heartbeat);
+  if (told_forgot_) return;
   const bool heard = liveness_.Heard(from, frame, shard_->Now());
   TakeNodeChanges();
   if (!heard) {

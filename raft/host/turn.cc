@@ -337,6 +337,10 @@ void HostCore::BatchDurable(uint64_t number) {
 }
 
 void HostCore::SendFrames() {
+  if (told_forgot_) {
+    outgoing_.clear();
+    return;
+  }
   for (NodeId node : std::exchange(heartbeats_due_, {}))
     outgoing_[node].heartbeat = liveness_.Next(node, shard_->Now());
   if (outgoing_.empty()) return;

@@ -101,6 +101,8 @@ void HostCore::CheckClocks() {
   for (auto& [id, group] : groups_) {
     if (!group->live() || group->replica.role() != Role::kLeader || ClockAllows(group.get())) continue;
     group->replica.StepDown();
+    // Nobody else may hear of it.
+    Wake(group.get());
     MarkDirty(group.get());
   }
 }

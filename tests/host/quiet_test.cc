@@ -152,6 +152,22 @@ TEST_F(QuietTest, ARead) {
   EXPECT_TRUE(AwaitQuiet());
 }
 
+// In a quiet group nothing else would bring the question to a follower.
+TEST_F(QuietTest, AReadWhoseQuestionsAreLost) {
+  Up();
+  std::map<ReplicaId, int> lost;
+  also_on_send_ = [&](NodeId, NodeId, Frame& frame) {
+    std::erase_if(frame.messages, [&](const GroupMessage& m) {
+      return m.message.type == MessageType::kHeartbeat && m.message.read_context != 0 && lost[m.message.to]++ == 0;
+    });
+  };
+  absl::Status read = absl::UnknownError("");
+  world_.Leader(1)->ReadBarrier([&](absl::Status status) { read = std::move(status); });
+  EXPECT_TRUE(world_.RunUntil([&] { return read.ok(); }, milliseconds(300)));
+  EXPECT_EQ(lost.size(), 2u);
+  EXPECT_TRUE(AwaitQuiet());
+}
+
 TEST_F(QuietTest, TheLeadersConnectionCloses) {
   Up();
   world_.Kill(LeaderId());
