@@ -88,7 +88,7 @@ void HostCore::RepeatStops() {
 void HostCore::StopDiverged(HostedGroup* group, Index index, const std::string& why) {
   Halt(group, absl::DataLossError(absl::StrCat(
                   "the state of this replica is not that of a majority at index ", index.value(), " (", why,
-                  "); `trireme queue digests` shows the replicas side by side; keep a copy of the data directory for the "
+                  "); `trireme queue replicas` shows the replicas side by side; keep a copy of the data directory for the "
                   "developers")));
 }
 
