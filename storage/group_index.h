@@ -64,7 +64,7 @@ class GroupIndex {
 
   // Overwrites the log from the run's first on. `terms` has one per entry. Returns whether entries of old() went.
   bool Append(const Run& run, absl::Span<const raft::Term> terms, Release release);
-  // Everything above it is there; what is at or below it may not be. At most the snapshot's index.
+  // Everything above it is there, also after a crash; what is at or below it may not be. At most the snapshot's index.
   raft::Index Compacted() const;
   // Whether nothing is missing above the snapshot. Replay may pass through states in which something is.
   bool Complete() const;
