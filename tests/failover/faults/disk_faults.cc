@@ -1,4 +1,4 @@
-// Faults of disks that are full, or empty.
+// Faults of disks that are full, empty, or of yesterday.
 #include <fcntl.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <chrono>
 #include <filesystem>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -61,29 +62,17 @@ class Ballast : public Fault {
   std::string path_;
 };
 
-// Safety rule 12: a node whose data is gone must not take part under the identity that it had. It ends, and says why.
-class Wipe : public Fault {
+// Safety rule 12: a node that has forgotten must not take part under the identity that it had. It ends, and says why.
+// Its own data is put back in the end.
+class Forgetting : public Fault {
  public:
-  explicit Wipe(int node) : node_(node) {}
-  absl::Status Begin(World& world) override {
-    data_ = world.cluster.data_folder(node_) + "/data";
-    kept_ = world.cluster.data_folder(node_) + "/kept";
-    world.cluster.Kill(node_);
-    std::error_code error;
-    std::filesystem::rename(data_, kept_, error);
-    if (error) return absl::UnavailableError(absl::StrCat("cannot move ", data_, ": ", error.message()));
-    world.cluster.Excuse(node_, true);
-    began_ = std::chrono::steady_clock::now();
-    // It may end before it listens.
-    world.cluster.StartNodes({node_}).IgnoreError();
-    return absl::OkStatus();
-  }
+  explicit Forgetting(int node) : node_(node) {}
   absl::Status End(World& world) override {
     std::error_code error;
-    if (!std::filesystem::exists(kept_, error)) return absl::OkStatus();
+    if (!std::filesystem::exists(kept_, error)) return world.cluster.StartNodes({node_});
     world.cluster.Watch();
-    if (world.cluster.Running(node_) && std::chrono::steady_clock::now() - began_ > kNotices) {
-      world.cluster.Report(node_, "goes on although its data is gone", true);
+    if (world.cluster.Running(node_) && std::chrono::steady_clock::now() - replaced_ > kNotices) {
+      world.cluster.Report(node_, "goes on although it has forgotten what it had promised", true);
     }
     world.cluster.Kill(node_);
     std::filesystem::remove_all(data_, error);
@@ -92,21 +81,88 @@ class Wipe : public Fault {
     world.cluster.Excuse(node_, false);
     return world.cluster.StartNodes({node_});
   }
-  std::string Describe() const override { return absl::StrCat("node ", node_, " started without its data"); }
+
+ protected:
+  void Find(World& world) {
+    data_ = world.cluster.data_folder(node_) + "/data";
+    kept_ = world.cluster.data_folder(node_) + "/kept";
+  }
+  // Starts it on that folder's data instead; empty = on none.
+  absl::Status Replace(World& world, const std::string& other) {
+    world.cluster.Kill(node_);
+    std::error_code error;
+    std::filesystem::rename(data_, kept_, error);
+    if (!error && !other.empty()) std::filesystem::rename(other, data_, error);
+    if (error) return absl::UnavailableError(absl::StrCat("cannot move ", data_, ": ", error.message()));
+    world.cluster.Excuse(node_, true);
+    replaced_ = std::chrono::steady_clock::now();
+    // It may end before it listens.
+    world.cluster.StartNodes({node_}).IgnoreError();
+    return absl::OkStatus();
+  }
+
+  const int node_;
+  std::string data_, kept_;
 
  private:
   // Where the others have a leader of the metadata group, or can elect one, within that time.
   static constexpr std::chrono::seconds kNotices{6};
 
-  const int node_;
-  std::string data_, kept_;
-  std::chrono::steady_clock::time_point began_;
+  std::chrono::steady_clock::time_point replaced_;
+};
+
+class Wipe : public Forgetting {
+ public:
+  using Forgetting::Forgetting;
+  absl::Status Begin(World& world) override {
+    Find(world);
+    return Replace(world, "");
+  }
+  std::string Describe() const override { return absl::StrCat("node ", node_, " started without its data"); }
+};
+
+class Rollback : public Forgetting {
+ public:
+  using Forgetting::Forgetting;
+  absl::Status Begin(World& world) override {
+    Find(world);
+    older_ = world.cluster.data_folder(node_) + "/older";
+    world.cluster.Kill(node_);
+    std::error_code error;
+    std::filesystem::copy(data_, older_, std::filesystem::copy_options::recursive, error);
+    if (error) return absl::UnavailableError(absl::StrCat("cannot copy ", data_, ": ", error.message()));
+    due_ = std::chrono::steady_clock::now() + kGoesOn;
+    return world.cluster.StartNodes({node_});
+  }
+  absl::Status Tick(World& world) override {
+    if (older_.empty() || std::chrono::steady_clock::now() < due_) return absl::OkStatus();
+    return Replace(world, std::exchange(older_, ""));
+  }
+  absl::Status End(World& world) override {
+    std::error_code ignored;
+    if (!older_.empty()) std::filesystem::remove_all(older_, ignored);
+    return Forgetting::End(world);
+  }
+  std::string Describe() const override {
+    return absl::StrCat("node ", node_, " started, and, ", kGoesOn.count(),
+                        " s later, started on a copy of its data from before");
+  }
+
+ private:
+  // So that it has promised something that the copy does not know of.
+  static constexpr std::chrono::seconds kGoesOn{4};
+
+  std::string older_;
+  std::chrono::steady_clock::time_point due_;
 };
 
 }  // namespace
 
 std::unique_ptr<Fault> MakeWipe(const std::vector<int>& nodes) {
   return std::make_unique<Wipe>(nodes[0]);
+}
+std::unique_ptr<Fault> MakeRollback(const std::vector<int>& nodes) {
+  return std::make_unique<Rollback>(nodes[0]);
 }
 // Between nothing and the broker's own limit, which the scenarios with small disks set to 64 MiB.
 std::unique_ptr<Fault> MakeDiskLow(const std::vector<int>& nodes) {

@@ -110,6 +110,7 @@ std::unique_ptr<Fault> MakeWriteFails(const std::vector<int>& nodes);
 std::unique_ptr<Fault> MakePowerLoss(const std::vector<int>& nodes);
 std::unique_ptr<Fault> MakeBitFlip(const std::vector<int>& nodes);
 std::unique_ptr<Fault> MakeWipe(const std::vector<int>& nodes);
+std::unique_ptr<Fault> MakeRollback(const std::vector<int>& nodes);
 std::unique_ptr<Fault> MakeClockStep(const std::vector<int>& nodes);
 std::unique_ptr<Fault> MakeClockDrift(const std::vector<int>& nodes);
 

@@ -52,6 +52,8 @@ const std::vector<FaultKind>& FaultKinds() {
        MakePowerLoss},
       {"bit-flip", "a bit of a node's files turns while it is down", kNothing, MakeBitFlip},
       {"wipe", "a node comes back with an empty data directory, and with its own later on", kNothing, MakeWipe},
+      {"rollback", "a node comes back with an older copy of its data, and with its own later on", kNothing,
+       MakeRollback},
       {"clock-step", "a node's wall clock steps, and steps back later on", kMachine, MakeClockStep},
       {"clock-drift", "a node's wall clock runs too fast or too slowly", kMachine, MakeClockDrift},
   };

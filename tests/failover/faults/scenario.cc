@@ -204,6 +204,10 @@ void AddDisks(List& out) {
                  .what = "a node comes back without its data: it must not take part as if it had forgotten nothing",
                  .faults = At("wipe", {kFollower, kBusyLeader}, milliseconds(7'000), kLong),
                  .in_turn = true});
+  out.push_back({.name = "rolled-back",
+                 .what = "a node comes back with an older copy of its data: the same",
+                 .faults = At("rollback", {kFollower, kBusyLeader}, milliseconds(12'000), milliseconds(13'000)),
+                 .in_turn = true});
 }
 
 std::vector<Scenario> Make() {
@@ -275,7 +279,6 @@ const std::vector<MissingScenario>& MissingScenarios() {
       {"node-added", "a node joins, and gets replicas", "a command to add a node"},
       {"node-removed", "a node leaves for good, and its replicas are made elsewhere", "a command to remove a node"},
       {"node-replaced", "a wiped node comes back as a new one", "a command to replace a node"},
-      {"rolled-back", "a node's data is replaced by an older copy of itself", "nodes that notice it, Safety rule 12"},
       {"upgrade", "the cluster is raised to what its new version can do, after rolling-upgrade",
        "a command to raise it"},
   };

@@ -44,7 +44,7 @@ Needs NeedsOf(const Scenario& scenario);
 // Whether some of its faults can be had with these means.
 bool CanRun(const Scenario& scenario, bool network, bool mounts, bool other_broker);
 
-// What ought to be tried, too, and needs what the broker does not have.
+// What ought to be tried, too, and needs a command that the broker does not have.
 struct MissingScenario {
   std::string_view name;
   std::string_view what;
