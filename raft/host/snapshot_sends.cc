@@ -82,7 +82,7 @@ bool SnapshotSends::Gather(const Key& key, Snapshot& snapshot) {
   const Index from = (gathered.empty() ? snapshot.at.entry : gathered.back().index) + 1;
   auto range = std::lower_bound(snapshot.live.begin(), snapshot.live.end(), from,
                                 [](const IndexRange& a, Index index) { return a.last < index; });
-  if (range == snapshot.live.end() || snapshot.gathered >= options_.chunk_bytes) return false;
+  if (range == snapshot.live.end() || snapshot.full || snapshot.gathered >= options_.chunk_bytes) return false;
   std::shared_ptr<HostedGroup> group = snapshot.group.lock();
   // Drop follows.
   snapshot.reading = true;
@@ -118,6 +118,11 @@ void SnapshotSends::EntriesRead(const Key& key, uint64_t serial, absl::StatusOr<
     }
   } else {
     snapshot.failed_reads = 0;
+    if (!snapshot.chunk.entries.empty() && snapshot.gathered + entries->front().data.size() > options_.chunk_bytes) {
+      // The first one is read however large it is. A frame has room for one such, not for others beside it.
+      snapshot.full = true;
+      entries->clear();
+    }
     for (const Entry& entry : *entries) snapshot.gathered += entry.data.size() + sizeof(Entry);
     std::move(entries->begin(), entries->end(), std::back_inserter(snapshot.chunk.entries));
   }
@@ -183,7 +188,7 @@ void SnapshotSends::Answered(const SnapshotAnswer& answer) {
   snapshot.at = answer.at;
   snapshot.chunk = {};
   snapshot.gathered = 0;
-  snapshot.flying = false;
+  snapshot.full = snapshot.flying = false;
   GoOn(found->first, snapshot.serial);
 }
 

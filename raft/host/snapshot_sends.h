@@ -72,6 +72,7 @@ class SnapshotSends {
     SnapshotChunk chunk;   // being gathered, or under way
     uint64_t first_number = 0;  // of its first sending
     size_t gathered = 0;   // bytes of it
+    bool full = false;     // though there is room left: the next entry is too large for it
     bool reading = false;
     bool asking = false;   // within ReadEntries
     bool flying = false;

@@ -126,6 +126,36 @@ TEST_F(SnapshotTest, LiveEntriesGoAlongAndDeadOnesStayBehind) {
   EXPECT_EQ(live, (std::vector<Index>{Index(4), Index(5), Index(6), Index(50)}));
 }
 
+// An entry may be as large as a frame may be: it does not share its part with others.
+TEST_F(SnapshotTest, ALargeEntryGoesInAPartOfItsOwn) {
+  constexpr size_t kPart = size_t{1} << 20;
+  world_.options.max_uncommitted_bytes = size_t{32} << 20;
+  Up();
+  Publish(10);
+  ASSERT_FALSE(world_.Propose(1, std::string(15 * kPart, 'x')).error.has_value());
+  ++published_;
+  SetLive({{Index(2), Index(12)}});
+  const uint64_t down = FollowerId();
+  ASSERT_TRUE(AwaitSame());
+  SetLive({{Index(2), Index(12)}});
+  LeaveBehind(down);
+  size_t largest = 0, shared = 0;
+  world_.on_send = [&](NodeId, NodeId, Frame& frame) {
+    for (const SnapshotChunk& chunk : frame.chunks) {
+      size_t bytes = 0;
+      for (const Entry& entry : chunk.entries) bytes += entry.data.size();
+      largest = std::max(largest, bytes);
+      if (bytes > kPart) shared = std::max(shared, chunk.entries.size());
+    }
+  };
+  world_.Start(down);
+  SetLive({{Index(2), Index(12)}});
+  ASSERT_TRUE(AwaitSame());
+  EXPECT_EQ(Installed(down), 1u);
+  EXPECT_EQ(largest, 15 * kPart);
+  EXPECT_EQ(shared, 1u);
+}
+
 TEST_F(SnapshotTest, SmallPartsOverALossyNetwork) {
   world_.options.snapshot_bytes_per_second = 2000;  // 100 bytes a tick
   Up();
