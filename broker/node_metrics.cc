@@ -29,6 +29,12 @@ NodeMetrics::NodeMetrics(prometheus::Registry* registry)
       leading_(Gauges(registry, "trireme_groups_leading", "Raft groups led by this node.")),
       proposals_(Counters(registry, "trireme_proposals_total", "Commands proposed on this node.")),
       elections_(Counters(registry, "trireme_elections_total", "Elections started by replicas on this node.")),
+      snapshots_installed_(Counters(registry, "trireme_snapshots_installed_total",
+                                    "Replicas that got a snapshot because they were too far behind for the log.")),
+      snapshot_bytes_(Counters(registry, "trireme_snapshot_sent_bytes_total",
+                               "Bytes of snapshots sent to replicas on other nodes, those sent again included.")),
+      states_differed_(Counters(registry, "trireme_states_differed_total",
+                                "Comparisons of replicas, led here, that found different states. Never right.")),
       frames_(Counters(registry, "trireme_peer_frames_total", "Frames exchanged with other nodes.")),
       peer_bytes_(Counters(registry, "trireme_peer_sent_bytes_total", "Bytes sent to other nodes.")),
       dropped_(Counters(registry, "trireme_peer_dropped_total", "Frames and messages dropped.")) {}
@@ -69,6 +75,9 @@ void NodeMetrics::Take(raft::ShardId shard, const raft::Host::Figures& host,
   leading_.Add(label).Set(static_cast<double>(host.leading));
   Bring(proposals_.Add(label), host.proposals);
   Bring(elections_.Add(label), host.elections);
+  Bring(snapshots_installed_.Add(label), host.snapshots_installed);
+  Bring(snapshot_bytes_.Add(label), host.snapshot_bytes_sent);
+  Bring(states_differed_.Add(label), host.digests_differed);
   Bring(frames_.Add(with("direction", "in")), host.frames_in);
   Bring(frames_.Add(with("direction", "out")), host.frames_out);
   Bring(peer_bytes_.Add(label), transport.bytes_sent);

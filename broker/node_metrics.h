@@ -46,6 +46,9 @@ class NodeMetrics {
   prometheus::Family<prometheus::Gauge>& leading_;
   prometheus::Family<prometheus::Counter>& proposals_;
   prometheus::Family<prometheus::Counter>& elections_;
+  prometheus::Family<prometheus::Counter>& snapshots_installed_;
+  prometheus::Family<prometheus::Counter>& snapshot_bytes_;
+  prometheus::Family<prometheus::Counter>& states_differed_;
   prometheus::Family<prometheus::Counter>& frames_;
   prometheus::Family<prometheus::Counter>& peer_bytes_;
   prometheus::Family<prometheus::Counter>& dropped_;

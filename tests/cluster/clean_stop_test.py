@@ -82,7 +82,7 @@ class CleanStop(harness.TestCase):
             threads = [threading.Thread(target=send, args=(through[0],)), threading.Thread(target=receive, args=(through[1],))]
             for thread in threads:
                 thread.start()
-            time.sleep(1)
+            wait_for("calls before the stop", lambda: sent[0] > 100)
             self.terminate(cluster, leader)
             before = sent[0]
             wait_for("more", lambda: sent[0] > before + 50)
