@@ -140,6 +140,8 @@ absl::Status ConsumerImpl::Flush(std::chrono::milliseconds timeout) {
   // The task may come to its turn when this call has given up.
   auto through = std::make_shared<std::atomic<uint64_t>>(UINT64_MAX);
   core_->loop().Post([self = shared_from_this(), through] {
+    // What was settled and not sent went with the session; nothing will be durable any more.
+    if (self->ended_) return;
     self->GatherSettles();
     self->flush_through_ = self->next_settle_ - 1;
     MutexLock lock(&self->mutex_);
@@ -150,6 +152,8 @@ absl::Status ConsumerImpl::Flush(std::chrono::milliseconds timeout) {
     self->core_->loop().AtTurnEnd([self] { self->Pump(); });
   });
   MutexLock lock(&mutex_);
+  // An earlier flush may have been answered for all that this one would name.
+  if (over_) return closed_;
   bool late = false;
   while (durable_through_ < *through && closed_.ok() && !late) late = changed_.WaitUntil(&mutex_, deadline);
   if (durable_through_ >= *through) return absl::OkStatus();
