@@ -1,6 +1,7 @@
 // What a replica is made from.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -33,6 +34,13 @@ struct Config {
   // The order of preference among candidates: that of the members; with this, from the last to the first. The same for
   // all replicas of a group.
   bool last_member_first = false;
+  // How long a voter that answers a leader's heartbeat votes for nobody else, so that the leader may serve reads
+  // without asking anyone (dissertation 6.4.1); 0: never, and ReadIndex is what there is. Counts on monotonic clocks
+  // that run at the same speed, to within `lease_drift_percent` of true time, whatever happens to the machines: leave
+  // it off where virtual machines are suspended or moved. Elections after a closed connection wait for its end. A node
+  // that is started with a shorter one than before must have been down for as long as that was.
+  std::chrono::milliseconds lease{0};
+  int lease_drift_percent = 5;
   // Per follower: Append messages under way, their entries' bytes, and the bytes of one of them.
   int max_inflight_appends = 128;
   size_t max_inflight_bytes = size_t{16} << 20;

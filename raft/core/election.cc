@@ -193,7 +193,8 @@ void Replica::Impl::StepVoteRequest(const Message& m) {
   // The leader would ask about no later term if it still led.
   if (m.from == leader_ && m.term > term_) BecomeFollower(term_, ReplicaId());
   if (Progress* follower = FindFollower(m.from); follower != nullptr && config_.support != nullptr) Contact(*follower);
-  const bool asks_early = SupportsAgainst(m);
+  const bool promised_another = !m.leader_asked && PromiseForbids(m.from);
+  const bool asks_early = promised_another || SupportsAgainst(m);
   if (m.type == MessageType::kPreVote) {
     bool grant = m.term > term_ && !asks_early && CandidateIsUpToDate(m);
     Send({.type = MessageType::kPreVoteResponse, .to = m.from, .term = grant ? m.term : term_, .reject = !grant});
@@ -201,7 +202,7 @@ void Replica::Impl::StepVoteRequest(const Message& m) {
     return;
   }
   bool free_to_vote = voted_for_ == m.from || (voted_for_ == ReplicaId() && leader_ == ReplicaId());
-  bool grant = m.term == term_ && free_to_vote && CandidateIsUpToDate(m);
+  bool grant = m.term == term_ && free_to_vote && !promised_another && CandidateIsUpToDate(m);
   if (grant) {
     voted_for_ = m.from;
     if (role_ != Role::kFollower) BecomeFollower(term_, ReplicaId());

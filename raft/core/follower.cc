@@ -67,10 +67,14 @@ void Replica::Impl::StepHeartbeat(const Message& m) {
   AdvanceCommit(m.commit);
   LearnAllMatch(m.all_match);
   quiet_ = ConfirmsQuiet(m);
+  const std::chrono::milliseconds lease(m.lease_ms);
+  const bool promises = lease > lease.zero() && lease <= config_.lease;
+  if (promises) promise_.Make(m.from, lease, clock_);
   Send({.type = MessageType::kHeartbeatResponse,
         .to = m.from,
         .log_index = m.log_index,
         .read_context = m.read_context,
+        .lease_sent = promises ? m.lease_sent : Monotonic(),
         .quiet = quiet_});
 }
 

@@ -111,6 +111,7 @@ void Replica::Impl::StepHeartbeatResponse(const Message& m) {
     follower->ask = follower->match == follower->match_at_heartbeat && follower->next > follower->match + 1;
   }
   follower->match_at_heartbeat = follower->match;
+  follower->promised_at = std::max(follower->promised_at, m.lease_sent);
   if (m.read_context > follower->read_acknowledged) {
     follower->read_acknowledged = m.read_context;
     ConfirmReads();
@@ -152,6 +153,19 @@ void Replica::Impl::ConfirmReads() {
   leader.reads.Confirm(round, output_.read_ready);
 }
 
+// A quorum voted for nobody else since the time that it answers for, and will not for a while; so what is committed
+// here is all that is. Their clocks may be fast, ours slow.
+bool Replica::Impl::LeaseHolds(Monotonic now) const {
+  const Leading* leader = leading();
+  if (leader == nullptr || leader->transfer || leader->lease_given_up || commit_ < leader->first_own) return false;
+  const int drift = config_.lease_drift_percent;
+  const Monotonic length = Monotonic(config_.lease) * (100 - drift) / (100 + drift);
+  const uint64_t quorum_since = QuorumReached(static_cast<uint64_t>(now.count()), [](const Progress& f) {
+    return static_cast<uint64_t>(f.promised_at.count());
+  });
+  return quorum_since > 0 && now - Monotonic(quorum_since) < length;
+}
+
 bool Replica::Impl::LeaderHasOutput() const {
   const Leading* leader = leading();
   if (leader == nullptr) return false;
@@ -189,6 +203,8 @@ void Replica::Impl::SendHeartbeats() {
           .log_term = quiet ? log_.last_term() : Term(),
           .commit = follower.told_commit,
           .read_context = leader.reads.last(),
+          .lease_ms = static_cast<uint32_t>(config_.lease.count()),
+          .lease_sent = config_.lease.count() > 0 ? clock_ : Monotonic(),
           .all_match = std::min(all_match_, follower.match),
           .quiet = quiet});
   }

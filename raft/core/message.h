@@ -52,6 +52,10 @@ struct Message {
   Term hint_term{};
   // Heartbeat and its answer: identifies the round of ReadIndex; 0 = none.
   uint64_t read_context = 0;
+  // Heartbeat: the leader asks for a promise of so many milliseconds, and says what its clock was. The answer repeats
+  // the latter if the follower made the promise (Config::lease); 0 = no promise.
+  uint32_t lease_ms = 0;
+  Monotonic lease_sent{};
   // Append, Heartbeat: every replica of the group durably holds its log up to here. Entries at or below it are not
   // needed for replication any more, by anyone.
   Index all_match{};

@@ -24,6 +24,7 @@ bool Replica::Impl::Plausible(const Message& m) const {
   if (m.log_index > kIndexMax || m.commit > kIndexMax || m.hint_index > kIndexMax || m.all_match > kIndexMax) {
     return false;
   }
+  if (m.lease_sent < Monotonic()) return false;
   if (m.type != MessageType::kAppend && !m.entries.empty()) return false;
   const bool this_term = m.term == term_;
   // A leader or a candidate may be of a membership that has not come here yet (dissertation 4.1); an answer comes from
@@ -54,8 +55,8 @@ bool Replica::Impl::Plausible(const Message& m) const {
       if (!member || (m.reject && m.hint_index >= m.log_index)) return false;
       return !(this_term && leading()) || m.log_index <= log_.last_index();
     case MessageType::kHeartbeatResponse:
-      return member && (!(this_term && leading()) ||
-                        (m.read_context <= leading()->reads.last() && m.log_index <= log_.last_index()));
+      return member && (!(this_term && leading()) || (m.read_context <= leading()->reads.last() &&
+                                                      m.log_index <= log_.last_index() && m.lease_sent <= clock_));
     case MessageType::kResign:
       return !(this_term && leading());
   }

@@ -79,6 +79,7 @@ struct Progress {
   Index read_first;          // see `reading`
   Index sent_last;           // the last entry sent, and its term: spares a look at terms that we have forgotten
   Term sent_term;
+  Monotonic promised_at{};         // our clock when the last heartbeat left for which it made a promise
   uint64_t read_acknowledged = 0;  // the last round of ReadIndex that it answered
   Inflight inflight;
 

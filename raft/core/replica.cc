@@ -11,6 +11,13 @@ namespace trireme::raft {
 Replica::Replica(const Config& config, const Restored& restored) : impl_(std::make_unique<Impl>(config, restored)) {}
 Replica::~Replica() = default;
 
+void Replica::SetClock(Monotonic now) {
+  impl_->SetClock(now);
+}
+std::optional<Index> Replica::LeaseRead(Monotonic now) const {
+  if (!impl_->LeaseHolds(now)) return std::nullopt;
+  return impl_->commit_;
+}
 void Replica::Tick() {
   impl_->Tick();
 }
@@ -30,7 +37,7 @@ void Replica::ReadIndex(uint64_t context) {
   impl_->ReadIndex(context);
 }
 void Replica::Campaign() {
-  if (!impl_->leading() && impl_->CanCampaign()) impl_->StartPreVote();
+  if (!impl_->leading() && impl_->CanCampaign() && !impl_->PromiseForbids(id())) impl_->StartPreVote();
 }
 void Replica::StepDown() {
   if (!impl_->leading()) return;

@@ -27,6 +27,9 @@ class Replica {
   Replica& operator=(const Replica&) = delete;
 
   // ---- inputs
+  // What the node's monotonic clock said at some time before the inputs that follow, and after those before: a turn's
+  // beginning will do. Only looked at where Config::lease is on.
+  void SetClock(Monotonic now);
   void Tick();
   // From another replica of the group. Impossible ones (unknown sender, another addressee, entries out of order, terms
   // that go back) are dropped and counted, never fatal.
@@ -47,6 +50,10 @@ class Replica {
   // answer is a dropped read. Served once a quorum has answered a heartbeat sent after this and an entry of the own
   // term is committed.
   void ReadIndex(uint64_t context);
+  // The index from which a read may be served without asking anyone, if the leader's lease holds at `now`: that is what
+  // the clock says at this moment, not at the turn's beginning, and not counted in ticks (Safety rule 10). Nothing: ask
+  // with ReadIndex. As there, the read waits until the index is applied.
+  std::optional<Index> LeaseRead(Monotonic now) const;
   // Starts a pre-vote now, rather than at the timeout.
   void Campaign();
   // Gives up leadership (the host found this node unfit to lead). No effect on others.

@@ -51,6 +51,8 @@ Replica::Impl::Impl(const Config& config, const Restored& restored)
   TRIREME_CHECK(compacted_ <= snapshot_index_)
       << "entries up to " << compacted_ << " are gone, and the snapshot is at " << snapshot_index_;
   TRIREME_CHECK(config_.election_ticks > config_.heartbeat_ticks && config_.heartbeat_ticks > 0);
+  // What was promised before a restart is not known any more.
+  if (term_ > Term()) promise_.Make(ReplicaId(), config_.lease, Monotonic());
   reported_role_ = CurrentRole();
   ResetElectionTimer();
 }
@@ -70,7 +72,7 @@ void Replica::Impl::Tick() {
   if (election_elapsed_ < election_timeout_) return;
   if (!CanCampaign()) {
     leader_ = ReplicaId();
-  } else if (!MustLetOthersGoFirst()) {
+  } else if (!MustLetOthersGoFirst() && !PromiseForbids(config_.id)) {
     StartPreVote();
   }
 }
@@ -88,6 +90,7 @@ void Replica::Impl::Step(Message message) {
         if (message.reject) BecomeFollower(message.term, ReplicaId());
         break;
       case MessageType::kVote:
+        if (!message.leader_asked && PromiseForbids(message.from)) return;
         // Dissertation 4.2.3: who hears from a leader is not drawn into an election.
         if (SupportsAgainst(message)) return;
         BecomeFollower(message.term, ReplicaId());
@@ -155,6 +158,11 @@ void Replica::Impl::Persisted(Index last, Term term) {
     UpdateUncommitted();
     UpdateAllMatch();
   }
+}
+
+void Replica::Impl::SetClock(Monotonic now) {
+  clock_ = std::max(clock_, now);
+  promise_.Advance(clock_);
 }
 
 void Replica::Impl::Applied(Index index) {

@@ -11,6 +11,7 @@
 #include "raft/core/progress.h"
 #include "raft/core/quorum.h"
 #include "raft/core/random.h"
+#include "raft/core/read_lease.h"
 #include "raft/core/read_rounds.h"
 #include "raft/core/replica.h"
 #include "raft/core/ring.h"
@@ -55,6 +56,9 @@ struct Replica::Impl {
     int idle_ticks = 0;          // since all was settled
     Index idle_last;             // the last index at the last tick
     ReadRounds reads;
+    // Another was told to campaign in this term, and its voters are bound by no promise: this leader has no lease any
+    // more, even if nothing comes of it, for that message may still be on its way.
+    bool lease_given_up = false;
     std::optional<Transfer> transfer;
     // Bytes of the entries in (charged_above, last_index()], which are not committed or not durable here.
     size_t uncommitted_bytes = 0;
@@ -80,6 +84,7 @@ struct Replica::Impl {
   void Step(Message message);
   void Persisted(Index last, Term term);
   void Applied(Index index);
+  void SetClock(Monotonic now);
   void EntriesRead(const EntryRead& read, std::vector<Entry> entries);
   Index TrimTail(Index index, bool even_unsent);
   bool HasOutput() const;
@@ -131,6 +136,9 @@ struct Replica::Impl {
   // Whether that keeps it from voting for this candidate. The leader itself, when it campaigns, leads no more.
   bool SupportsAgainst(const Message& request) const;
   bool CandidateIsUpToDate(const Message& message) const;
+
+  // Whether this replica promised another leader not to vote for `candidate` now.
+  bool PromiseForbids(ReplicaId candidate) const { return promise_.Forbids(candidate, clock_); }
 
   // ---- follower.cc
   void StepAppend(Message& message);
@@ -216,6 +224,7 @@ struct Replica::Impl {
   void LeaderOutput();
   bool CanStartReads() const;
   void ConfirmReads();
+  bool LeaseHolds(Monotonic now) const;
   // What a quorum of voters has reached: `own` is this replica's, of(Progress) each follower's.
   template <typename Of>
   uint64_t QuorumReached(uint64_t own, Of of) const;
@@ -274,6 +283,9 @@ struct Replica::Impl {
   std::variant<Following, Campaigning, Leading> state_;
   ReplicaId leader_;
   RoleChange reported_role_;
+
+  Monotonic clock_{};  // as last handed in
+  LeasePromise promise_;
 
   int election_elapsed_ = 0;  // ticks since the leader was heard of, a vote was given, or a campaign began
   int election_timeout_ = 0;

@@ -46,6 +46,7 @@ void Replica::Impl::TellTarget() {
 }
 
 void Replica::Impl::SendTimeoutNow(ReplicaId target) {
+  leading()->lease_given_up = true;
   Send({.type = MessageType::kTimeoutNow, .to = target});
 }
 

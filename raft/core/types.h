@@ -1,6 +1,7 @@
 // The identities and counters of consensus, as types that do not mix.
 #pragma once
 
+#include <chrono>
 #include <compare>
 #include <cstdint>
 #include <functional>
@@ -44,5 +45,8 @@ using NodeId = Ordinal<struct NodeIdTag>;
 using GroupId = Ordinal<struct GroupIdTag>;
 // One group's member on one node. Never reused within a cluster (Safety rule 11); 0 is "none".
 using ReplicaId = Ordinal<struct ReplicaIdTag>;
+
+// What a node's own monotonic clock says, since an origin of its own. Never compared with another node's.
+using Monotonic = std::chrono::nanoseconds;
 
 }  // namespace trireme::raft

@@ -64,6 +64,8 @@ void ToWire(const GroupMessage& from, pb::RaftMessage* to) {
   to->set_all_match(m.all_match.value());
   to->set_leader_lost(m.leader_lost);
   to->set_leader_asked(m.leader_asked);
+  to->set_lease_ms(m.lease_ms);
+  to->set_lease_sent_ns(m.lease_sent.count());
   if (m.membership != nullptr) to->set_membership(std::string(EncodeMembership(*m.membership).view()));
   to->set_quiet(m.quiet);
   for (const Entry& entry : m.entries) ToWire(entry, to->add_entries());
@@ -179,6 +181,8 @@ void FromWire(const pb::RaftMessage& from, GroupMessage* to) {
   m.leader_lost = from.leader_lost();
   m.leader_asked = from.leader_asked();
   m.quiet = from.quiet();
+  m.lease_ms = from.lease_ms();
+  m.lease_sent = Monotonic(from.lease_sent_ns());
 }
 
 absl::Status FromWire(const pb::EntryHeader& from, Index index, Payload* payload, Entry* to) {

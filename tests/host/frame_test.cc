@@ -40,6 +40,8 @@ GroupMessage Vote() {
   m.message.hint_index = Index(3);
   m.message.hint_term = Term(2);
   m.message.read_context = 99;
+  m.message.lease_ms = 300;
+  m.message.lease_sent = Monotonic(1'234'567'890'123);
   return m;
 }
 
@@ -55,6 +57,8 @@ void ExpectEqual(const Message& a, const Message& b) {
   EXPECT_EQ(a.hint_index, b.hint_index);
   EXPECT_EQ(a.hint_term, b.hint_term);
   EXPECT_EQ(a.read_context, b.read_context);
+  EXPECT_EQ(a.lease_ms, b.lease_ms);
+  EXPECT_EQ(a.lease_sent, b.lease_sent);
   EXPECT_EQ(a.all_match, b.all_match);
   EXPECT_EQ(a.leader_lost, b.leader_lost);
   EXPECT_EQ(a.leader_asked, b.leader_asked);

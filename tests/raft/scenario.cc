@@ -85,6 +85,31 @@ void Scenario::Dispatch(const Words& words) {
     suite_->ReadAsked(Number(words.at(2)));
     return call([&](Replica& r) { r.ReadIndex(Number(words.at(2))); });
   }
+  if (verb == "clock") {
+    for (auto& [peer_id, peer] : peers_) {
+      if (words.at(1) != "all" && peer_id != id(1)) continue;
+      peer.clock += std::chrono::milliseconds(Number(words.at(2)));
+      if (!peer.replica) continue;
+      peer.replica->SetClock(peer.clock);
+      Turn(peer_id);
+    }
+    return;
+  }
+  if (verb == "leaseread") {
+    // The clock is looked at when the read is served: `late` milliseconds after the turn's beginning.
+    Peer& peer = PeerOf(id(1));
+    const uint64_t context = Number(words.at(2));
+    suite_->ReadAsked(context);
+    auto safe_at = peer.replica->LeaseRead(peer.clock + std::chrono::milliseconds(Option(words, "late", 0)));
+    out_ << id(1) << " read " << context;
+    if (safe_at) {
+      out_ << " is safe at " << *safe_at << " by the lease\n";
+      suite_->ReadServed(context, *safe_at);
+    } else {
+      out_ << " has no lease\n";
+    }
+    return;
+  }
   if (verb == "propose") return Propose(words);
   if (verb == "members") return Members(words);
   if (verb == "join") return Join(id(1));
@@ -172,10 +197,16 @@ void Scenario::Dispatch(const Words& words) {
 void Scenario::New(const Words& words) {
   Config config{.election_ticks = static_cast<int>(Option(words, "election", 10)),
                 .heartbeat_ticks = static_cast<int>(Option(words, "heartbeat", 1)),
+                .lease = std::chrono::milliseconds(Option(words, "lease", 0)),
+                .lease_drift_percent = 10,
                 .max_inflight_appends = static_cast<int>(Option(words, "inflight", 128)),
                 .max_inflight_bytes = Option(words, "inflight-bytes", 1 << 24),
                 .max_append_bytes = Option(words, "append-bytes", 1 << 20),
                 .max_uncommitted_bytes = Option(words, "uncommitted", 1 << 24)};
+  peers_.clear();
+  snapshots_.clear();
+  network_.clear();
+  cuts_.clear();
   std::vector<ReplicaId> voters;
   for (uint64_t i = 1; i <= Number(words.at(1)); ++i) voters.push_back(ReplicaId(i));
   config.birth = VotersOnly(voters);
@@ -264,7 +295,8 @@ void Scenario::Members(const Words& words) {
 }
 
 // inject TYPE from=1 to=2 term=3 [after=5:2] [last=5:2] [commit=1] [refused=5] [hint=4:2] [match=3] [all-match=1]
-//   [read=1] [entries=6:3,7:3] [members=1,2] [granted] [leader-lost] [leader-asked]: a message that nobody sent.
+//   [read=1] [lease=MS sent=MS] [entries=6:3,7:3] [members=1,2] [granted] [leader-lost] [leader-asked]: a message that
+//   nobody sent.
 void Scenario::Inject(const Words& words) {
   Message m;
   for (int type = 1; type <= 10; ++type) {
@@ -282,6 +314,8 @@ void Scenario::Inject(const Words& words) {
   m.commit = Index(Option(words, "commit", 0));
   m.all_match = Index(Option(words, "all-match", 0));
   m.read_context = Option(words, "read", 0);
+  m.lease_ms = static_cast<uint32_t>(Option(words, "lease", 0));
+  m.lease_sent = std::chrono::milliseconds(Option(words, "sent", 0));
   m.reject = Option(words, "refused").has_value() || std::find(words.begin(), words.end(), "refused") != words.end();
   m.leader_asked = std::find(words.begin(), words.end(), "leader-asked") != words.end();
   m.leader_lost = std::find(words.begin(), words.end(), "leader-lost") != words.end();
@@ -433,6 +467,7 @@ void Scenario::Start(ReplicaId id) {
   peer.machine = std::make_unique<simulation::Ledger>();
   TRIREME_CHECK(peer.machine->Restore(peer.disk.snapshot().state, restored.snapshot_index).ok());
   peer.replica = std::make_unique<Replica>(peer.config, restored);
+  peer.replica->SetClock(peer.clock);
   peer.term = restored.hard_state.term;
   peer.commit = Index();
   peer.all_match = Index();

@@ -44,6 +44,7 @@ class Scenario final : public script::Interpreter {
     // As last seen, to compare with.
     Term term{};
     Index commit{}, all_match{};
+    Monotonic clock{};
   };
   using Words = script::Words;
 

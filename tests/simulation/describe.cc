@@ -76,6 +76,13 @@ std::string Describe(const raft::Entry& entry) {
   return text.str();
 }
 
+// Milliseconds, as long as they are whole.
+static std::string InMs(raft::Monotonic time) {
+  std::ostringstream text;
+  text << static_cast<double>(time.count()) / 1e6;
+  return text.str();
+}
+
 std::string Describe(const raft::Message& m) {
   std::ostringstream text;
   text << m.from << "->" << m.to << ' ' << Name(m.type) << " term=" << m.term;
@@ -109,6 +116,8 @@ std::string Describe(const raft::Message& m) {
     case MessageType::kHeartbeatResponse:
       if (m.read_context != 0) text << " read=" << m.read_context;
       if (m.quiet) text << " quiet=" << m.log_index;
+      if (m.lease_ms != 0) text << " lease=" << m.lease_ms << "ms";
+      if (m.lease_sent != raft::Monotonic()) text << " sent=" << InMs(m.lease_sent) << "ms";
       break;
     case MessageType::kResign:
     case MessageType::kTimeoutNow:
