@@ -42,7 +42,8 @@ int Replica::Impl::DrawElectionTimeout() {
   const std::vector<Member>& members = membership().members;
   const auto count = std::count_if(members.begin(), members.end(), [](const Member& m) { return Votes(m.standing); });
   const int voters = std::max(static_cast<int>(count), 1);
-  const int rank = membership().Votes(config_.id) ? VotersBefore(ReplicaId()) : 0;
+  // One that may be needed without being a voter any more goes last.
+  const int rank = membership().Votes(config_.id) ? VotersBefore(ReplicaId()) : voters;
   // Where voters are many, their parts overlap, so that chance still tells two of them apart.
   const int part = std::max(config_.election_ticks / voters, 2);
   const int timeout = config_.election_ticks + 1 + rank * config_.election_ticks / voters +
@@ -55,7 +56,11 @@ bool Replica::Impl::DiskStalled() const {
 }
 
 bool Replica::Impl::CanCampaign() const {
-  return membership().Votes(config_.id) && !install_ && !DiskStalled();
+  if (install_ || DiskStalled()) return false;
+  // Dissertation 4.2.2: one that votes no more by a membership that is not known to be committed may be needed still.
+  // It may be the only one whose log has that, because the leader lost it before it was durable there; and its voters
+  // elect nobody whose log is behind.
+  return membership().Votes(config_.id) || (!MembershipCommitted() && memberships_.At(commit_).Votes(config_.id));
 }
 
 bool Replica::Impl::MustLetOthersGoFirst() const {
