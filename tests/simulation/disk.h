@@ -1,5 +1,5 @@
 // A simulated disk: what was written is durable some time later, in order; a crash takes what was not synced, or only
-// the end of it.
+// the end of it. A sync that fails, or a write that finds no room, ends the process (Safety rule 16).
 #pragma once
 
 #include <deque>
@@ -12,17 +12,22 @@
 namespace trireme::simulation {
 
 struct DiskFaults {
-  Micros sync = 300;  // usual time of a write with its sync
-  Micros stall = 0;   // added to each
-  bool lies = false;  // says "durable" when nothing is (a planted fault, never an honest one)
+  Micros sync = 300;       // usual time of a write with its sync
+  Micros stall = 0;        // added to each
+  bool fail_next = false;  // the next sync fails
+  bool full = false;       // so does every one, as long as there is no room
+  int64_t torn = 0;        // per mille of crashes in the midst of a write that leave a part of it
+  bool lies = false;       // says "durable" when nothing is (a planted fault, never an honest one)
 };
 
-// `Image` is what the disk holds, `Record` one write: Image::Apply(const Record&) takes it in.
+// `Image` is what the disk holds, `Record` one write: Image::Apply(const Record&) takes it in, Record::Part(size_t) is
+// its beginning, for a number drawn at random.
 template <typename Image, typename Record>
 class Disk {
  public:
-  // Both outlive the disk.
-  Disk(Clock* clock, Chance* chance) : clock_(clock), chance_(chance) {}
+  // Both outlive the disk. `failed` is called instead of `done` when a sync fails, and has to Crash it.
+  Disk(Clock* clock, Chance* chance, std::function<void()> failed)
+      : clock_(clock), chance_(chance), failed_(std::move(failed)) {}
 
   DiskFaults& faults() { return faults_; }
   // With all that was written, synced or not: what a read sees.
@@ -46,10 +51,16 @@ class Disk {
   template <typename Reached>
   void Crash(Reached reached) {
     ++life_;
-    for (size_t survive = chance_->Below(waiting_.size() + 1); survive > 0; --survive) {
+    // Behind what a lying disk has not written nothing can be.
+    for (size_t survive = faults_.lies ? 0 : chance_->Below(waiting_.size() + 1); survive > 0; --survive) {
       durable_.Apply(waiting_.front().record);
       reached(waiting_.front().record);
       waiting_.pop_front();
+    }
+    if (!waiting_.empty() && !faults_.lies && chance_->PerMille(faults_.torn)) {
+      const Record part = waiting_.front().record.Part(chance_->Next());
+      durable_.Apply(part);
+      reached(part);
     }
     waiting_.clear();
     visible_ = durable_;
@@ -66,6 +77,7 @@ class Disk {
     size_t count = waiting_.size();
     clock_->After(chance_->Latency(faults_.sync) + faults_.stall, [this, count, life = life_] {
       if (life != life_) return;
+      if (faults_.full || std::exchange(faults_.fail_next, false)) return failed_();
       std::deque<Waiting> synced;
       for (size_t i = 0; i < count; ++i) {
         if (!faults_.lies) durable_.Apply(waiting_.front().record);
@@ -81,6 +93,7 @@ class Disk {
 
   Clock* clock_;
   Chance* chance_;
+  std::function<void()> failed_;
   DiskFaults faults_;
   Image visible_;
   Image durable_;

@@ -1,4 +1,4 @@
-// What goes wrong in a simulated cluster, drawn from the seed.
+// What goes wrong in a simulated cluster, drawn from the seed. What its operators do is in churn.h.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,10 @@ struct FaultMix {
   Micros partition_every = 0;
   Micros pause_every = 0;
   Micros stall_every = 0;
-  Micros disturb_every = 0;  // connections close and open, replicas campaign or step down for no reason
+  Micros flap_every = 0;
+  Micros write_failure_every = 0;  // a sync fails, or there is no room for a while
+  Micros damage_every = 0;         // a bit flips in what a disk holds
+  Micros disturb_every = 0;        // connections close and open, replicas campaign or step down for no reason
 
   static FaultMix Draw(Chance& chance);
 };
@@ -30,11 +33,14 @@ class Nemesis {
   Nemesis(const FaultMix& mix, const Surroundings& around, std::vector<std::unique_ptr<Node>>* nodes);
 
   void Begin();
+  // A node that came later.
+  void Meet(Node& node);
   // Everything is repaired and nothing happens any more.
   void End();
 
   uint64_t crashes() const { return crashes_; }
   uint64_t partitions() const { return partitions_; }
+  uint64_t write_failures() const { return write_failures_; }
 
  private:
   void Every(Micros interval, void (Nemesis::*strike)());
@@ -43,6 +49,11 @@ class Nemesis {
   void Partition();
   void PauseOne();
   void StallOne();
+  void Flap();
+  void FlapAgain(raft::ReplicaId a, raft::ReplicaId b, int left);
+  void FailWrite();
+  void DamageOne();
+  void StartLater(Node* node);
   void Disturb();
 
   const FaultMix mix_;
@@ -51,6 +62,7 @@ class Nemesis {
   bool over_ = false;
   uint64_t crashes_ = 0;
   uint64_t partitions_ = 0;
+  uint64_t write_failures_ = 0;
 };
 
 }  // namespace trireme::simulation

@@ -40,6 +40,7 @@ class Network {
 
   // One direction; what is on its way is lost on arrival.
   void Cut(Place from, Place to) { cut_.insert({from, to}); }
+  void Mend(Place from, Place to) { cut_.erase({from, to}); }
   void Heal() { cut_.clear(); }
   bool IsCut(Place from, Place to) const { return cut_.count({from, to}) > 0; }
 

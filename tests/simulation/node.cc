@@ -12,7 +12,11 @@ using raft::Index;
 using raft::Term;
 
 Node::Node(NodeOptions options, const Surroundings& around)
-    : options_(std::move(options)), around_(around), disk_(around.clock, around.chance) {
+    : options_(std::move(options)), around_(around), disk_(around.clock, around.chance, [this] {
+        around_.trace->Print(around_.clock->now(), std::to_string(id().value()) + " cannot write and ends");
+        Crash();
+        if (on_failure) on_failure();
+      }) {
   disk_.faults().lies = around_.plant == Plant::kLyingDisk;
 }
 
@@ -28,7 +32,7 @@ void Node::Start() {
   machine_ = options_.make_machine();
   TRIREME_CHECK(machine_->Restore(disk_.durable().snapshot().state, restored.snapshot_index).ok());
   snapshot_asked_ = restored.snapshot_index;
-  snapshot_under_way_ = false;
+  snapshot_under_way_ = installing_ = false;
   raft::Config config = options_.config;
   config.seed = around_.chance->Next();
   replica_ = std::make_unique<raft::Replica>(config, restored);
@@ -46,8 +50,13 @@ void Node::Crash() {
   machine_.reset();
   inbox_.clear();
   to_apply_.clear();
+  staged_.clear();
   turn_scheduled_ = false;
-  disk_.Crash([this](const StoredRecord& record) { around_.suite->Synced(id(), record.entries); });
+  if (on_disk_) Installed(*std::exchange(on_disk_, std::nullopt));
+  disk_.Crash([this](const StoredRecord& record) {
+    around_.suite->Synced(id(), record.entries);
+    if (record.installs) Installed(*record.snapshot);
+  });
   around_.suite->Stopped(id());
 }
 
@@ -60,14 +69,19 @@ void Node::Resume() {
   if (up() && !inbox_.empty()) ScheduleTurn();
 }
 
-void Node::Receive(raft::Message message) {
+void Node::Receive(Packet packet) {
   if (!up()) return;
+  raft::Message& message = packet.message;
   if (around_.plant == Plant::kVotesForAnyone &&
       (message.type == raft::MessageType::kVote || message.type == raft::MessageType::kPreVote)) {
     message.log_term = message.term;
     message.log_index = Index(1'000'000);
   }
-  Post([message = std::move(message)](raft::Replica& replica) { replica.Step(message); });
+  Post([this, packet = std::move(packet)](raft::Replica& replica) {
+    const raft::Message& m = packet.message;
+    if (m.type == raft::MessageType::kSnapshot) staged_[m.log_index] = packet.snapshot;
+    replica.Step(m);
+  });
 }
 
 void Node::Post(std::function<void(raft::Replica&)> input) {
@@ -79,7 +93,12 @@ void Node::Post(std::function<void(raft::Replica&)> input) {
 void Node::ScheduleTick() {
   around_.clock->After(options_.tick, [this, life = life_] {
     if (life != life_) return;
-    if (!paused_) Post([](raft::Replica& replica) { replica.Tick(); });
+    if (!paused_) {
+      Post([this](raft::Replica& replica) {
+        last_tick_ = Monotonic();
+        replica.Tick();
+      });
+    }
     ScheduleTick();
   });
 }
@@ -95,6 +114,7 @@ void Node::ScheduleTurn() {
 }
 
 void Node::Turn() {
+  replica_->SetClock(Monotonic());
   auto inputs = std::exchange(inbox_, {});
   for (auto& input : inputs) input(*replica_);
   ApplySome();
@@ -137,8 +157,13 @@ void Node::Handle(raft::Output output) {
   for (const raft::ReadReady& ready : output.read_ready) {
     if (ready.index) around_.suite->ReadServed(ready.context, *ready.index);
   }
+  for (const raft::SnapshotNeeded& needed : output.snapshots) SendSnapshot(needed);
   Send(output.send_now);
   if (around_.plant == Plant::kSendsBeforeSync) Send(output.send_after_persist);
+  if (output.install) {
+    Install(*output.install, *output.hard_state);
+    output.hard_state.reset();
+  }
   Write(output);
   ApplySome();
 }
@@ -168,7 +193,7 @@ void Node::Send(std::vector<raft::Message>& messages) {
     }
     if (around_.plant == Plant::kOverstatesAllMatch && m.all_match != Index()) m.all_match = m.all_match + 20;
     const raft::ReplicaId to = m.to;
-    around_.network->Send(id(), to, std::move(m));
+    around_.network->Send(id(), to, {std::move(m), {}});
   }
   messages.clear();
 }
@@ -186,6 +211,86 @@ void Node::Read(const raft::EntryRead& read) {
         if (fails) entries.clear();
         Post([read, entries = std::move(entries)](raft::Replica& replica) { replica.EntriesRead(read, entries); });
       });
+}
+
+// What is sent is the last one that is durable, whatever was the last when it was asked for. The answer is about the
+// stream that its bytes took; whether the header got there as well is another matter.
+void Node::SendSnapshot(const raft::SnapshotNeeded& needed) {
+  const StoredSnapshot last = disk_.durable().snapshot();
+  if (around_.plant == Plant::kLyingDisk && last.index < needed.snapshot.index) return;
+  TRIREME_CHECK(last.index >= needed.snapshot.index)
+      << "the snapshot at " << needed.snapshot.index << " is not on the disk";
+  around_.trace->Add(5, id().value(), needed.follower.value(), last.index.value());
+  around_.clock->After(around_.chance->Latency(5'000), [this, life = life_, last, to = needed.follower] {
+    if (life != life_) return;
+    Post([this, last, to](raft::Replica& replica) {
+      const bool arrives = !around_.network->IsCut(id(), to) && !around_.chance->PerMille(100);
+      if (arrives && replica.role() == raft::Role::kLeader) {
+        raft::Message header = replica.SnapshotMessage(to, {last.index, last.term, last.membership});
+        around_.trace->Print(around_.clock->now(), Describe(header));
+        around_.network->Send(id(), to, {std::move(header), last.state});
+      }
+      replica.SnapshotSent(to, last.index, arrives);
+    });
+  });
+}
+
+void Node::Install(const raft::SnapshotMeta& snapshot, const raft::HardState& hard_state) {
+  auto staged = staged_.find(snapshot.index);
+  TRIREME_CHECK(staged != staged_.end()) << "the bytes of the snapshot at " << snapshot.index << " are not there";
+  StoredSnapshot stored{snapshot.index, snapshot.term, staged->second, snapshot.membership};
+  staged_.clear();
+  if (around_.chance->PerMille(100)) {
+    Post([index = snapshot.index](raft::Replica& replica) { replica.SnapshotRefused(index); });
+    return;
+  }
+  installing_ = true;
+  disk_.Write({.hard_state = hard_state, .snapshot = stored, .installs = true}, [this, life = life_, stored] {
+    if (life != life_) return;
+    on_disk_ = stored;
+    Post([this, stored](raft::Replica& replica) {
+      if (around_.plant != Plant::kSkipsRestore) {
+        TRIREME_CHECK(machine_->Restore(stored.state, stored.index).ok());
+      }
+      to_apply_.clear();
+      installing_ = false;
+      snapshot_asked_ = std::max(snapshot_asked_, stored.index);
+      Installed(stored);
+      on_disk_.reset();
+      replica.SnapshotInstalled(stored.index);
+    });
+  });
+}
+
+void Node::Installed(const StoredSnapshot& snapshot) {
+  ++installed_;
+  std::unique_ptr<raft::StateMachine> dead;
+  if (machine_ == nullptr || around_.plant != Plant::kSkipsRestore) {
+    dead = options_.make_machine();
+    TRIREME_CHECK(dead->Restore(snapshot.state, snapshot.index).ok());
+  }
+  around_.suite->Installed(id(), {snapshot.index, snapshot.term, snapshot.membership},
+                           options_.digest(dead != nullptr ? *dead : *machine_));
+}
+
+raft::Monotonic Node::Monotonic() const {
+  // Each counts from a moment of its own.
+  const int64_t since = static_cast<int64_t>(id().value()) * 1'000'000'000'000;
+  return raft::Monotonic(since + around_.clock->now() * (1'000'000 + options_.clock_fast_ppm) / 1'000);
+}
+
+void Node::LeaseRead(uint64_t context) {
+  if (!up()) return;
+  // Clients come by connections of their own: what they ask may be looked at before messages that came earlier.
+  const auto at = static_cast<std::ptrdiff_t>(around_.chance->Below(inbox_.size() + 1));
+  ScheduleTurn();
+  inbox_.insert(inbox_.begin() + at, [this, context](raft::Replica& replica) {
+    const bool by_ticks = around_.plant == Plant::kLeaseByTicks;
+    std::optional<Index> index = replica.LeaseRead(by_ticks ? last_tick_ : Monotonic());
+    if (!index) return;
+    ++lease_reads_;
+    around_.suite->ReadServed(context, *index);
+  });
 }
 
 void Node::ApplySome() {
@@ -207,7 +312,8 @@ void Node::ApplySome() {
 
 void Node::MaybeSnapshot() {
   const Index applied = replica_->applied_index();
-  if (snapshot_under_way_ || applied < snapshot_asked_ + options_.snapshot_entries) return;
+  // An older one must not follow the one that is being installed.
+  if (snapshot_under_way_ || installing_ || applied < snapshot_asked_ + options_.snapshot_entries) return;
   if (applied > replica_->persisted_index()) return;
   snapshot_under_way_ = true;
   snapshot_asked_ = applied;
@@ -220,7 +326,9 @@ void Node::MaybeSnapshot() {
     Post([this, applied, live](raft::Replica& replica) {
       snapshot_under_way_ = false;
       replica.SnapshotSaved(applied);
-      const Index upto = std::min({applied, live.floor, replica.all_match()});
+      Index upto = std::min(applied, live.floor);
+      if (options_.keeps_for_laggards) upto = std::min(upto, replica.all_match());
+      replica.Compacted(upto);
       disk_.ChangeBoth([&](StoredLog& log) { log.Compact(upto, live.live); });
     });
   });

@@ -3,7 +3,9 @@
 
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "raft/core/replica.h"
@@ -16,7 +18,12 @@
 
 namespace trireme::simulation {
 
-using MessageNetwork = Network<raft::ReplicaId, raft::Message>;
+// A message, and the bytes that travel beside it if it is the header of a snapshot.
+struct Packet {
+  raft::Message message{};
+  raft::Bytes snapshot{};
+};
+using MessageNetwork = Network<raft::ReplicaId, Packet>;
 using LogDisk = Disk<StoredLog, StoredRecord>;
 
 // Bugs that a host or a machine could have, planted to see that a checker notices.
@@ -31,6 +38,8 @@ enum class Plant : uint8_t {
   kAppliesTwice,        // the machine takes an entry in twice now and then
   kServesReadsAtOnce,   // answers a read with its own commit index, without asking anyone
   kOverstatesAllMatch,  // tells followers that all have what they may lack
+  kLeaseByTicks,        // serves by the lease as of the last tick, not by the clock
+  kSkipsRestore,        // goes on with the old state when a snapshot takes its place
 };
 
 // What a node lives in. All outlive it.
@@ -46,7 +55,9 @@ struct Surroundings {
 struct NodeOptions {
   raft::Config config{};
   Micros tick = 10'000;
-  Micros turn_delay = 100;  // at most, between an input and the turn that takes it in
+  int64_t clock_fast_ppm = 0;      // how much faster than true time this node's clocks go
+  bool keeps_for_laggards = true;  // else entries go once a snapshot has them, even if a follower lacks them
+  Micros turn_delay = 100;         // at most, between an input and the turn that takes it in
   uint64_t snapshot_entries = 50;
   // Makes the state machine, and tells its state's digest.
   std::function<std::unique_ptr<raft::StateMachine>()> make_machine{};
@@ -64,9 +75,14 @@ class Node {
   void Pause();
   void Resume();
 
-  void Receive(raft::Message message);
+  // Called when a failed write has ended the process.
+  std::function<void()> on_failure;
+
+  void Receive(Packet packet);
   // Runs in the node's next turn, unless it crashes first.
   void Post(std::function<void(raft::Replica&)> input);
+  // A read that is served by the leader's lease, if it holds.
+  void LeaseRead(uint64_t context);
 
   raft::ReplicaId id() const { return options_.config.id; }
   bool up() const { return replica_ != nullptr; }
@@ -75,6 +91,9 @@ class Node {
   raft::Replica* replica() { return replica_.get(); }
   const raft::StateMachine* machine() const { return machine_.get(); }
   LogDisk& disk() { return disk_; }
+  uint64_t installed() const { return installed_; }
+  uint64_t lease_reads() const { return lease_reads_; }
+  uint64_t digest() const { return options_.digest(*machine_); }
 
  private:
   void ScheduleTick();
@@ -84,6 +103,11 @@ class Node {
   void Write(raft::Output& output);
   void Send(std::vector<raft::Message>& messages);
   void Read(const raft::EntryRead& read);
+  void SendSnapshot(const raft::SnapshotNeeded& needed);
+  void Install(const raft::SnapshotMeta& snapshot, const raft::HardState& hard_state);
+  void Installed(const StoredSnapshot& snapshot);
+  // What this node's monotonic clock says now.
+  raft::Monotonic Monotonic() const;
   void ApplySome();
   void MaybeSnapshot();
 
@@ -99,6 +123,12 @@ class Node {
   std::deque<raft::Entry> to_apply_;
   raft::Index snapshot_asked_;
   bool snapshot_under_way_ = false;
+  bool installing_ = false;
+  raft::Monotonic last_tick_{};
+  std::map<raft::Index, raft::Bytes> staged_;  // snapshots that have arrived
+  // One that is durable, which the replica has not been told of yet.
+  std::optional<StoredSnapshot> on_disk_;
+  uint64_t installed_ = 0, lease_reads_ = 0;
 };
 
 }  // namespace trireme::simulation

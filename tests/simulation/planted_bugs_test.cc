@@ -43,6 +43,8 @@ INSTANTIATE_TEST_SUITE_P(Each, PlantedBug,
                                            Case{Plant::kSendsBeforeSync, "durability"},
                                            Case{Plant::kLyingDisk, "durability"},
                                            Case{Plant::kServesReadsAtOnce, "linearizable reads"},
+                                           Case{Plant::kLeaseByTicks, "linearizable reads"},
+                                           Case{Plant::kSkipsRestore, "state machine safety"},
                                            Case{Plant::kOverstatesAllMatch, "all match"}));
 
 }  // namespace

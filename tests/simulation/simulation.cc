@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/simulation/churn.h"
 #include "tests/simulation/ledger.h"
 #include "tests/simulation/nemesis.h"
 
@@ -29,31 +30,34 @@ class Simulation {
         voters_(DrawVoters()),
         suite_(raft::VotersOnly(voters_)),
         network_(&clock_, &chance_,
-                 [this](ReplicaId, ReplicaId to, raft::Message m) { NodeOf(to).Receive(std::move(m)); }),
+                 [this](ReplicaId, ReplicaId to, Packet packet) { NodeOf(to).Receive(std::move(packet)); }),
         around_{.clock = &clock_,
                 .chance = &chance_,
                 .network = &network_,
                 .suite = &suite_,
                 .trace = &trace_,
                 .plant = options.plant} {
-    NodeOptions node = DrawNode();
-    for (ReplicaId id : voters_) {
-      node.config.id = id;
-      // Clocks run at different speeds.
-      node.tick = chance_.Between(9'000, 11'500);
-      nodes_.push_back(std::make_unique<Node>(node, around_));
-    }
+    node_options_ = DrawNode();
+    for (size_t i = 0; i < voters_.size(); ++i) MakeNode(raft::VotersOnly(voters_));
     propose_every_ = chance_.Between(500, 20'000);
     read_every_ = chance_.Between(2'000, 50'000);
     nemesis_ = std::make_unique<Nemesis>(FaultMix::Draw(chance_), around_, &nodes_);
+    churn_ = std::make_unique<Churn>(ChurnMix::Draw(chance_, voters_.size()), around_, &nodes_, [this] {
+      Node& node = MakeNode({});
+      nemesis_->Meet(node);
+      node.Start();
+      return node.id();
+    });
   }
 
   RunResult Run() {
     for (auto& node : nodes_) node->Start();
     nemesis_->Begin();
+    churn_->Begin();
     ProposeNow();
     ReadNow();
     if (!RunUntil(kFaultPhase, [] { return false; })) {
+      churn_->End();
       nemesis_->End();
       trace_.Print(clock_.now(), "all faults end");
       bool calm = RunUntil(kFaultPhase + kHealPhase, [this] { return Converged(); });
@@ -73,17 +77,30 @@ class Simulation {
 
   NodeOptions DrawNode() {
     NodeOptions node;
-    node.config.birth = raft::VotersOnly(voters_);
     node.config.heartbeat_ticks = static_cast<int>(chance_.Between(1, 3));
     node.config.max_inflight_appends = static_cast<int>(chance_.Between(1, 20));
     node.config.max_inflight_bytes = chance_.PerMille(500) ? 2'000 : 1 << 20;
     node.config.max_append_bytes = static_cast<size_t>(chance_.Between(100, 5'000));
     node.config.max_uncommitted_bytes = static_cast<size_t>(chance_.Between(2'000, 50'000));
     node.turn_delay = chance_.Between(1, 2'000);
+    node.config.lease = std::chrono::milliseconds(chance_.PerMille(600) ? chance_.Between(15, 300) : 0);
+    node.config.lease_drift_percent = static_cast<int>(chance_.Between(1, 15));
+    node.keeps_for_laggards = chance_.PerMille(500);
     node.snapshot_entries = static_cast<uint64_t>(chance_.Between(10, 200));
     node.make_machine = [] { return std::make_unique<Ledger>(); };
     node.digest = [](const raft::StateMachine& machine) { return static_cast<const Ledger&>(machine).digest(); };
     return node;
+  }
+
+  // The next one, with clocks of its own speed.
+  Node& MakeNode(raft::Membership birth) {
+    NodeOptions node = node_options_;
+    node.config.id = ReplicaId(nodes_.size() + 1);
+    node.config.birth = std::move(birth);
+    const int64_t drift = node.config.lease_drift_percent * 10'000;
+    node.clock_fast_ppm = chance_.Between(-drift, drift);
+    node.tick = chance_.Between(9'000, 11'500);
+    return *nodes_.emplace_back(std::make_unique<Node>(node, around_));
   }
 
   Node& NodeOf(ReplicaId id) { return *nodes_[id.value() - 1]; }
@@ -101,6 +118,7 @@ class Simulation {
 
   // Clients, who ask whoever they please.
   void ProposeNow() {
+    if (enough_) return;
     Node& node = *nodes_[chance_.Below(nodes_.size())];
     if (Replica* replica = node.replica(); replica != nullptr && replica->role() == Role::kLeader) {
       std::vector<Bytes> commands;
@@ -121,6 +139,8 @@ class Simulation {
       suite_.ReadAsked(context);
       if (options_.plant == Plant::kServesReadsAtOnce) {
         suite_.ReadServed(context, replica->commit_index());
+      } else if (chance_.PerMille(500)) {
+        node.LeaseRead(context);
       } else {
         node.Post([context](Replica& r) { r.ReadIndex(context); });
       }
@@ -128,11 +148,12 @@ class Simulation {
     clock_.After(chance_.Latency(read_every_), [this] { ReadNow(); });
   }
 
-  // One leads, all follow it with the same log, all of it committed and applied, and it goes on.
+  // One leads and goes on; when nothing more is asked for, every member has the same log and state, all of it committed
+  // and applied.
   bool Converged() { return WhyNotConverged().empty(); }
 
   std::string WhyNotConverged() {
-    const Node* leader = nullptr;
+    Node* leader = nullptr;
     for (auto& node : nodes_) {
       if (node->replica()->leading()) {
         if (leader != nullptr) return "two replicas lead";
@@ -140,16 +161,23 @@ class Simulation {
       }
     }
     if (leader == nullptr) return "nobody leads";
-    if (mark_ == 0) mark_ = suite_.world().committed.size() + 20;
     const auto& committed = suite_.world().committed;
+    if (mark_ == 0) mark_ = committed.size() + 20;
     if (committed.size() < mark_) return "only " + std::to_string(committed.size()) + " entries were committed";
-    for (auto& node : nodes_) {
-      Replica& replica = *node->replica();
-      if (replica.term() != const_cast<Node*>(leader)->replica()->term()) return "not all are in one term";
-      if (replica.applied_index().value() < mark_) {
-        return "replica " + std::to_string(node->id().value()) + " has applied no more than " +
-               std::to_string(replica.applied_index().value()) + " of " + std::to_string(committed.size());
+    enough_ = true;
+    const Replica& leads = *leader->replica();
+    if (leads.applied_index() != leads.last_index()) return "the leader has not applied all of its log";
+    if (leads.membership() != suite_.world().membership || leads.membership().joint()) return "a change has not ended";
+    for (const raft::Member& member : leads.membership().members) {
+      Node& node = NodeOf(member.replica);
+      const Replica& replica = *node.replica();
+      const std::string name = "replica " + std::to_string(member.replica.value());
+      if (replica.term() != leads.term()) return name + " is in another term";
+      if (replica.applied_index() != leads.applied_index()) {
+        return name + " has applied no more than " + std::to_string(replica.applied_index().value()) + " of " +
+               std::to_string(committed.size());
       }
+      if (node.digest() != leader->digest()) return name + " has another state";
     }
     return "";
   }
@@ -165,6 +193,13 @@ class Simulation {
     result.crashes = nemesis_->crashes();
     result.partitions = nemesis_->partitions();
     result.reads_served = suite_.reads_served();
+    for (auto& node : nodes_) {
+      result.lease_reads += node->lease_reads();
+      result.installs += node->installed();
+    }
+    result.changes = churn_->changes();
+    result.transfers = churn_->transfers();
+    result.write_failures = nemesis_->write_failures();
     result.at = clock_.now();
     return result;
   }
@@ -178,15 +213,35 @@ class Simulation {
   MessageNetwork network_;
   Surroundings around_;
   std::vector<std::unique_ptr<Node>> nodes_;
+  NodeOptions node_options_;
   std::unique_ptr<Nemesis> nemesis_;
+  std::unique_ptr<Churn> churn_;
   Micros propose_every_ = 0;
   Micros read_every_ = 0;
   uint64_t proposed_ = 0;
   uint64_t reads_asked_ = 0;
   uint64_t mark_ = 0;
+  bool enough_ = false;  // what was to be shown of a healed cluster's progress has been
 };
 
 }  // namespace
+
+void RunResult::Count(const RunResult& run) {
+  committed += run.committed;
+  terms += run.terms;
+  crashes += run.crashes;
+  partitions += run.partitions;
+  reads_served += run.reads_served;
+  lease_reads += run.lease_reads;
+  installs += run.installs;
+  changes += run.changes;
+  transfers += run.transfers;
+  write_failures += run.write_failures;
+  messages += run.messages;
+  old_tokens += run.old_tokens;
+  figures += run.figures;
+  at += run.at;
+}
 
 RunResult RunSeed(const RunOptions& options) {
   return Simulation(options).Run();

@@ -14,11 +14,7 @@ TEST(Simulation, SeedsAreCleanAndWorthTheirTime) {
     RunResult result = RunSeed({.seed = seed});
     ASSERT_EQ(result.outcome, RunResult::Outcome::kClean)
         << result.what << "\nreplay: build/dev/bin/soak --seed " << seed << " --trace";
-    total.committed += result.committed;
-    total.terms += result.terms;
-    total.crashes += result.crashes;
-    total.partitions += result.partitions;
-    total.reads_served += result.reads_served;
+    total.Count(result);
   }
   // A simulator in which nothing happens finds nothing.
   EXPECT_GT(total.committed, 200 * kSeeds);
@@ -26,6 +22,11 @@ TEST(Simulation, SeedsAreCleanAndWorthTheirTime) {
   EXPECT_GT(total.crashes, 3 * kSeeds);
   EXPECT_GT(total.partitions, 3 * kSeeds);
   EXPECT_GT(total.reads_served, 20 * kSeeds);
+  EXPECT_GT(total.lease_reads, 5 * kSeeds);
+  EXPECT_GT(total.installs, kSeeds);
+  EXPECT_GT(total.changes, 2 * kSeeds);
+  EXPECT_GT(total.transfers, kSeeds);
+  EXPECT_GT(total.write_failures, kSeeds / 2);
 }
 
 TEST(Simulation, ASeedReplaysExactly) {

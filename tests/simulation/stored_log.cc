@@ -8,17 +8,26 @@ namespace trireme::simulation {
 
 using raft::Index;
 
+StoredRecord StoredRecord::Part(uint64_t random) const {
+  if (snapshot) return {};
+  StoredRecord part{.hard_state = hard_state, .entries = entries};
+  part.entries.resize(random % (entries.size() + 1));
+  return part;
+}
+
 void StoredLog::Apply(const StoredRecord& record) {
   if (record.hard_state) hard_state_ = *record.hard_state;
   if (!record.entries.empty()) {
     TRIREME_CHECK(record.entries.front().index <= last_ + 1) << "a write leaves a gap";
     entries_.erase(entries_.lower_bound(record.entries.front().index), entries_.end());
+    damaged_.erase(damaged_.lower_bound(record.entries.front().index), damaged_.end());
     for (const raft::Entry& entry : record.entries) entries_.emplace_hint(entries_.end(), entry.index, entry);
     last_ = record.entries.back().index;
   }
   if (record.snapshot) snapshot_ = *record.snapshot;
   if (record.installs) {
     entries_.clear();
+    damaged_.clear();
     last_ = compacted_ = snapshot_.index;
   }
 }
@@ -40,6 +49,7 @@ std::vector<raft::Entry> StoredLog::Read(Index first, Index last, size_t max_byt
   std::vector<raft::Entry> found;
   size_t bytes = 0;
   for (auto it = entries_.find(first); it != entries_.end() && it->first == first && first <= last; ++it, ++first) {
+    if (damaged_.contains(first)) break;
     if (!found.empty() && bytes + it->second.data.size() > max_bytes) break;
     bytes += it->second.data.size();
     found.push_back(it->second);

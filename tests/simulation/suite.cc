@@ -69,7 +69,8 @@ void Suite::Stopped(raft::ReplicaId id) {
 void Suite::Took(const raft::Replica& source, const raft::Output& output) {
   const raft::ReplicaId id = source.id();
   ReplicaView& replica = world_.replicas.at(id);
-  const bool led = replica.role == raft::Role::kLeader && replica.term == source.term();
+  const bool was_leader = replica.role == raft::Role::kLeader;
+  const bool led = was_leader && replica.term == source.term();
   // A leader that stepped down may have taken in others' entries since.
   replica.role = source.role();
   replica.term = source.term();
@@ -84,6 +85,8 @@ void Suite::Took(const raft::Replica& source, const raft::Output& output) {
   }
   // Before this output's appends: what takes a leader out of a joint membership must have been counted in it.
   const raft::Membership members = led ? replica.membership : source.membership();
+  // Of whom a leader learned what they have; perhaps before it was deposed in this turn.
+  raft::Membership asked = was_leader ? replica.membership : source.membership();
   replica.membership = source.membership();
   for (raft::Index i = replica.commit + 1; source.role() == raft::Role::kLeader && i <= source.commit_index(); ++i) {
     Tell([&](Checker& c) { c.Counting(world_, id, i, members); });
@@ -98,10 +101,8 @@ void Suite::Took(const raft::Replica& source, const raft::Output& output) {
   }
   if (source.all_match() > replica.all_match) {
     // Those who came or left in this turn were not asked.
-    raft::Membership stayed = members;
-    std::erase_if(stayed.members,
-                  [&](const raft::Member& m) { return source.membership().Find(m.replica) == nullptr; });
-    Tell([&](Checker& c) { c.AllMatchRising(world_, id, source.all_match(), stayed); });
+    std::erase_if(asked.members, [&](const raft::Member& m) { return source.membership().Find(m.replica) == nullptr; });
+    Tell([&](Checker& c) { c.AllMatchRising(world_, id, source.all_match(), asked); });
     replica.all_match = source.all_match();
   }
 }
