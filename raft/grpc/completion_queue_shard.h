@@ -61,6 +61,7 @@ class CompletionQueueShard final : public Shard {
   ShardId id() const override { return id_; }
   void Post(Task task) override;
   MonotonicTime Now() const override { return now_; }
+  MonotonicTime PreciseNow() const override { return std::chrono::steady_clock::now(); }
   int64_t WallMs() const override { return wall_ms_; }
   void After(std::chrono::milliseconds delay, Task task) override;
   void AtTurnEnd(Task task) override;

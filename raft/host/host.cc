@@ -105,6 +105,7 @@ absl::StatusOr<Group*> HostCore::Add(const GroupSpec& spec, std::unique_ptr<Stat
   config.last_member_first = LastMemberFirst(spec.group);
   config.seed = Mix(Mix(options_.seed, spec.group.value()), spec.self.value());
   config.election_ticks = options_.election_ticks;
+  config.lease = options_.read_lease;
   config.max_uncommitted_bytes = options_.max_uncommitted_bytes;
   config.quiet_ticks = options_.quiet_ticks;
   config.tell_commit_at_once = spec.prompt;
@@ -264,6 +265,7 @@ void HostCore::Receive(NodeId from, Frame frame) {
     const uint64_t dropped = group->replica.dropped();
     const auto type = static_cast<int>(message.type);
     const Term term = message.term;
+    TellClock(group);
     group->replica.Step(std::move(message));
     if (group->replica.dropped() != dropped) {
       dropped_ += group->replica.dropped() - dropped;

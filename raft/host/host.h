@@ -36,6 +36,9 @@ struct HostOptions {
   uint64_t incarnation = 1;
   std::chrono::milliseconds tick{50};
   int election_ticks = 10;
+  // How long a group's leader serves barriers without asking anyone after a quorum has answered one: see Config::lease,
+  // which says where it is safe. The same on every node. 0 = it asks each time.
+  std::chrono::milliseconds read_lease{0};
   uint64_t seed = 1;
   size_t max_uncommitted_bytes = size_t{16} << 20;  // per group
   // Entries of all groups of this shard that are held in memory; what must be held is held beyond it.

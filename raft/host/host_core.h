@@ -126,6 +126,10 @@ class HostCore {
   void StartRead(const GroupPtr& group, const EntryRead& read);
   void ReadDone(HostedGroup* group, const EntryRead& read, absl::StatusOr<std::vector<Entry>> entries);
   void AnswerReads(HostedGroup* group, const std::vector<ReadReady>& ready);
+  // The turn's time, for leases.
+  void TellClock(HostedGroup* group);
+  // Answers barriers for which nobody has to be asked.
+  void ServeByLease(HostedGroup* group);
   void FireBarriers(HostedGroup* group);
   void Submit();
   void BatchDurable(uint64_t number);

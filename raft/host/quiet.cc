@@ -251,6 +251,7 @@ void HostCore::WantLeader(HostedGroup* group) {
 }
 
 void HostCore::TickGroup(HostedGroup* group) {
+  TellClock(group);
   group->replica.Tick();
   if (group->campaigns_left > 0 && --group->ticks_to_campaign <= 0) {
     --group->campaigns_left;

@@ -28,8 +28,10 @@ class Shard {
 
   // The time at the start of this turn.
   virtual MonotonicTime Now() const = 0;
-  // The wall clock at that same time, milliseconds since the Unix epoch: what is reckoned from the two is right however
-  // long the turn has lasted. May jump.
+  // The time at this moment: for what must not rest on a turn that began long ago.
+  virtual MonotonicTime PreciseNow() const = 0;
+  // The wall clock at the turn's start, too, milliseconds since the Unix epoch: what is reckoned from the two is right
+  // however long the turn has lasted. May jump.
   virtual int64_t WallMs() const = 0;
   // Runs `task` after `delay`, once. Not cancellable: let the task check whether it is still wanted.
   virtual void After(std::chrono::milliseconds delay, Task task) = 0;

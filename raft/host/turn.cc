@@ -73,6 +73,9 @@ void HostCore::Process(const GroupPtr& group) {
     group->touched = true;
     touched_.push_back(group);
   }
+  TellClock(group.get());
+  ServeByLease(group.get());
+  if (!group->live()) return;
   if (!group->new_barriers.empty()) {
     // One question for all that came in this turn.
     uint64_t context = ++group->last_read_context;
@@ -256,6 +259,21 @@ void HostCore::AnswerReads(HostedGroup* group, const std::vector<ReadReady>& rea
       }
     }
   }
+}
+
+void HostCore::TellClock(HostedGroup* group) {
+  if (options_.read_lease.count() > 0) group->replica.SetClock(shard_->Now().time_since_epoch());
+}
+
+void HostCore::ServeByLease(HostedGroup* group) {
+  if (options_.read_lease.count() == 0 || group->new_barriers.empty()) return;
+  // Safety rule 10.
+  std::optional<Index> index = group->replica.LeaseRead(shard_->PreciseNow().time_since_epoch());
+  if (!index) return;
+  for (HostedGroup::Barrier& barrier : std::exchange(group->new_barriers, {})) {
+    group->ready_barriers.emplace(*index, std::move(barrier));
+  }
+  FireBarriers(group);
 }
 
 void HostCore::FireBarriers(HostedGroup* group) {

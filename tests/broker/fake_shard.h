@@ -53,6 +53,7 @@ class FakeShard final : public raft::Shard {
   raft::ShardId id() const override { return id_; }
   void Post(Task task) override { time_->Add(std::chrono::milliseconds(0), Wrap(std::move(task))); }
   raft::MonotonicTime Now() const override { return time_->now(); }
+  raft::MonotonicTime PreciseNow() const override { return time_->now(); }
   int64_t WallMs() const override {
     return 1'700'000'000'000 +
            std::chrono::duration_cast<std::chrono::milliseconds>(time_->now().time_since_epoch()).count();

@@ -306,6 +306,43 @@ TEST_F(HostTest, ReadBarriers) {
   EXPECT_FALSE(leader->leading());
 }
 
+// With a lease a barrier that is answered by a quorum stands for those that follow, as long as the clock says so.
+TEST_F(HostTest, ALeaseAnswersBarriersWithoutAsking) {
+  world_.options.read_lease = milliseconds(300);
+  Up();
+  Group* leader = world_.Leader(1);
+  int rounds = 0, answers = 0;
+  world_.on_send = [&](NodeId from, NodeId, Frame& frame) {
+    for (const GroupMessage& m : frame.messages) {
+      rounds += from == NodeId(1) && m.message.type == MessageType::kHeartbeat && m.message.read_context > 0 ? 1 : 0;
+    }
+  };
+  auto ask = [&] {
+    leader->ReadBarrier([&](absl::Status s) { answers += s.ok() ? 1 : 0; });
+    world_.Run(milliseconds(20));
+  };
+  ask();
+  EXPECT_EQ(answers, 1);
+  const int asked = rounds;
+  EXPECT_GT(asked, 0);
+  for (int i = 0; i < 5; ++i) ask();
+  EXPECT_EQ(answers, 6);
+  EXPECT_EQ(rounds, asked);
+  // It is over, so they are asked again.
+  world_.Run(milliseconds(400));
+  ask();
+  EXPECT_EQ(answers, 7);
+  EXPECT_GT(rounds, asked);
+  // One that is cut off answers by what is left of its lease, and then not at all.
+  world_.cut = {{NodeId(1), NodeId(2)}, {NodeId(1), NodeId(3)}};
+  ask();
+  EXPECT_EQ(answers, 8);
+  world_.Run(milliseconds(300));
+  ask();
+  world_.Run(milliseconds(5000));
+  EXPECT_EQ(answers, 8);
+}
+
 TEST_F(HostTest, SnapshotsCompactOnlyWhatEveryoneHasAndNobodyNeeds) {
   world_.options.snapshot_entries = 20;
   Up();

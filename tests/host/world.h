@@ -59,6 +59,7 @@ class SimShard final : public Shard {
     Schedule();
   }
   MonotonicTime Now() const override { return clock_->now(); }
+  MonotonicTime PreciseNow() const override { return clock_->now(); }
   int64_t WallMs() const override {
     auto since = std::chrono::duration_cast<milliseconds>(clock_->now().time_since_epoch()).count();
     return 1'700'000'000'000 + since + *wall_skew_ms_;
