@@ -18,7 +18,7 @@ class ProducerLimitsTest : public QueueTest {
   void SetUp() override {
     w_.limits.dispatch.producer_idle_ms = 1'000;
     w_.limits.max_producers = 10;
-    w_.Up();
+    ASSERT_TRUE(w_.Up());
   }
   std::shared_ptr<std::optional<Opened>> StartOpen(const std::string& producer, uint64_t epoch = 0) {
     auto answer = std::make_shared<std::optional<Opened>>();

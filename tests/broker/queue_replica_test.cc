@@ -303,7 +303,7 @@ TEST(QueueReplicaFlow, SettlingPassesLowDiskAndAFullLog) {
   bool low = false;
   w.limits.low_disk = [&] { return low; };
   w.world.options.max_uncommitted_bytes = 2'000;
-  w.Up();
+  ASSERT_TRUE(w.Up());
   auto consumer = std::make_shared<NotingConsumerSink>();
   w.Serving()->Attach({"s", "test", 30'000, {}, 100, 1 << 20}, consumer);
   auto sink = std::make_shared<NotingPublishSink>();

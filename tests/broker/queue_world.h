@@ -1,150 +1,21 @@
-// A queue on three simulated nodes: the production replica, host and core, with producers and consumers that are
-// scripts.
+// A queue on three simulated nodes, for tests of what its replica answers.
 #pragma once
 
 #include <gtest/gtest.h>
 
-#include <map>
 #include <memory>
 #include <optional>
-#include <random>
-#include <set>
 #include <string>
 #include <vector>
 
-#include "broker/queue/batch.h"
-#include "broker/replica/queue_replica.h"
-#include "raft/core/coding.h"
-#include "tests/host/world.h"
+#include "tests/broker/queue_cluster.h"
 
 namespace trireme::broker::testing {
-
-using raft::testing::SimNode;
-using raft::testing::World;
-using std::chrono::milliseconds;
-
-// An encoded MessageBatch with these bodies.
-inline raft::Bytes BatchOf(const std::vector<std::string>& bodies) {
-  raft::Writer batch;
-  for (const std::string& body : bodies) {
-    raft::Writer message;
-    message.Byte(1 << 3 | 2);
-    message.Counted(body);
-    batch.Byte(1 << 3 | 2);
-    batch.Counted(message.bytes());
-  }
-  return raft::Bytes::Take(batch.Take());
-}
-
-inline std::vector<std::string> BodiesOf(const raft::Bytes& batch) {
-  std::vector<std::string> bodies;
-  for (queue::BatchWalker walker(batch.view()); walker.Next();) {
-    raft::Reader in(walker.message());
-    in.Byte();
-    bodies.emplace_back(in.Counted());
-  }
-  return bodies;
-}
-
-// Nodes are killed and started through this, so that clients hear of it.
-class QueueWorld {
- public:
-  explicit QueueWorld(uint64_t seed, uint64_t queue_group = 1) : group(queue_group), world(seed) {
-    world.make_machine = [this](SimNode& n, uint64_t) {
-      auto replica = std::make_unique<QueueReplica>(n.shard.get(), limits, "q");
-      made_[n.id.value()] = replica.get();
-      return replica;
-    };
-    world.on_added = [this](SimNode& n, raft::Group* group) {
-      replicas[n.id.value()] = made_[n.id.value()];
-      replicas[n.id.value()]->Start(group);
-    };
-  }
-  ~QueueWorld() {
-    for (uint64_t id = 1; id <= 3; ++id) {
-      if (world.node(id).up()) Kill(id);
-    }
-  }
-
-  void Up() {
-    world.StartAll();
-    world.AddEverywhere(group.value());
-    ASSERT_TRUE(world.RunUntil([&] { return Leader() != 0; }));
-  }
-  void Kill(uint64_t id) {
-    replicas.erase(id);
-    world.Kill(id);
-  }
-  // 0 = none serves. With two that think so, the one of the later term.
-  uint64_t Leader() {
-    uint64_t leader = 0;
-    for (auto& [id, replica] : replicas) {
-      if (!replica->serving()) continue;
-      if (leader == 0 || replica->group()->term() > replicas[leader]->group()->term()) leader = id;
-    }
-    return leader;
-  }
-  QueueReplica* Serving() { return Leader() == 0 ? nullptr : replicas[Leader()]; }
-
-  const raft::GroupId group;
-  World world;
-  ReplicaLimits limits;
-  std::map<uint64_t, QueueReplica*> replicas;  // by node, of those that are up
-
- private:
-  std::map<uint64_t, QueueReplica*> made_;
-};
-
-// Notes what a replica answers.
-class NotingPublishSink final : public PublishSink {
- public:
-  void Confirmed(uint32_t, PublishOutcome outcome, size_t bytes) override {
-    outcomes.push_back(outcome);
-    freed += bytes;
-  }
-  void Cut(uint32_t, CutReason reason, const std::string&) override { cut = reason; }
-  std::vector<PublishOutcome> outcomes;
-  size_t freed = 0;
-  std::optional<CutReason> cut;
-};
-
-class NotingConsumerSink final : public ConsumerSink {
- public:
-  void Attached(bool was_known, uint64_t e, uint32_t) override {
-    attached = true;
-    resumed = was_known;
-    epoch = e;
-  }
-  void Deliver(std::vector<DeliveredRun> more) override {
-    for (DeliveredRun& run : more) runs.push_back(std::move(run));
-  }
-  void Receipt(uint64_t receipt, std::vector<queue::Token> l) override {
-    if (receipt != 0) receipts.insert(receipt);
-    lost.insert(lost.end(), l.begin(), l.end());
-  }
-  void Cut(CutReason reason, const std::string&) override { cut = reason; }
-
-  uint64_t messages() const {
-    uint64_t n = 0;
-    for (const DeliveredRun& run : runs) n += run.slots.count;
-    return n;
-  }
-  bool attached = false, resumed = false;
-  uint64_t epoch = 0;
-  std::vector<DeliveredRun> runs;
-  std::set<uint64_t> receipts;
-  std::vector<queue::Token> lost;
-  std::optional<CutReason> cut;
-};
-
-inline queue::Token TokenOf(const DeliveredRun& run) {
-  return {run.slots, run.checkout_index};
-}
 
 // What tests ask of the replica that serves; each waits for its answer.
 class QueueTest : public ::testing::Test {
  protected:
-  void SetUp() override { w_.Up(); }
+  void SetUp() override { ASSERT_TRUE(w_.Up()); }
 
   // The producer's epoch; 0 = refused.
   uint64_t Open(const std::string& producer, uint64_t epoch = 0) {

@@ -16,7 +16,7 @@ class RecreatedQueueTest : public QueueTest {
  protected:
   void SetUp() override {
     QueueTest::SetUp();
-    again_.Up();
+    ASSERT_TRUE(again_.Up());
     old_consumer_ = Consume(w_, "old");
     new_consumer_ = Consume(again_, "new");
     ASSERT_EQ(TokenOf(old_consumer_->runs.at(0)), TokenOf(new_consumer_->runs.at(0)));

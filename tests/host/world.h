@@ -553,6 +553,10 @@ class World {
     if (on_send) on_send(from, to, frame);
     if (Cut(from, to)) return;
     if (loss_percent > 0 && static_cast<int>(random_() % 100) < loss_percent) return;
+    if (duplicate_percent > 0 && static_cast<int>(random_() % 100) < duplicate_percent) Launch(from, to, frame);
+    Launch(from, to, std::move(frame));
+  }
+  void Launch(NodeId from, NodeId to, Frame frame) {
     auto shared = std::make_shared<Frame>(std::move(frame));
     clock_.In(microseconds(50 + random_() % static_cast<uint64_t>(net_latency_max.count())), [this, from, to, shared] {
       SimNode& n = *nodes_.at(to);
@@ -566,7 +570,7 @@ class World {
   HostOptions options;
   std::set<std::pair<NodeId, NodeId>> cut;          // both ways
   std::set<std::pair<NodeId, NodeId>> cut_one_way;  // from, to
-  int loss_percent = 0;
+  int loss_percent = 0, duplicate_percent = 0;
   microseconds net_latency_max{300};
   std::function<void(NodeId, NodeId, Frame&)> on_send;
   std::vector<absl::Status> add_errors;

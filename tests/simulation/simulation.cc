@@ -240,6 +240,8 @@ void RunResult::Count(const RunResult& run) {
   messages += run.messages;
   old_tokens += run.old_tokens;
   figures += run.figures;
+  queue_installs += run.queue_installs;
+  digests_compared += run.digests_compared;
   at += run.at;
 }
 

@@ -23,7 +23,7 @@ struct RunResult {
   // To see that runs are worth something.
   uint64_t committed = 0, terms = 0, crashes = 0, partitions = 0, reads_served = 0;
   uint64_t lease_reads = 0, installs = 0, changes = 0, transfers = 0, write_failures = 0;
-  uint64_t messages = 0, old_tokens = 0, figures = 0;  // of a queue
+  uint64_t messages = 0, old_tokens = 0, figures = 0, queue_installs = 0, digests_compared = 0;  // of a queue
 
   // Takes in another run's figures.
   void Count(const RunResult& run);

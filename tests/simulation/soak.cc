@@ -5,68 +5,91 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <string>
 
+#include "tests/simulation/queue/run.h"
 #include "tests/simulation/simulation.h"
 
 namespace {
 
-// A caller tells a crash from a broken promise from a cluster that does not come back.
+using trireme::simulation::RunResult;
+
+// A caller tells a crash from a cluster that does not come back from a broken promise.
 constexpr int kExitCrash = 127;
 constexpr int kExitStuck = 128;
 constexpr int kExitUnsafe = 129;
 
 volatile uint64_t current_seed = 0;
+const char* volatile current_what = "";
 
 // A failed check has said what failed; add how to see it again.
 void OnAbort(int) {
-  char text[96];
-  int n = std::snprintf(text, sizeof text, "crashed; replay: build/dev/bin/soak --seed %llu --trace\n",
-                        static_cast<unsigned long long>(current_seed));
+  char text[128];
+  int n = std::snprintf(text, sizeof text, "crashed; replay: tests/simulation/soak --what %s --seed %llu --trace\n",
+                        current_what, static_cast<unsigned long long>(current_seed));
   if (write(STDERR_FILENO, text, static_cast<size_t>(n)) < 0) _exit(kExitCrash);
   _exit(kExitCrash);
+}
+
+unsigned long long Wide(uint64_t n) {
+  return n;
+}
+
+RunResult Run(const std::string& what, uint64_t seed, bool trace) {
+  if (what == "core") return trireme::simulation::RunSeed({.seed = seed, .print = trace});
+  return trireme::queue_simulation::RunSeed({.seed = seed});
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  using trireme::simulation::RunOptions;
-  using trireme::simulation::RunResult;
-
-  CLI::App app{"Simulates Raft groups under faults, one after another, each from its own seed"};
+  CLI::App app{"Simulates groups and queues under faults, one after another, each from its own seed"};
   double minutes = 0;
   uint64_t seed = 1, count = 1;
   bool trace = false;
+  std::string what = "all";
   app.add_option("--minutes", minutes, "Run consecutive seeds for this long");
   app.add_option("--seed", seed, "The first seed");
   app.add_option("--count", count, "How many seeds, without --minutes");
-  app.add_flag("--trace", trace, "Print what happens");
+  app.add_option("--what", what, "core: Raft groups; queue: a queue with its hosts and clients; all: both in turn")
+      ->check(CLI::IsMember({"core", "queue", "all"}));
+  app.add_flag("--trace", trace, "Print what happens in a group");
   app.footer("Exit codes: 0 clean, 127 crash, 128 the healed cluster made no progress, 129 a property was violated");
   CLI11_PARSE(app, argc, argv);
 
   for (int signal : {SIGABRT, SIGSEGV, SIGFPE, SIGBUS}) std::signal(signal, OnAbort);
   auto end = std::chrono::steady_clock::now() + std::chrono::duration<double, std::ratio<60>>(minutes);
   RunResult total;
-  uint64_t runs = 0;
-  for (;; ++seed) {
-    if (minutes > 0 ? std::chrono::steady_clock::now() >= end : runs == count) break;
+  uint64_t seeds = 0;
+  for (;; ++seed, ++seeds) {
+    if (minutes > 0 ? std::chrono::steady_clock::now() >= end : seeds == count) break;
     current_seed = seed;
-    RunResult result = trireme::simulation::RunSeed({.seed = seed, .print = trace});
-    ++runs;
-    total.committed += result.committed;
-    total.terms += result.terms;
-    total.crashes += result.crashes;
-    total.partitions += result.partitions;
-    total.reads_served += result.reads_served;
-    if (count == 1 && minutes == 0) std::printf("trace hash %016llx\n", (unsigned long long)result.trace_hash);
-    if (result.outcome != RunResult::Outcome::kClean) {
-      std::printf("seed %llu at %.3f s: %s\nreplay: build/dev/bin/soak --seed %llu --trace\n", (unsigned long long)seed,
-                  static_cast<double>(result.at) / 1e6, result.what.c_str(), (unsigned long long)seed);
-      return result.outcome == RunResult::Outcome::kStuck ? kExitStuck : kExitUnsafe;
+    for (const char* one : {"core", "queue"}) {
+      if (what != "all" && what != one) continue;
+      current_what = one;
+      const RunResult result = Run(one, seed, trace);
+      total.Count(result);
+      if (count == 1 && minutes == 0) std::printf("%s: trace hash %016llx\n", one, Wide(result.trace_hash));
+      if (result.outcome == RunResult::Outcome::kClean) continue;
+      const bool stuck = result.outcome == RunResult::Outcome::kStuck;
+      std::printf("%s seed %llu at %.3f s: %s: %s\nreplay: tests/simulation/soak --what %s --seed %llu --trace\n", one,
+                  Wide(seed), static_cast<double>(result.at) / 1e6, stuck ? "stuck" : "violated", result.what.c_str(),
+                  one, Wide(seed));
+      return stuck ? kExitStuck : kExitUnsafe;
     }
   }
-  std::printf("%llu seeds clean: %llu entries committed, %llu terms, %llu crashes, %llu partitions, %llu reads\n",
-              (unsigned long long)runs, (unsigned long long)total.committed, (unsigned long long)total.terms,
-              (unsigned long long)total.crashes, (unsigned long long)total.partitions,
-              (unsigned long long)total.reads_served);
+  std::printf("%llu seeds clean, %.1f simulated hours: %llu crashes, %llu partitions, %llu failed writes\n",
+              Wide(seeds), static_cast<double>(total.at) / 3.6e9, Wide(total.crashes), Wide(total.partitions),
+              Wide(total.write_failures));
+  std::printf(
+      "groups: %llu entries committed, %llu terms, %llu reads (%llu by a lease), %llu changes of members, "
+      "%llu transfers, %llu snapshots installed\n",
+      Wide(total.committed), Wide(total.terms), Wide(total.reads_served), Wide(total.lease_reads), Wide(total.changes),
+      Wide(total.transfers), Wide(total.installs));
+  std::printf(
+      "queues: %llu messages settled, %llu old tokens refused, %llu figures read, %llu snapshots installed, "
+      "%llu digests compared\n",
+      Wide(total.messages), Wide(total.old_tokens), Wide(total.figures), Wide(total.queue_installs),
+      Wide(total.digests_compared));
   return 0;
 }

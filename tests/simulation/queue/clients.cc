@@ -1,0 +1,291 @@
+#include "tests/simulation/queue/clients.h"
+
+#include <algorithm>
+#include <set>
+
+namespace trireme::queue_simulation {
+
+using broker::testing::BatchOf;
+using broker::testing::BodiesOf;
+using queue::Disposition;
+using queue::Token;
+
+namespace {
+
+// Longer than any run: a live consumer never loses what it holds.
+constexpr uint32_t kSessionTimeoutMs = 3'600'000;
+constexpr size_t kOpenBatchesMax = 20;
+constexpr size_t kOldTokensMax = 50;
+
+Token TokenOf(Position position, uint64_t checkout_index) {
+  return {{position, 1}, checkout_index};
+}
+
+}  // namespace
+
+Clients::Clients(QueueWorld* queue, Chance* chance, Suite* suite, Trace* trace, Plant plant)
+    : queue_(queue), chance_(chance), suite_(suite), trace_(trace), plant_(plant) {
+  producers_.resize(1 + chance_->Below(3));
+  for (size_t i = 0; i < producers_.size(); ++i) producers_[i].name = "p" + std::to_string(i);
+  consumers_.resize(1 + chance_->Below(3));
+  for (size_t i = 0; i < consumers_.size(); ++i) consumers_[i].session = "s" + std::to_string(i);
+}
+
+QueueReplica* Clients::At(const Stream& stream) const {
+  auto replica = queue_->replicas.find(stream.node);
+  auto life = lives_.find(stream.node);
+  if (replica == queue_->replicas.end() || (life != lives_.end() && life->second != stream.life)) return nullptr;
+  return replica->second;
+}
+
+bool Clients::Connect(Stream* stream) {
+  stream->node = queue_->Leader();
+  stream->life = lives_[stream->node];
+  return stream->node != 0;
+}
+
+void Clients::Step(bool publish) {
+  for (Producer& p : producers_) Produce(p, publish);
+  for (Consumer& c : consumers_) Consume(c);
+  if (!old_.empty() && Percent(10)) {
+    UseOldToken(old_[chance_->Below(old_.size())]);
+  }
+  if (Percent(20)) AskFigures();
+}
+
+bool Clients::Drained() const {
+  return std::all_of(producers_.begin(), producers_.end(), [](const Producer& p) { return p.open.empty(); }) &&
+         settled_.size() >= confirmed_.size();
+}
+
+// ---- producers
+
+void Clients::Produce(Producer& p, bool more) {
+  if (p.sink != nullptr) {
+    for (; p.seen < p.sink->outcomes.size(); ++p.seen) Note(p, p.sink->outcomes[p.seen]);
+  }
+  QueueReplica* replica = At(p.stream);
+  if (replica == nullptr || p.sink == nullptr || p.sink->cut) {
+    p.state = Producer::State::kUnbound;
+  } else if (p.state == Producer::State::kBound && Percent(4)) {
+    // Its stream breaks, and it comes back to the same node while its batches are under way.
+    replica->Forget(p.sink.get());
+    p.state = Producer::State::kUnbound;
+  }
+  if (p.state == Producer::State::kUnbound) return Bind(p);
+  if (!more || p.state != Producer::State::kBound || p.open.size() >= kOpenBatchesMax || !Percent(70)) return;
+  Batch batch{p.next, {}};
+  for (uint64_t n = 1 + chance_->Below(5); n > 0; --n) batch.bodies.push_back(p.name + ":" + std::to_string(p.next++));
+  if (plant_ == Plant::kConfirmsEarly && batch.first > 1) {
+    for (const std::string& body : batch.bodies) confirmed_.emplace(body, Position());
+    for (const std::string& body : batch.bodies) {
+      suite_->Tell([&](Checker& c) { c.Confirming(body, Position()); });
+    }
+    Send(p, batch);
+    return;
+  }
+  p.open.push_back(batch);
+  Send(p, batch);
+}
+
+void Clients::Bind(Producer& p) {
+  if (!Connect(&p.stream)) return;
+  p.state = Producer::State::kBinding;
+  p.sink = std::make_shared<NotingPublishSink>();
+  p.seen = 0;
+  const uint64_t binding = ++p.binding;
+  At(p.stream)->OpenProducer(p.name, p.epoch,
+                             [this, &p, binding](const absl::StatusOr<QueueReplica::OpenedProducer>& opened) {
+                               if (p.binding != binding) return;
+                               if (!opened.ok()) {
+                                 if (opened.status().code() != absl::StatusCode::kUnavailable)
+                                   suite_->Violated(opened.status().ToString());
+                                 p.state = Producer::State::kUnbound;
+                                 return;
+                               }
+                               p.state = Producer::State::kBound;
+                               p.epoch = opened->epoch;
+                               // Everything that is not confirmed, with the same sequences.
+                               for (const Batch& batch : p.open) Send(p, batch);
+                             });
+}
+
+void Clients::Send(Producer& p, const Batch& batch) {
+  if (QueueReplica* replica = At(p.stream)) {
+    replica->Publish({p.sink, 0, p.name, p.epoch, batch.first, BatchOf(batch.bodies)});
+  }
+}
+
+void Clients::Note(Producer& p, const PublishOutcome& outcome) {
+  if (outcome.kind == PublishOutcome::Kind::kRefused && outcome.code == absl::StatusCode::kResourceExhausted) {
+    // No room on the disk: it comes again, from where it was refused. What was behind it was refused as well.
+    p.state = Producer::State::kUnbound;
+    return;
+  }
+  // It is sent again once it is bound again.
+  if (outcome.kind == PublishOutcome::Kind::kMoved) return;
+  if (outcome.kind != PublishOutcome::Kind::kOk && outcome.kind != PublishOutcome::Kind::kDuplicate) {
+    return suite_->Violated(p.name + " " + std::to_string(outcome.first_sequence) + ": " + outcome.reason);
+  }
+  for (uint32_t i = 0; i < outcome.count; ++i) {
+    const std::string body = p.name + ":" + std::to_string(outcome.first_sequence + i);
+    const Position position = outcome.first + i;
+    confirmed_.emplace(body, position);
+    trace_->Add(3, position.packed());
+    if (plant_ != Plant::kConfirmsEarly) suite_->Tell([&](Checker& c) { c.Confirming(body, position); });
+  }
+  std::erase_if(p.open, [&](const Batch& batch) {
+    return std::all_of(batch.bodies.begin(), batch.bodies.end(),
+                       [&](const std::string& body) { return confirmed_.contains(body); });
+  });
+}
+
+// ---- consumers
+
+void Clients::Consume(Consumer& c) {
+  if (c.sink != nullptr) {
+    TakeReceipts(c);
+    TakeDeliveries(c);
+  }
+  QueueReplica* replica = At(c.stream);
+  if (replica != nullptr && c.sink != nullptr && !c.sink->cut && Percent(4)) {
+    replica->Detach(c.session, c.sink.get(), false);
+    c.sink = nullptr;  // what was on its way is lost
+  }
+  if (replica == nullptr || c.sink == nullptr || c.sink->cut) return Attach(c);
+  if (!c.sink->attached) return;
+  if (std::exchange(c.resend, false)) {
+    for (const auto& [receipt, settling] : c.settling) SendSettle(c, receipt);
+  }
+  SettleSome(c);
+}
+
+void Clients::Attach(Consumer& c) {
+  if (!Connect(&c.stream)) return;
+  std::vector<Token> held;
+  for (const auto& [position, h] : c.holds) held.push_back(TokenOf(position, h.checkout_index));
+  for (const auto& [receipt, settling] : c.settling) {
+    for (const Held& h : settling.messages) held.push_back(TokenOf(h.position, h.checkout_index));
+  }
+  c.sink = std::make_shared<NotingConsumerSink>();
+  c.seen = 0;
+  c.resend = true;
+  At(c.stream)->Attach({c.session,
+                        "",
+                        kSessionTimeoutMs,
+                        {queue_->group, std::move(held)},
+                        1 + static_cast<uint32_t>(chance_->Below(30)),
+                        1 << 20},
+                       c.sink);
+}
+
+void Clients::SettleSome(Consumer& c) {
+  std::vector<Held> some;
+  for (auto it = c.holds.begin(); it != c.holds.end();) {
+    if (!Percent(60)) {
+      ++it;
+      continue;
+    }
+    some.push_back(it->second);
+    it = c.holds.erase(it);
+  }
+  if (some.empty()) return;
+  const auto disposition = Percent(20) ? Disposition::kRequeue : Disposition::kAcknowledge;
+  c.settling[++c.last_receipt] = {disposition, std::move(some)};
+  SendSettle(c, c.last_receipt);
+}
+
+void Clients::SendSettle(Consumer& c, uint64_t receipt) {
+  const Settling& settling = c.settling[receipt];
+  std::vector<Token> tokens;
+  for (const Held& h : settling.messages) {
+    tokens.push_back(TokenOf(h.position, h.checkout_index));
+    if (settling.disposition == Disposition::kRequeue) {
+      suite_->Tell([&](Checker& checker) { checker.Returning(h.position); });
+    }
+  }
+  if (QueueReplica* replica = At(c.stream)) {
+    replica->Settle(c.session, c.sink.get(), settling.disposition, {queue_->group, std::move(tokens)}, receipt);
+  }
+}
+
+void Clients::TakeReceipts(Consumer& c) {
+  for (uint64_t receipt : c.sink->receipts) {
+    auto it = c.settling.find(receipt);
+    if (it == c.settling.end()) continue;
+    for (const Held& h : it->second.messages) {
+      if (old_.size() == kOldTokensMax) old_.pop_front();
+      old_.push_back(h);
+      suite_->Tell([&](Checker& checker) { checker.UsedUp(h.position, h.checkout_index); });
+      // Whether it was settled now or by an earlier copy: it is settled.
+      if (it->second.disposition != Disposition::kAcknowledge) continue;
+      settled_.emplace(h.body, h);
+      suite_->Tell([&](Checker& checker) { checker.Acknowledged(h.body, h.position); });
+    }
+    c.settling.erase(it);
+  }
+}
+
+void Clients::TakeDeliveries(Consumer& c) {
+  Spoil(&c.sink->runs, c.seen);
+  for (; c.seen < c.sink->runs.size(); ++c.seen) {
+    const DeliveredRun& run = c.sink->runs[c.seen];
+    uint32_t slot = 0;
+    for (const std::string& body : BodiesOf(run.batch)) {
+      const Position position = run.slots.first + slot++;
+      const Delivered delivered{c.session, body, position, run.checkout_index, run.deliveries};
+      trace_->Add(4, position.packed(), run.checkout_index, run.deliveries);
+      suite_->Tell([&](Checker& checker) { checker.Delivering(delivered); });
+      if (plant_ == Plant::kMixesSessions && consumers_.size() > 1 && Percent(5)) {
+        Delivered other = delivered;
+        other.session = consumers_[(&c - consumers_.data() + 1) % static_cast<int64_t>(consumers_.size())].session;
+        suite_->Tell([&](Checker& checker) { checker.Delivering(other); });
+      }
+      c.holds[position] = {position, run.checkout_index, body};
+    }
+    if (slot != run.slots.count) suite_->Violated("a run is said to have more messages than came with it");
+  }
+}
+
+void Clients::Spoil(std::vector<DeliveredRun>* runs, size_t from) {
+  if (from == runs->size()) return;
+  if (plant_ == Plant::kMiscounts && Percent(10)) ++(*runs)[from].deliveries;
+  if (plant_ == Plant::kSwapsRuns && runs->size() > from + 1) {
+    std::swap((*runs)[from].batch, (*runs)[from + 1].batch);
+    std::swap((*runs)[from].slots.count, (*runs)[from + 1].slots.count);
+  }
+  if (plant_ == Plant::kRepeatsSettled && !settled_.empty() && Percent(10)) {
+    const Held& h = settled_.begin()->second;
+    runs->push_back({{h.position, 1}, h.checkout_index, 1, BatchOf({h.body})});
+  }
+}
+
+// It may have been given to somebody else meanwhile, or settled; or not have been used up at all, if its return was
+// not.
+void Clients::UseOldToken(const Held& held) {
+  Stream stream;
+  if (!Connect(&stream)) return;
+  const uint64_t ask = ++old_asks_;
+  suite_->Tell([&](Checker& c) { c.AskingWithOldToken(ask, held.position, held.checkout_index); });
+  At(stream)->SettleTokens(Disposition::kAcknowledge, {TokenOf(held.position, held.checkout_index)},
+                           [this, ask](const absl::StatusOr<std::vector<bool>>& answer) {
+                             if (!answer.ok()) return;
+                             const bool current = answer->front() || plant_ == Plant::kTakesOldTokens;
+                             suite_->Tell([&](Checker& c) { c.AnsweringOldToken(ask, current); });
+                           });
+}
+
+void Clients::AskFigures() {
+  Stream stream;
+  if (!Connect(&stream)) return;
+  const uint64_t ask = ++figures_asks_;
+  suite_->Tell([&](Checker& c) { c.AskingFigures(ask); });
+  At(stream)->Describe([this, ask](const absl::StatusOr<broker::QueueFigures>& answer) {
+    if (!answer.ok()) return;
+    ++figures_;
+    if (plant_ != Plant::kOldFigures || first_figures_.at_index == 0) first_figures_ = *answer;
+    suite_->Tell([&](Checker& c) { c.AnsweringFigures(ask, first_figures_.published, first_figures_.acknowledged); });
+  });
+}
+
+}  // namespace trireme::queue_simulation

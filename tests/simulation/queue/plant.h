@@ -1,0 +1,21 @@
+// Bugs that a queue, its host or its streams could have, planted to see that a checker notices.
+#pragma once
+
+#include <cstdint>
+
+namespace trireme::queue_simulation {
+
+enum class Plant : uint8_t {
+  kNone,
+  kConfirmsEarly,     // tells a producer that all is stored when it has only been sent
+  kMixesSessions,     // sends a session's messages to another one as well
+  kRepeatsSettled,    // sends what was acknowledged again
+  kTakesOldTokens,    // answers every token as current
+  kMiscounts,         // says a delivery count that is one too high, now and then
+  kSwapsRuns,         // sends two entries' messages for one another
+  kOldFigures,        // answers with the figures that were asked for first
+  kDiverges,          // one node takes an entry for empty
+  kLosesOfSnapshots,  // a snapshot that is restored is an older one
+};
+
+}  // namespace trireme::queue_simulation

@@ -1,0 +1,142 @@
+#include "tests/simulation/queue/run.h"
+
+#include <spdlog/spdlog.h>
+
+#include <memory>
+#include <string>
+
+#include "broker/ops/log.h"
+#include "tests/simulation/queue/clients.h"
+#include "tests/simulation/queue/faults.h"
+#include "tests/simulation/queue/watched_machine.h"
+
+namespace trireme::queue_simulation {
+namespace {
+
+using simulation::RunResult;
+using std::chrono::milliseconds;
+
+constexpr int kFaultSteps = 150;
+constexpr int kHealedSteps = 3'000;
+
+class Run {
+ public:
+  explicit Run(const RunOptions& options)
+      : chance_(options.seed * 77 + 1),
+        trace_(false),
+        queue_(options.seed),
+        clients_(&queue_, &chance_, &suite_, &trace_, options.plant),
+        faults_(&queue_, &clients_, &chance_) {
+    raft::HostOptions& host = queue_.world.options;
+    host.snapshot_entries = 20 + chance_.Below(200);
+    if (chance_.PerMille(500)) {
+      // Who falls behind gets a snapshot of its leader, slowly perhaps.
+      host.snapshot_entries = 20;
+      host.lag_entries = 20 + chance_.Below(60);
+      host.snapshot_bytes_per_second = 20'000 + chance_.Below(2'000'000);
+    }
+    // Safety rule 25: they never differ, whatever way each came to its state.
+    host.digest_entries = 1 + chance_.Below(16);
+    host.quiet_ticks = 1 + static_cast<int>(chance_.Below(5));
+    if (chance_.PerMille(500)) host.read_lease = milliseconds(chance_.Between(20, 500));
+    queue_.limits.low_disk = [this] { return faults_.low_disk(); };
+    // What the host drives is the replica with the checkers around it.
+    queue_.world.make_machine = [this, make = queue_.world.make_machine, options](auto& node, uint64_t group) {
+      return std::make_unique<WatchedMachine>(make(node, group), node.id.value(), &suite_, &trace_, options.plant);
+    };
+  }
+
+  RunResult All() {
+    if (!queue_.Up()) return Result(RunResult::Outcome::kStuck, "nobody came to lead a queue that was just made");
+    for (int step = 0; step < kFaultSteps && !suite_.failure(); ++step) {
+      faults_.Step();
+      clients_.Step(true);
+      // Now and then a lull.
+      queue_.world.Run(milliseconds(chance_.PerMille(50) ? chance_.Below(2'500) : 1 + chance_.Below(60)));
+    }
+    faults_.End();
+    for (int step = 0; step < kHealedSteps && !suite_.failure() && !clients_.Drained(); ++step) {
+      clients_.Step(false);
+      queue_.world.Run(milliseconds(20));
+    }
+    if (!suite_.failure()) {
+      if (!clients_.Drained()) {
+        return Result(RunResult::Outcome::kStuck, std::to_string(clients_.settled()) + " messages were settled of " +
+                                                      std::to_string(clients_.confirmed()) + " confirmed");
+      }
+      if (!queue_.world.RunUntil([this] { return AllCaughtUp(); })) {
+        return Result(RunResult::Outcome::kStuck, "a healed replica does not catch up");
+      }
+      suite_.Tell([](Checker& c) { c.Ending(); });
+      if (DigestsDiffered()) suite_.Violated("the hosts found states that differ");
+      // Safety rule 10: with nothing left to do nobody is ticked.
+      if (!queue_.world.RunUntil([this] { return AllQuiet(); })) {
+        return Result(RunResult::Outcome::kStuck, "a queue with nothing to do does not go quiet");
+      }
+    }
+    if (suite_.failure()) return Result(RunResult::Outcome::kUnsafe, *suite_.failure());
+    return Result(RunResult::Outcome::kClean, "");
+  }
+
+ private:
+  // That their states are the same then has been checked with every entry.
+  bool AllCaughtUp() {
+    raft::Index applied;
+    for (auto& [node, replica] : queue_.replicas) applied = std::max(applied, replica->group()->applied_index());
+    for (auto& [node, replica] : queue_.replicas) {
+      if (replica->group()->applied_index() != applied) return false;
+    }
+    return true;
+  }
+
+  bool AllQuiet() {
+    uint64_t active = 0;
+    for (auto& [node, replica] : queue_.replicas) active += queue_.world.node(node).host->figures().active;
+    return active == 0;
+  }
+
+  bool DigestsDiffered() {
+    uint64_t differed = 0;
+    for (auto& [node, replica] : queue_.replicas) differed += queue_.world.node(node).host->figures().digests_differed;
+    return differed > 0;
+  }
+
+  RunResult Result(RunResult::Outcome outcome, std::string what) {
+    RunResult result{.outcome = outcome, .what = std::move(what)};
+    trace_.Add(chance_.Next());
+    result.trace_hash = trace_.hash();
+    result.crashes = faults_.kills();
+    result.partitions = faults_.partitions();
+    result.messages = clients_.settled();
+    result.old_tokens = clients_.old_tokens();
+    result.figures = clients_.figures();
+    for (uint64_t n = 1; n <= 3; ++n) {
+      if (!queue_.world.node(n).up()) continue;
+      // Of the nodes' last lives.
+      const raft::Host::Figures figures = queue_.world.node(n).host->figures();
+      result.queue_installs += figures.snapshots_installed;
+      result.digests_compared += figures.digests_compared;
+    }
+    result.at = std::chrono::duration_cast<std::chrono::microseconds>(queue_.world.clock().now() - began_).count();
+    return result;
+  }
+
+  Chance chance_;
+  Trace trace_;
+  Suite suite_;
+  QueueWorld queue_;
+  const raft::MonotonicTime began_ = queue_.world.clock().now();
+  Clients clients_;
+  Faults faults_;
+};
+
+}  // namespace
+
+RunResult RunSeed(const RunOptions& options) {
+  // What hosts and replicas have to say of what is done to them here is of no use to anyone.
+  (void)broker::SetLogLevel("error");
+  spdlog::set_level(spdlog::level::off);
+  return Run(options).All();
+}
+
+}  // namespace trireme::queue_simulation
