@@ -71,8 +71,9 @@ class Consumer {
   void Reject(const Delivery& delivery) { Settle({&delivery, 1}, v1::DISPOSITION_REJECT); }
   void Settle(std::span<const Delivery> deliveries, v1::Disposition disposition);
 
-  // Sends what is settled and waits until it is on the disks of a majority. DEADLINE_EXCEEDED: some may not be; the
-  // errors of closed().
+  // Sends what is settled and waits until it is on the disks of a majority. ABORTED: all but some, whose leases had ended;
+  // on_lease_lost has told which, and others may get them. One loss is answered once. DEADLINE_EXCEEDED: some may not be
+  // yet; the errors of closed(). All losses of what was settled before the call are told before it returns.
   absl::Status Flush(std::chrono::milliseconds timeout);
 
   // Changes how much may be delivered and not settled, from now on.

@@ -156,7 +156,12 @@ absl::Status ConsumerImpl::Flush(std::chrono::milliseconds timeout) {
   if (over_) return closed_;
   bool late = false;
   while (durable_through_ < *through && closed_.ok() && !late) late = changed_.WaitUntil(&mutex_, deadline);
-  if (durable_through_ >= *through) return absl::OkStatus();
+  if (durable_through_ >= *through) {
+    const uint64_t lost = std::exchange(settles_lost_, 0);
+    if (lost == 0) return absl::OkStatus();
+    return absl::AbortedError(absl::StrCat("the leases of ", lost, " settled messages ended before it was known that they were ",
+                                           "settled in time: they may be delivered again"));
+  }
   if (!closed_.ok()) return closed_;
   return absl::DeadlineExceededError(
       absl::StrCat("some of what was settled is not known to be durable after ", timeout.count(), " ms"));
@@ -427,7 +432,11 @@ void ConsumerImpl::OnReceipt(const v1::Receipt& receipt) {
 void ConsumerImpl::LoseRuns(const std::vector<LeaseRun>& lost) {
   {
     MutexLock lock(&mutex_);
-    for (const LeaseRun& run : lost) leases_.Remove(run, [](const LeaseRun&) {});
+    for (const LeaseRun& run : lost) {
+      uint64_t held = 0;
+      leases_.Remove(run, [&held](const LeaseRun& part) { held += part.count; });
+      settles_lost_ += run.count - held;
+    }
     std::erase_if(queue_, [&](const Delivery& delivery) ABSL_NO_THREAD_SAFETY_ANALYSIS {
       return !leases_.Holds(delivery.position(), delivery.checkout_index());
     });
@@ -463,14 +472,16 @@ void ConsumerImpl::LoseSession(uint64_t group) {
     MutexLock lock(&mutex_);
     lose(settles_.runs());
     settles_ = SettleBuffer();
+    for (const LeaseRun& run : lost) settles_lost_ += run.count;
     lose(TakeLeases());
     group_ = group;
-    // No receipt will come for what is gone.
-    if (closed_.ok()) durable_through_ = next_settle_ - 1;
-    changed_.SignalAll();
   }
   MergeRuns(lost);
   Tell(lost);
+  MutexLock lock(&mutex_);
+  // No receipt will come for what is gone. Who waits in Flush goes on when the losses have been told.
+  if (closed_.ok()) durable_through_ = next_settle_ - 1;
+  changed_.SignalAll();
 }
 
 void ConsumerImpl::Tell(const std::vector<LeaseRun>& lost) {

@@ -131,6 +131,8 @@ class ConsumerImpl : public std::enable_shared_from_this<ConsumerImpl>, private 
   bool over_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t durable_through_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t leases_lost_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Messages that were settled and are among these; since the last Flush that said so.
+  uint64_t settles_lost_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Status closed_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -274,6 +274,38 @@ TEST_F(ConsumerTest, ASessionThatEndedLosesEverything) {
   EXPECT_EQ(lost(), Held(100, 2, 7).ShortDebugString() + "; ");
 }
 
+// A flush that waits across the end of the session must not take what was lost with it for durable.
+TEST_F(ConsumerTest, AFlushTellsOfSettlesThatWereLost) {
+  ScriptedBroker broker;
+  broker.OnConsume([&](Consuming& stream) {
+    stream.ExpectOpen();
+    stream.Opened(false);
+    stream.Deliver(100, 7, {"a", "b", "c"});
+    stream.ExpectSettle();
+    return grpc::Status(grpc::StatusCode::UNAVAILABLE, "killed");
+  });
+  broker.OnConsume([&](Consuming& stream) {
+    stream.ExpectOpen();
+    stream.Opened(false);
+    stream.Deliver(200, 9, {"d", "e"});
+    v1::SettleRuns settle = stream.ExpectSettle();
+    while (settle.receipt() == 0) settle = stream.ExpectSettle();
+    stream.Receipt(settle.receipt(), {Held(200, 1, 9)});
+    return stream.UntilClosed();
+  });
+  auto consumer = Consume({broker.address()});
+  std::vector<Delivery> old = Take(*consumer, 3);
+  consumer->Acknowledge(std::span(old).first(2));
+  absl::Status flushed = consumer->Flush(kLong);
+  EXPECT_EQ(lost(), Held(100, 3, 7).ShortDebugString() + "; ");
+  EXPECT_TRUE(absl::IsAborted(flushed));
+  EXPECT_NE(flushed.message().find("the leases of 2 settled messages"), std::string::npos) << flushed;
+  EXPECT_EQ(consumer->Flush(kLong), absl::OkStatus()) << "one loss is answered once";
+  consumer->Acknowledge(Take(*consumer, 1));
+  EXPECT_TRUE(absl::IsAborted(consumer->Flush(kLong))) << "a single lease that was lost";
+  EXPECT_EQ(consumer->held(), 1u);
+}
+
 // Safety rule 4: a queue that was deleted and made again gives the same positions and checkouts again. What is held of
 // the old one is lost, and settling it afterwards must not settle a message of the new one.
 TEST_F(ConsumerTest, ARecreatedQueueLosesEverythingAndIsNotSettledWithOldDeliveries) {
@@ -313,6 +345,7 @@ TEST_F(ConsumerTest, ARecreatedQueueLosesEverythingAndIsNotSettledWithOldDeliver
     consumer->Acknowledge(old);
     EXPECT_EQ(consumer->held(), 2u);
     consumer->Acknowledge(anew[1]);
+    EXPECT_TRUE(absl::IsAborted(consumer->Flush(kLong)));
     EXPECT_EQ(consumer->Flush(kLong), absl::OkStatus());
     EXPECT_EQ(consumer->held(), 1u);
   }

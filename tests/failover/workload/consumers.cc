@@ -121,7 +121,9 @@ class Subscriber : public Actor {
         through = serial_;
       }
       if (through == flushed_) continue;
-      if (consumer_->Flush(kFlushTime).ok()) {
+      // The losses have been told before.
+      const absl::Status flushed = consumer_->Flush(kFlushTime);
+      if (flushed.ok() || absl::IsAborted(flushed)) {
         history_.Append(Settled{spec_.number, through, Settling::kOk, true});
         flushed_ = through;
       }
