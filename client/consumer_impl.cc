@@ -159,7 +159,8 @@ absl::Status ConsumerImpl::Flush(std::chrono::milliseconds timeout) {
   if (durable_through_ >= *through) {
     const uint64_t lost = std::exchange(settles_lost_, 0);
     if (lost == 0) return absl::OkStatus();
-    return absl::AbortedError(absl::StrCat("the leases of ", lost, " settled messages ended before it was known that they were ",
+    return absl::AbortedError(absl::StrCat("the leases of ", lost,
+                                           " settled messages ended before it was known that they were ",
                                            "settled in time: they may be delivered again"));
   }
   if (!closed_.ok()) return closed_;
@@ -355,9 +356,8 @@ void ConsumerImpl::OnFrame(grpc::ByteBuffer& frame) {
 }
 
 void ConsumerImpl::OnOpened(const v1::OpenedConsume& opened) {
-  if (!connector_.Accepted(opened.leader())) return;
-  accepted_ = true;
-  // The session had ended, or its queue was deleted, and with it every lease went.
+  // The session had ended, or its queue was deleted, and with it every lease went. Also if the stream goes on to the
+  // leader from here: there, the session that was just made will be resumed.
   uint64_t before;
   {
     MutexLock lock(&mutex_);
@@ -365,6 +365,8 @@ void ConsumerImpl::OnOpened(const v1::OpenedConsume& opened) {
   }
   const bool other_queue = before != 0 && before != opened.group_id();
   if (!opened.resumed() || other_queue) LoseSession(opened.group_id());
+  if (!connector_.Accepted(opened.leader())) return;
+  accepted_ = true;
   {
     MutexLock lock(&mutex_);
     group_ = opened.group_id();
@@ -545,16 +547,16 @@ void ConsumerImpl::Tick() {
     flow_due_ = true;
     Pump();
   }
-  bool holds_in_silence;
+  bool silent, holds;
   {
     MutexLock lock(&mutex_);
-    holds_in_silence = leases_.messages() > 0 && Silent();
+    silent = Silent();
+    holds = leases_.messages() > 0;
   }
-  if (holds_in_silence) {
-    // Safety rule 5: by now the session may have ended and others may have these messages.
-    LoseLeases();
-    if (accepted_) connector_.Leave();
-  }
+  // Safety rule 5: by now the session may have ended and others may have these messages.
+  if (silent && holds) LoseLeases();
+  // A node that died silently breaks no connection; a broker that lives sends a keep-alive three times in this time.
+  if (silent && accepted_) connector_.Leave();
   const Duration period =
       std::clamp<Duration>(options_.session_timeout / 12, std::chrono::milliseconds(50), std::chrono::seconds(1));
   core_->loop().After(period, [weak = weak_from_this()] {

@@ -102,7 +102,6 @@ absl::StatusOr<uint64_t> ProducerImpl::Take(size_t message_bytes, Producer::Call
   append(open_.bytes);
   ++open_.count;
   ++in_flight_;
-  ++unreported_;
   in_flight_bytes_ += bytes;
   if (open_.count >= options_.max_batch_messages || open_.bytes.size() >= options_.max_batch_bytes) Seal();
   if (want_ == Want::kAnything || (want_ == Want::kFullBatch && !sealed_.empty())) {
@@ -142,13 +141,15 @@ absl::StatusOr<uint64_t> ProducerImpl::WaitOpen(std::chrono::milliseconds timeou
 absl::Status ProducerImpl::Flush(std::chrono::milliseconds timeout) {
   const Time deadline = DeadlineIn(timeout);
   MutexLock lock(&mutex_);
-  ++waiters_;
+  const uint64_t last = next_ticket_ - 1;
+  ++flushers_;
   bool late = false;
-  while (unreported_ > 0 && !late) late = changed_.WaitUntil(&mutex_, deadline);
-  --waiters_;
-  if (unreported_ == 0) return absl::OkStatus();
-  return absl::DeadlineExceededError(
-      absl::StrCat(unreported_, " messages are not confirmed after ", timeout.count(), " ms"));
+  while (reported_through_ < last && !late) late = changed_.WaitUntil(&mutex_, deadline);
+  --flushers_;
+  if (reported_through_ >= last) return absl::OkStatus();
+  uint64_t open = last - reported_through_;
+  for (const auto& [first, end] : reported_beyond_) open -= std::max(std::min(end, last + 1), first) - first;
+  return absl::DeadlineExceededError(absl::StrCat(open, " messages are not confirmed after ", timeout.count(), " ms"));
 }
 
 absl::Status ProducerImpl::closed() const {
@@ -370,11 +371,22 @@ void ProducerImpl::Report(std::vector<Resolved>& resolved) {
     }
   }
   MutexLock lock(&mutex_);
-  unreported_ -= messages;
+  for (const auto& [confirmation, reason, callback] : resolved) {
+    const uint64_t end = confirmation.first_ticket + confirmation.count;
+    if (confirmation.first_ticket == reported_through_ + 1) {
+      reported_through_ = end - 1;
+    } else {
+      reported_beyond_.emplace(confirmation.first_ticket, end);
+    }
+  }
+  for (auto next = reported_beyond_.begin(); next != reported_beyond_.end() && next->first == reported_through_ + 1;
+       next = reported_beyond_.erase(next)) {
+    reported_through_ = next->second - 1;
+  }
   // Publishers that wait are woken for a good piece of work, not for each message.
   const bool roomy =
       in_flight_ <= options_.max_in_flight_messages / 4 * 3 && in_flight_bytes_ <= options_.max_in_flight_bytes / 4 * 3;
-  if (waiters_ > 0 && (roomy || unreported_ == 0)) changed_.SignalAll();
+  if (flushers_ > 0 || (waiters_ > 0 && roomy)) changed_.SignalAll();
 }
 
 void ProducerImpl::Tick() {

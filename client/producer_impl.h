@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -104,11 +105,14 @@ class ProducerImpl : public std::enable_shared_from_this<ProducerImpl>, private 
   Want want_ ABSL_GUARDED_BY(mutex_) = Want::kNothing;
   uint64_t next_ticket_ ABSL_GUARDED_BY(mutex_) = 1;
   uint64_t in_flight_ ABSL_GUARDED_BY(mutex_) = 0;
-  // Counts a message until its callback has returned.
-  uint64_t unreported_ ABSL_GUARDED_BY(mutex_) = 0;
+  // The callbacks of all messages up to this ticket have returned, and of those in these ranges: first to end.
+  uint64_t reported_through_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::map<uint64_t, uint64_t> reported_beyond_ ABSL_GUARDED_BY(mutex_);
   uint64_t in_flight_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t message_limit_ ABSL_GUARDED_BY(mutex_);
+  // Publishers that wait for room, and callers of Flush.
   uint32_t waiters_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint32_t flushers_ ABSL_GUARDED_BY(mutex_) = 0;
   bool opened_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t stored_before_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Status closed_ ABSL_GUARDED_BY(mutex_);

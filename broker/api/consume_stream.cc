@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "broker/api/checks.h"
 #include "broker/api/errors.h"
+#include "broker/api/frames.h"
 #include "raft/grpc/buffers.h"
 
 namespace trireme::broker {
@@ -14,7 +15,12 @@ namespace {
 constexpr size_t kMaxSessionBytes = 64, kMaxConsumerBytes = 255;
 constexpr uint32_t kMinTimeoutMs = 1'000, kMaxTimeoutMs = 3'600'000, kDefaultTimeoutMs = 30'000;
 constexpr uint32_t kMaxOutstanding = 100'000, kDefaultOutstanding = 256;
-constexpr uint64_t kDefaultOutstandingBytes = uint64_t{16} << 20;
+// Whatever a client asks for: what one that does not read costs its leader.
+constexpr uint64_t kDefaultOutstandingBytes = uint64_t{16} << 20, kMaxOutstandingBytes = uint64_t{256} << 20;
+// What a client holds when it resumes: what is outstanding, and what it settled and has no receipt for.
+constexpr uint32_t kMaxHeld = 5 * kMaxOutstanding;
+// A client's frame, for kMaxHeld runs of some 30 bytes each; and above which it is looked at before it is parsed.
+constexpr size_t kMaxRequestBytes = size_t{16} << 20, kLargeRequestBytes = size_t{256} << 10;
 constexpr size_t kDefaultFrameBytes = size_t{4} << 20, kMinFrameBytes = kDefaultFrameBytes,
                  kMaxFrameBytes = size_t{64} << 20;
 // A frame is closed once it has this much, so that the client can start on it while the next one is on its way.
@@ -43,8 +49,27 @@ absl::Status CheckGroup(absl::string_view field, uint64_t group, int runs) {
                absl::StrCat(field, " is 0, with ", runs, " runs; name the group_id of the Opened of their stream"));
 }
 
+uint64_t Granted(uint64_t bytes) {
+  return std::min(bytes, kMaxOutstandingBytes);
+}
+
 absl::Status CheckOutstanding(uint32_t messages) {
   return CheckRange("max_outstanding_messages", messages, 0, kMaxOutstanding, "messages");
+}
+
+absl::Status CheckRuns(absl::string_view field, const google::protobuf::RepeatedPtrField<v1::HeldRun>& runs,
+                       uint64_t most) {
+  absl::Status good = CheckRange(field, static_cast<uint64_t>(runs.size()), 0, most, "in a frame");
+  for (auto run = runs.begin(); good.ok() && run != runs.end(); ++run) good = CheckRun(*run);
+  return good;
+}
+
+absl::Status CheckSize(const grpc::ByteBuffer& message) {
+  absl::Status good = CheckFrameSize("a frame of Consume", message.Length(), kMaxRequestBytes);
+  if (!good.ok() || message.Length() <= kLargeRequestBytes) return good;
+  absl::StatusOr<raft::Bytes> bytes = raft::FromBuffer(message);
+  if (!bytes.ok()) return bytes.status();
+  return CheckRange("a frame's fields", CountFields(*bytes), 0, kMaxHeld + 100, "");
 }
 
 absl::StatusOr<AttachRequest> Validate(const v1::OpenConsume& open) {
@@ -61,7 +86,8 @@ absl::StatusOr<AttachRequest> Validate(const v1::OpenConsume& open) {
   attach.consumer = open.consumer();
   attach.timeout_ms = open.session_timeout_ms() == 0 ? kDefaultTimeoutMs : open.session_timeout_ms();
   attach.max_messages = open.max_outstanding_messages() == 0 ? kDefaultOutstanding : open.max_outstanding_messages();
-  attach.max_bytes = open.max_outstanding_bytes() == 0 ? kDefaultOutstandingBytes : open.max_outstanding_bytes();
+  attach.max_bytes =
+      open.max_outstanding_bytes() == 0 ? kDefaultOutstandingBytes : Granted(open.max_outstanding_bytes());
   absl::Status good = CheckSubscription(open.subscription());
   good.Update(CheckRange("session_timeout_ms", attach.timeout_ms, kMinTimeoutMs, kMaxTimeoutMs, "ms"));
   good.Update(CheckOutstanding(attach.max_messages));
@@ -70,11 +96,9 @@ absl::StatusOr<AttachRequest> Validate(const v1::OpenConsume& open) {
   }
   attach.held.group = raft::GroupId(open.group_id());
   good.Update(CheckGroup("group_id", open.group_id(), open.held_size()));
-  for (const v1::HeldRun& run : open.held()) {
-    good.Update(CheckRun(run));
-    attach.held.tokens.push_back(TokenOf(run));
-  }
+  good.Update(CheckRuns("held", open.held(), kMaxHeld));
   if (!good.ok()) return good;
+  for (const v1::HeldRun& run : open.held()) attach.held.tokens.push_back(TokenOf(run));
   return attach;
 }
 
@@ -176,6 +200,10 @@ void ConsumeStream::OnClosed(bool in_order) {
 }
 
 void ConsumeStream::OnWritten() {
+  if (closed()) return;
+  if (upstream_ != nullptr && upstream_->reading_paused() && call().queued_bytes() <= kQueuedBytes) {
+    upstream_->ResumeReading();
+  }
   if (!deliveries_.empty()) FlushDeliveries();
 }
 
@@ -222,6 +250,7 @@ void ConsumeStream::Watch() {
 void ConsumeStream::OnMessage(grpc::ByteBuffer message) {
   if (state_ == State::kOver) return;
   heard_ = api_->shard()->Now();
+  if (absl::Status good = CheckSize(message); !good.ok()) return Fail(good);
   if (state_ == State::kThere) return PassOn(std::move(message));
   v1::ConsumeRequest request;
   if (absl::Status parsed = raft::Parse(message, &request); !parsed.ok()) return Fail(parsed);
@@ -279,23 +308,20 @@ void ConsumeStream::AttachHere(ShardApi::Route route) {
 void ConsumeStream::OnFlow(const v1::Flow& flow) {
   if (absl::Status good = CheckOutstanding(flow.max_outstanding_messages()); !good.ok()) return Fail(good);
   OnReplica([session = attach_.session, messages = flow.max_outstanding_messages(),
-             bytes = flow.max_outstanding_bytes()](QueueReplica& replica, const std::shared_ptr<Sink>& sink) {
+             bytes = Granted(flow.max_outstanding_bytes())](QueueReplica& replica, const std::shared_ptr<Sink>& sink) {
     replica.Flow(session, sink.get(), messages, bytes);
   });
 }
 
 void ConsumeStream::OnSettle(const v1::SettleRuns& settle) {
   absl::Status good = CheckDisposition(settle.disposition());
-  // Nobody holds more, and all of them go into one entry of the log, which must fit a frame between nodes.
-  good.Update(CheckRange("settle.runs", static_cast<uint64_t>(settle.runs_size()), 0, kMaxOutstanding, "in a frame"));
   good.Update(CheckGroup("settle.group_id", settle.group_id(), settle.runs_size()));
+  // Nobody holds more, and all of them go into one entry of the log, which must fit a frame between nodes.
+  good.Update(CheckRuns("settle.runs", settle.runs(), kMaxOutstanding));
+  if (!good.ok()) return Fail(good);
   GroupTokens settled{raft::GroupId(settle.group_id())};
   settled.tokens.reserve(static_cast<size_t>(settle.runs_size()));
-  for (const v1::HeldRun& run : settle.runs()) {
-    good.Update(CheckRun(run));
-    settled.tokens.push_back(TokenOf(run));
-  }
-  if (!good.ok()) return Fail(good);
+  for (const v1::HeldRun& run : settle.runs()) settled.tokens.push_back(TokenOf(run));
   OnReplica([session = attach_.session, disposition = static_cast<queue::Disposition>(settle.disposition()),
              settled = std::move(settled),
              receipt = settle.receipt()](QueueReplica& replica, const std::shared_ptr<Sink>& sink) mutable {
@@ -331,8 +357,8 @@ void ConsumeStream::PassOn(grpc::ByteBuffer message) {
 void ConsumeStream::FromUpstream(grpc::ByteBuffer message) {
   if (closed()) return;
   upstream_opened_ = true;
-  // The leader bounds what is outstanding; a client that does not read is cut off by the queue's limit.
-  if (!call().Write(std::move(message))) call().Cancel();
+  if (!call().Write(std::move(message))) return call().Cancel();
+  if (call().queued_bytes() > kQueuedBytes && upstream_ != nullptr) upstream_->PauseReading();
 }
 
 void ConsumeStream::UpstreamClosed(const grpc::Status& status) {

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "broker/ops/error.h"
 #include "raft/core/coding.h"
 #include "raft/grpc/buffers.h"
 
@@ -56,7 +57,17 @@ absl::Status Malformed(absl::string_view what, const raft::Bytes& frame) {
   return absl::InvalidArgumentError(absl::StrCat("a ", what, " of ", frame.size(), " bytes does not parse"));
 }
 
+// Names of at most 255 bytes and a few numbers. One Bind is kept per alias.
+constexpr size_t kMaxBindBytes = 4096;
+
 }  // namespace
+
+absl::Status CheckFrameSize(absl::string_view what, size_t bytes, size_t limit) {
+  if (bytes <= limit) return absl::OkStatus();
+  return Error(absl::StatusCode::kInvalidArgument,
+               {.reason = "FRAME_TOO_LARGE", .limit = absl::StrCat(limit, " bytes")},
+               absl::StrCat("a frame of ", bytes, " bytes; ", what, " must have at most ", limit));
+}
 
 absl::StatusOr<PublishFrame> ParsePublishRequest(const raft::Bytes& frame) {
   raft::Reader in(frame.view());
@@ -74,6 +85,7 @@ absl::StatusOr<PublishFrame> ParsePublishRequest(const raft::Bytes& frame) {
     }
     return append;
   }
+  if (absl::Status small = CheckFrameSize("Open or Bind", frame.size(), kMaxBindBytes); !small.ok()) return small;
   v1::PublishRequest request;
   if (!request.ParseFromArray(frame.data(), static_cast<int>(frame.size()))) return Malformed("PublishRequest", frame);
   if (request.has_open()) return std::move(*request.mutable_open());
@@ -114,6 +126,13 @@ FrameKind PeekFrame(const raft::Bytes& frame) {
     }
   }
   return kind;
+}
+
+size_t CountFields(const raft::Bytes& frame) {
+  raft::Reader in(frame.view());
+  size_t count = 0;
+  for (raft::Reader body(NextField(in).counted); !body.empty() && NextField(body).number != 0;) ++count;
+  return count;
 }
 
 absl::StatusOr<SendFrame> ParseSendRequest(const raft::Bytes& request) {

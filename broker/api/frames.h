@@ -15,6 +15,10 @@
 
 namespace trireme::broker {
 
+// INVALID_ARGUMENT above the limit: what holds no messages is looked at as a whole, so it must not cost more than it
+// may.
+absl::Status CheckFrameSize(absl::string_view what, size_t bytes, size_t limit);
+
 struct AppendFrame {
   uint32_t alias = 0;
   uint64_t first_sequence = 0;
@@ -36,6 +40,9 @@ struct FrameKind {
   uint32_t alias = 0;
 };
 FrameKind PeekFrame(const raft::Bytes& frame);
+
+// How many fields the message in a frame's first field has, of itself: what parsing it would make objects of.
+size_t CountFields(const raft::Bytes& frame);
 
 // A SendRequest whose batch shares the request's memory.
 struct SendFrame {

@@ -98,7 +98,7 @@ PublishStream::PublishStream(ShardApi* api, raft::RawServerStream* call) : Clien
 PublishStream::~PublishStream() = default;
 
 void PublishStream::OnClosed(bool) {
-  for (auto& [alias, binding] : aliases_) Release(alias, binding);
+  for (auto& [alias, binding] : aliases_) Release(binding);
   aliases_.clear();
   for (auto& [node, upstream] : upstreams_) {
     if (upstream->stream != nullptr) upstream->stream->Cancel();
@@ -174,7 +174,10 @@ void PublishStream::OnBind(const v1::Bind& bind, raft::Bytes frame) {
                      absl::StrCat("alias ", bind.alias(), " is above the limit of ", kMaxAliases - 1)));
   }
   Alias& alias = aliases_[bind.alias()];
-  Release(bind.alias(), alias);
+  // What was confirmed to the older binding leaves before the new one's Bound.
+  FlushConfirms();
+  rebound_ |= alias.generation > 0;
+  Release(alias);
   alias.state = Alias::State::kBinding;
   ++alias.generation;
   alias.name = bind.queue();
@@ -192,15 +195,10 @@ void PublishStream::OnAppend(AppendFrame append, const raft::Bytes& frame) {
   Alias& alias = it->second;
   switch (alias.state) {
     case Alias::State::kUnbound:
+      if (!alias.refused.empty()) return RefuseAppend(append, alias.refused);
       return;  // it crossed our Unbound, which has said that it is unknown
     case Alias::State::kBinding:
-      // Without a producer's name it is not counted, so that the first frame that is taken is number 1 wherever it is
-      // taken.
-      return Confirm(append.alias, {.kind = PublishOutcome::Kind::kRefused,
-                                    .first_sequence = open_.producer().empty() ? 0 : append.first_sequence,
-                                    .count = MessagesIn(append.batch),
-                                    .first = {},
-                                    .reason = "sent before its Bound had come"});
+      return RefuseAppend(append, "sent before its Bound had come");
     case Alias::State::kThere:
       if (alias.upstream->stream == nullptr || !alias.upstream->stream->Write(raft::ToBuffer(frame))) {
         return Unbind(append.alias, "the way to the leader is broken", {});
@@ -226,6 +224,16 @@ void PublishStream::OnAppend(AppendFrame append, const raft::Bytes& frame) {
     }
   });
   UpdateReading();
+}
+
+void PublishStream::RefuseAppend(const AppendFrame& append, const std::string& reason) {
+  // Without a producer's name it is not counted, so that the first frame that is taken is number 1 wherever it is
+  // taken.
+  Confirm(append.alias, {.kind = PublishOutcome::Kind::kRefused,
+                         .first_sequence = open_.producer().empty() ? 0 : append.first_sequence,
+                         .count = MessagesIn(append.batch),
+                         .first = {},
+                         .reason = reason});
 }
 
 // ---------------------------------------------------------------- binding
@@ -287,7 +295,8 @@ void PublishStream::Bound(uint32_t alias, const absl::StatusOr<QueueReplica::Ope
     bound->set_last_sequence(opened->last_sequence);
     *bound->mutable_leader() = binding.leader;
   } else {
-    Release(alias, binding);
+    Release(binding);
+    binding.refused = absl::StrCat("its Bind was refused: ", opened.status().message());
     bound->set_outcome(opened.status().code() == absl::StatusCode::kAborted ? v1::OUTCOME_FENCED : v1::OUTCOME_REFUSED);
     bound->set_reason(std::string(opened.status().message()));
   }
@@ -317,6 +326,7 @@ void PublishStream::FromUpstream(Upstream* upstream, grpc::ByteBuffer message) {
   if (kind.field == v1::PublishResponse::kOpenedFieldNumber || kind.field == v1::PublishResponse::kDrainingFieldNumber)
     return;
   if (kind.field == v1::PublishResponse::kConfirmsFieldNumber) {
+    if (rebound_) return PassConfirms(upstream, *frame);
     if (!call().Write(std::move(message))) call().Cancel();
     return;
   }
@@ -340,6 +350,23 @@ void PublishStream::FromUpstream(Upstream* upstream, grpc::ByteBuffer message) {
   }
 }
 
+// The leader of an alias's older binding does not know that it was bound again, if another node leads the new one: what
+// it still confirms must not be taken for the new one's. Before the new one's Bound it is.
+void PublishStream::PassConfirms(const Upstream* upstream, const raft::Bytes& frame) {
+  v1::PublishResponse all, current;
+  if (!all.ParseFromArray(frame.data(), static_cast<int>(frame.size()))) return;
+  for (v1::Confirm& confirm : *all.mutable_confirms()->mutable_confirms()) {
+    auto it = aliases_.find(confirm.alias());
+    if (it == aliases_.end()) continue;
+    const Alias& binding = it->second;
+    const bool of_this = binding.state == Alias::State::kThere && binding.upstream.get() == upstream;
+    if (of_this || binding.state == Alias::State::kBinding) {
+      *current.mutable_confirms()->add_confirms() = std::move(confirm);
+    }
+  }
+  if (!current.confirms().confirms().empty()) Answer(current);
+}
+
 void PublishStream::UpstreamClosed(Upstream* upstream, const grpc::Status& status) {
   if (closed()) return;
   auto it = upstreams_.find(upstream->node);
@@ -355,22 +382,24 @@ void PublishStream::UpstreamClosed(Upstream* upstream, const grpc::Status& statu
     }
   }
   if (ending_) OnReadEnd();
+  UpdateReading();
 }
 
 void PublishStream::Unbind(uint32_t alias, const std::string& reason, const v1::Leader& leader) {
   FlushConfirms();  // what was answered before stays in order before it
   Alias& binding = aliases_[alias];
-  Release(alias, binding);
+  Release(binding);
   v1::PublishResponse response;
   response.mutable_unbound()->set_alias(alias);
   response.mutable_unbound()->set_reason(reason);
   *response.mutable_unbound()->mutable_leader() = leader;
   Answer(response);
-  // It may have been all that a client which sends no more was waiting for.
+  // It may have been all that a client which sends no more was waiting for; and its bytes all that held back reading.
   if (ending_ && !closed()) OnReadEnd();
+  UpdateReading();
 }
 
-void PublishStream::Release(uint32_t alias, Alias& binding) {
+void PublishStream::Release(Alias& binding) {
   if (binding.sink != nullptr) {
     ShardApi* owner = api_->of(binding.queue->group);
     RunOn(owner->shard(), [owner, group = binding.queue->group, sink = binding.sink] {
@@ -381,8 +410,8 @@ void PublishStream::Release(uint32_t alias, Alias& binding) {
   binding.sink.reset();
   binding.upstream.reset();
   binding.state = Alias::State::kUnbound;
+  binding.refused.clear();
   ++binding.generation;
-  (void)alias;
 }
 
 // ---------------------------------------------------------------- from a replica

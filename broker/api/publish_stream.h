@@ -40,6 +40,7 @@ class PublishStream final : public ClientStream {
     std::shared_ptr<Upstream> upstream;  // kThere, and kBinding there
     uint64_t epoch = 0;                  // kHere
     uint64_t frames = 0;                 // kHere, without producer
+    std::string refused;                 // kUnbound: why the last Bind was, if it was
     size_t unconfirmed = 0;              // bytes
   };
 
@@ -58,10 +59,12 @@ class PublishStream final : public ClientStream {
   void BindThere(uint32_t alias, const ShardApi::Route& route);
   void Bound(uint32_t alias, const absl::StatusOr<QueueReplica::OpenedProducer>& opened);
   void Unbind(uint32_t alias, const std::string& reason, const trireme::v1::Leader& leader);
-  void Release(uint32_t alias, Alias& binding);
+  void RefuseAppend(const AppendFrame& append, const std::string& reason);
+  void Release(Alias& binding);
   void Confirmed(uint32_t alias, uint64_t generation, PublishOutcome outcome, size_t bytes);
   void Cut(uint32_t alias, uint64_t generation, const std::string& text, const trireme::v1::Leader& leader);
   void FromUpstream(Upstream* upstream, grpc::ByteBuffer message);
+  void PassConfirms(const Upstream* upstream, const raft::Bytes& frame);
   void UpstreamClosed(Upstream* upstream, const grpc::Status& status);
 
   // Puts it into the frame of confirms that leaves at the end of the turn.
@@ -81,6 +84,8 @@ class PublishStream final : public ClientStream {
   trireme::v1::PublishResponse confirms_;
   bool flush_due_ = false;
   bool ending_ = false;
+  // Some alias was bound more than once.
+  bool rebound_ = false;
   size_t unconfirmed_ = 0;   // of all aliases
   size_t aliases_over_ = 0;  // whose window is full
 };

@@ -23,8 +23,12 @@ constexpr std::chrono::seconds kPatience{30};
 constexpr std::chrono::milliseconds kNoWait{0}, kMaxWait{60'000};
 constexpr std::chrono::milliseconds kMinLease{1'000}, kMaxLease{std::chrono::hours{12}};
 constexpr std::chrono::milliseconds kDefaultLease{30'000};
+// Kept of a call's time, so that the answer arrives within it.
+constexpr std::chrono::milliseconds kAnswerTime{50};
 constexpr uint32_t kMaxReceive = 1'000;
 constexpr uint64_t kMaxTokens = 10'000;
+// Of a request that is not a Send: the most tokens, with room.
+constexpr size_t kMaxRequestBytes = size_t{2} << 20;
 constexpr std::chrono::milliseconds kRetryAfter{10};
 
 // What a call does at the leader, on the queue's shard; it answers through `answer`, once, from any shard.
@@ -38,6 +42,12 @@ using Inspect = std::function<absl::StatusOr<std::string>(QueueCall& call)>;
 template <typename Response>
 void Reply(const QueueCallPtr& call, Response response) {
   RunOn(call->api->shard(), [call, response = std::move(response)] { Respond(call, response); });
+}
+
+// Until the client gives up; for those that wait, too.
+std::chrono::milliseconds TimeLeft(const QueueCall& call) {
+  const raft::MonotonicTime end = DeadlineOf(call.stream->deadline(), kPatience + kMaxWait);
+  return std::chrono::duration_cast<std::chrono::milliseconds>(end - call.api->shard()->Now());
 }
 
 void Forward(const QueueCallPtr& call, const Inspect& inspect, const Act& act, const std::string& queue,
@@ -73,10 +83,7 @@ void Forward(const QueueCallPtr& call, const Inspect& inspect, const Act& act, c
     return api->shard()->After(kRetryAfter, [call, inspect, act, queue] { Dispatch(call, inspect, act, queue); });
   }
   raft::CallOptions options = api->ForwardOptions();
-  options.timeout =
-      std::max(std::chrono::duration_cast<std::chrono::milliseconds>(call->deadline - api->shard()->Now()),
-               std::chrono::milliseconds{1}) +
-      kMaxWait;
+  options.timeout = std::max(TimeLeft(*call), std::chrono::milliseconds{1});
   auto forwarded = raft::RawUnaryCall::Start(
       api->shard(), std::move(channel), call->stream->method(), options, call->request,
       [call, inspect, act, queue, route](grpc::Status status, grpc::ByteBuffer response) {
@@ -114,6 +121,8 @@ void Handle(raft::RawService& service, const FindApi& apis, std::string method, 
 
 template <typename Request>
 absl::StatusOr<Request> ParseRequest(const QueueCall& call) {
+  const absl::Status small = CheckFrameSize("this request", call.request.Length(), kMaxRequestBytes);
+  if (!small.ok()) return small;
   Request request;
   if (absl::Status parsed = raft::Parse(call.request, &request); !parsed.ok()) return parsed;
   return request;
@@ -244,27 +253,46 @@ absl::StatusOr<std::string> InspectReceive(const QueueCall& call) {
   return request->queue();
 }
 
+v1::ReceiveResponse ReceivedOf(raft::GroupId group, const std::vector<DeliveredRun>& runs) {
+  v1::ReceiveResponse response;
+  for (const DeliveredRun& run : runs) {
+    v1::MessageBatch batch;
+    batch.ParseFromArray(run.batch.data(), static_cast<int>(run.batch.size()));
+    uint32_t slot = 0;
+    for (v1::Message& message : *batch.mutable_messages()) {
+      queue::Position position = run.slots.first + slot++;
+      v1::ReceivedMessage* received = response.add_messages();
+      received->set_token(EncodeToken({group, 0, {{position, 1}, run.checkout_index}}));
+      received->set_position(position.packed());
+      received->set_deliveries(run.deliveries);
+      received->mutable_message()->Swap(&message);
+    }
+  }
+  return response;
+}
+
+// Nobody waits for these any more, and nobody has seen them.
+void HandBack(const QueueCallPtr& call, const QueuePtr& queue, const std::vector<DeliveredRun>& runs) {
+  std::vector<queue::Token> tokens;
+  for (const DeliveredRun& run : runs) tokens.push_back({run.slots, run.checkout_index});
+  ShardApi* owner = call->api->of(queue->group);
+  RunOn(owner->shard(), [owner, queue, tokens = std::move(tokens)]() mutable {
+    if (QueueReplica* replica = owner->Replica(queue->group)) replica->TakeBack(std::move(tokens));
+  });
+}
+
 void ActReceive(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& queue) {
   auto request = Reparse<v1::ReceiveRequest>(call);
   auto lease = request.lease_ms() == 0 ? kDefaultLease : std::chrono::milliseconds{request.lease_ms()};
-  replica.Receive(std::max(1u, request.max_messages()), std::chrono::milliseconds{request.wait_ms()}, lease,
-                  [call, group = queue->group](absl::StatusOr<std::vector<DeliveredRun>> runs) {
+  // What came after the call's own deadline would be leased to nobody.
+  const auto wait = std::min(std::chrono::milliseconds{request.wait_ms()}, TimeLeft(*call) - kAnswerTime);
+  replica.Receive(std::max(1u, request.max_messages()), std::max(wait, kNoWait), lease,
+                  [call, queue](absl::StatusOr<std::vector<DeliveredRun>> runs) {
                     if (!runs.ok()) return Reply(call, runs.status());
-                    v1::ReceiveResponse response;
-                    for (const DeliveredRun& run : *runs) {
-                      v1::MessageBatch batch;
-                      batch.ParseFromArray(run.batch.data(), static_cast<int>(run.batch.size()));
-                      uint32_t slot = 0;
-                      for (v1::Message& message : *batch.mutable_messages()) {
-                        queue::Position position = run.slots.first + slot++;
-                        v1::ReceivedMessage* received = response.add_messages();
-                        received->set_token(EncodeToken({group, 0, {{position, 1}, run.checkout_index}}));
-                        received->set_position(position.packed());
-                        received->set_deliveries(run.deliveries);
-                        received->mutable_message()->Swap(&message);
-                      }
-                    }
-                    Reply(call, response);
+                    RunOn(call->api->shard(), [call, queue, runs = *std::move(runs)] {
+                      if (call->stream->closed()) return HandBack(call, queue, runs);
+                      Respond(call, ReceivedOf(queue->group, runs));
+                    });
                   });
 }
 

@@ -652,6 +652,11 @@ void QueueReplica::Receive(uint32_t max_messages, std::chrono::milliseconds wait
   i.FlushSoon();
 }
 
+void QueueReplica::TakeBack(std::vector<queue::Token> tokens) {
+  if (impl_->refuses() || tokens.empty()) return;
+  impl_->AddFact(queue::fact::Settled{kSubscription, queue::Disposition::kUndelivered, std::move(tokens)}, {});
+}
+
 void QueueReplica::SettleTokens(queue::Disposition disposition, std::vector<queue::Token> tokens, TokensDone done) {
   Impl& i = *impl_;
   if (i.refuses()) return done(i.NotDone());
@@ -741,8 +746,8 @@ raft::Bytes QueueReplica::Snapshot() const {
 absl::Status QueueReplica::RestoreInto(queue::Machine& machine, const raft::Bytes& snapshot, raft::Index index) const {
   if (absl::Status restored = machine.Restore(snapshot); !restored.ok()) return restored;
   if (machine.applied() != index.value()) {
-    return absl::DataLossError(absl::StrCat("the snapshot of queue '", queue_name_, "' is of index ",
-                                            machine.applied(), ", not ", index.value()));
+    return absl::DataLossError(absl::StrCat("the snapshot of queue '", queue_name_, "' is of index ", machine.applied(),
+                                            ", not ", index.value()));
   }
   return absl::OkStatus();
 }

@@ -134,6 +134,9 @@ class QueueReplica final : public raft::StateMachine {
   // only.
   void Receive(uint32_t max_messages, std::chrono::milliseconds wait, std::chrono::milliseconds lease,
                absl::AnyInvocable<void(absl::StatusOr<std::vector<DeliveredRun>>)> done);
+  // What Receive gave and nobody was there to take: back to the queue, uncounted. If it fails, the leases end by
+  // themselves.
+  void TakeBack(std::vector<queue::Token> tokens);
   void SettleTokens(queue::Disposition disposition, std::vector<queue::Token> tokens, TokensDone done);
   void ExtendTokens(std::chrono::milliseconds lease, std::vector<queue::Token> tokens, TokensDone done);
 

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "broker/ops/error.h"
+#include "raft/core/check.h"
 
 namespace trireme::broker {
 
@@ -81,6 +82,7 @@ void Settling::Add(queue::Disposition disposition, const std::vector<queue::Toke
   asked_ |= asker.receipt != 0 || asker.done != nullptr;
   if (!since_) since_ = now;
   const auto d = static_cast<size_t>(disposition);
+  TRIREME_CHECK(d < Round().size()) << "disposition " << d << " is none of a client's";
   auto shared = AskedTokens::Share(std::move(asker), tokens.size());
   size_t at = 0;
   do {

@@ -450,6 +450,58 @@ TEST_F(ConsumerTest, SilenceEndsTheLeases) {
   EXPECT_EQ(Bodies(Take(*consumer, 2)), "a b ");
 }
 
+// A node that died without a word breaks no connection.
+TEST_F(ConsumerTest, SilenceEndsAnIdleStream) {
+  ScriptedBroker broker;
+  Notification left, again;
+  broker.OnConsume([&](Consuming& stream) {
+    stream.ExpectOpen();
+    stream.Opened(false);
+    grpc::Status status = stream.UntilClosed();
+    left.Notify();
+    return status;
+  });
+  broker.OnConsume([&](Consuming& stream) {
+    stream.ExpectOpen();
+    stream.Opened(true);
+    again.Notify();
+    return stream.UntilClosed();
+  });
+  auto consumer = Consume({broker.address()}, [](ConsumerOptions& o) { o.session_timeout = milliseconds(1'000); });
+  left.Wait();
+  again.Wait();
+  EXPECT_EQ(consumer->leases_lost(), 0u);
+}
+
+// The session that a node on the way to the leader has made anew will be resumed at the leader; the old one's leases
+// are gone all the same.
+TEST_F(ConsumerTest, ASessionThatEndedIsToldAlsoWhenTheStreamGoesOnToTheLeader) {
+  ScriptedBroker broker, leader;
+  broker.OnConsume([&](Consuming& stream) {
+    stream.ExpectOpen();
+    stream.Opened(false);
+    stream.Deliver(100, 7, {"a", "b"});
+    stream.ExpectSettle();
+    return grpc::Status(grpc::StatusCode::UNAVAILABLE, "killed");
+  });
+  broker.OnConsume([&](Consuming& stream) {
+    EXPECT_EQ(stream.ExpectOpen().held_size(), 1);
+    stream.Opened(false, leader.address());
+    return stream.UntilClosed();
+  });
+  leader.OnConsume([&](Consuming& stream) {
+    EXPECT_EQ(stream.ExpectOpen().held_size(), 0);
+    stream.Opened(true);
+    return stream.UntilClosed();
+  });
+  auto consumer = Consume({broker.address()});
+  consumer->Acknowledge(Take(*consumer, 1));
+  EXPECT_TRUE(Eventually([&] { return consumer->leases_lost() == 2; }));
+  EXPECT_TRUE(Eventually([&] { return leader.Exhausted(); }));
+  EXPECT_EQ(lost(), Held(100, 2, 7).ShortDebugString() + "; ");
+  EXPECT_TRUE(absl::IsAborted(consumer->Flush(kLong)));
+}
+
 TEST_F(ConsumerTest, ChangesItsLimits) {
   ScriptedBroker broker;
   Notification changed;

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <map>
+#include <thread>
 
 #include "client/client.h"
 #include "client/sync.h"
@@ -112,6 +113,28 @@ TEST_F(ProducerTest, GathersWhatComesWhileFramesAreUnderWay) {
   EXPECT_EQ(outcomes().size(), 1'000u);
   // The first few leave at once, the rest together.
   EXPECT_LE(sizes.size(), 20u);
+}
+
+// Others may go on publishing.
+TEST_F(ProducerTest, AFlushWaitsForWhatWasPublishedBeforeItAndNoMore) {
+  ScriptedBroker broker;
+  broker.OnPublish([&](Publishing& stream) {
+    const uint32_t alias = stream.Begin();
+    for (int i = 0; i < 4; ++i) stream.ExpectAppend();
+    // Out of their order; the fourth is never confirmed.
+    for (uint64_t sequence : {3, 1, 2}) stream.Confirm(alias, sequence, 1);
+    return stream.UntilClosed();
+  });
+  auto producer = Produce({broker.address()}, [](ProducerOptions& options) { options.max_batch_messages = 1; });
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(producer->PublishBody("x").ok());
+  std::thread later([&] {
+    // Until the flush has begun.
+    std::this_thread::sleep_for(milliseconds(500));
+    EXPECT_TRUE(producer->PublishBody("y").ok());
+  });
+  EXPECT_EQ(producer->Flush(kLong), absl::OkStatus());
+  later.join();
+  EXPECT_EQ(producer->Flush(milliseconds(1)), absl::DeadlineExceededError("1 messages are not confirmed after 1 ms"));
 }
 
 TEST_F(ProducerTest, RespectsTheMessagesPerFrame) {

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 
 import grpc
 from grpc import StatusCode
@@ -142,7 +143,8 @@ class Requests(harness.TestCase):
         opening = broker_pb2.PublishRequest(open=broker_pb2.OpenPublish())
         append = broker_pb2.PublishRequest(append=broker_pb2.Append(alias=7, batch=encoded(message())))
         for frames in ([bind], [append], [broker_pb2.PublishRequest()], [opening, opening],
-                       [opening, broker_pb2.PublishRequest(bind=broker_pb2.Bind(alias=65536, queue="q"))]):
+                       [opening, broker_pb2.PublishRequest(bind=broker_pb2.Bind(alias=65536, queue="q"))],
+                       [opening, broker_pb2.PublishRequest(bind=broker_pb2.Bind(alias=1, queue="q" * 5000))]):
             with self.subTest(frames=[f.WhichOneof("frame") for f in frames]):
                 stream = Stream(self.cluster.addresses[1], "Publish")
                 self.addCleanup(stream.close)
@@ -251,6 +253,20 @@ class Requests(harness.TestCase):
             self.ended(StatusCode.INVALID_ARGUMENT, stream)
         held = [broker_pb2.HeldRun(first_position=1 << 16, count=1, checkout_index=1)]
         self.ended(StatusCode.INVALID_ARGUMENT, self.consume(session=b"h", held=held))
+
+    # A frame that would be millions of objects is refused before they are made.
+    def test_frames_of_very_many_runs(self):
+        for count in (600_000, 2_000_000):
+            held = [broker_pb2.HeldRun()] * count
+            began = time.monotonic()
+            self.ended(StatusCode.INVALID_ARGUMENT, self.consume(session=b"m", held=held, group_id=1))
+            self.assertLess(time.monotonic() - began, 30)
+        stream = self.consume(session=b"n")
+        opened = self.skip_others(stream)
+        stream.send(broker_pb2.ConsumeRequest(settle=broker_pb2.SettleRuns(
+            runs=[broker_pb2.HeldRun()] * 2_000_000, disposition=broker_pb2.DISPOSITION_ACKNOWLEDGE,
+            group_id=opened.opened.group_id)))
+        self.ended(StatusCode.INVALID_ARGUMENT, stream)
 
     # ---- broken bytes
 
