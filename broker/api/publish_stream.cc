@@ -214,7 +214,8 @@ void PublishStream::OnAppend(AppendFrame append, const raft::Bytes& frame) {
       .producer = open_.producer(),
       .epoch = alias.epoch,
       .first_sequence = open_.producer().empty() ? ++alias.frames : append.first_sequence,
-      .batch = std::move(append.batch)};
+      .batch = std::move(append.batch),
+      .windowed = true};
   ShardApi* owner = api_->of(alias.queue->group);
   RunOn(owner->shard(), [owner, group = alias.queue->group, publication = std::move(publication)]() mutable {
     if (QueueReplica* replica = owner->Replica(group)) {

@@ -216,11 +216,12 @@ void ActSend(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr&) {
                                         .producer = send.producer,
                                         .epoch = send.epoch,
                                         .first_sequence = send.first_sequence,
-                                        .batch = send.batch};
+                                        .batch = send.batch,
+                                        .windowed = false};
   if (send.producer.empty()) return replica.Publish(std::move(publication));
   // A call opens its producer as it goes: with the epoch that it names, or, with 0, the one in force.
   replica.JoinProducer(
-      send.producer, send.epoch,
+      send.producer, send.epoch, send.first_sequence,
       [&replica, publication = std::move(publication)](absl::StatusOr<QueueReplica::OpenedProducer> opened) mutable {
         if (!opened.ok()) {
           PublishOutcome outcome{.kind = KindOfRefusedOpen(opened.status()),

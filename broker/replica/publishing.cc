@@ -47,7 +47,7 @@ void Publishing::Accept(Publication publication) {
     refused = absl::InvalidArgumentError(absl::StrCat("first_sequence is ", publication.first_sequence, "; a batch of ",
                                                       checksums->size(), " would run over the end of the sequences"));
   }
-  if (refused.ok() && waiting_bytes_ + bytes > max_waiting_bytes_ && !waiting_.empty()) {
+  if (refused.ok() && !publication.windowed && waiting_bytes_ + bytes > max_waiting_bytes_ && !waiting_.empty()) {
     refused = absl::ResourceExhaustedError(
         absl::StrCat("more than ", max_waiting_bytes_, " bytes of batches wait to be stored in this queue"));
   }
@@ -85,7 +85,14 @@ std::optional<Publishing::Bar> Publishing::BarOf(const Line& line) const {
 bool Publishing::Flush(int64_t queue_time_ms, queue::Dispatcher& dispatcher) {
   const size_t appended_before = appended_.size();
   std::deque<Line> later;
+  absl::flat_hash_set<std::string> held_back;
   while (!waiting_.empty()) {
+    // What a producer sent behind a line that has to wait waits, too: it is stored in the order sent.
+    if (!held_back.empty() && held_back.contains(waiting_.front().producer)) {
+      later.push_back(std::move(waiting_.front()));
+      waiting_.pop_front();
+      continue;
+    }
     if (const size_t lines = LinesTogether(); lines > 1) {
       if (!AppendTogether(lines, queue_time_ms, dispatcher)) break;
       for (size_t i = 0; i < lines; ++i) {
@@ -97,6 +104,7 @@ bool Publishing::Flush(int64_t queue_time_ms, queue::Dispatcher& dispatcher) {
     Step step = Append(waiting_.front(), queue_time_ms, dispatcher);
     if (step == Step::kFull) break;
     if (step == Step::kLater) {
+      held_back.insert(waiting_.front().producer);
       later.push_back(std::move(waiting_.front()));
     } else {
       waiting_bytes_ -= waiting_.front().batch.size();

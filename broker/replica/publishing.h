@@ -28,6 +28,8 @@ struct Publication {
   uint64_t epoch = 0;
   uint64_t first_sequence = 0;
   raft::Bytes batch;
+  // A window of its stream bounds what may wait: it is held back there, and not refused here.
+  bool windowed = false;
 };
 
 // How many messages a batch holds as far as it parses, and at least one: for answers about batches that nobody has
@@ -84,7 +86,7 @@ class Publishing {
   // Sequences of a producer that are appended and not applied.
   struct UnderWay {
     size_t answers = 0;  // due
-    uint64_t end = 0;  // above all of them
+    uint64_t end = 0;    // above all of them
   };
   enum class Step : uint8_t { kDone, kLater, kFull };
   // Why a line is not to be stored.

@@ -530,11 +530,18 @@ void QueueReplica::OpenProducer(const std::string& producer, uint64_t epoch, Ope
   i.AddFact(queue::fact::ProducerOpened{producer, newest}, Impl::OpenWaiter{producer, newest, std::move(done)});
 }
 
-void QueueReplica::JoinProducer(const std::string& producer, uint64_t epoch, OpenDone done) {
+void QueueReplica::JoinProducer(const std::string& producer, uint64_t epoch, uint64_t first_sequence, OpenDone done) {
   Impl& i = *impl_;
   if (i.refuses()) return done(i.NotDone());
   auto known = i.machine.producers().find(producer);
   if (known == i.machine.producers().end()) {
+    // Safety rule 6: it may have been forgotten, and this be a retry of what was stored before.
+    if (epoch == 0 && first_sequence > 1) {
+      return done(absl::FailedPreconditionError(absl::StrCat(
+          "queue '", queue_name_, "' does not know producer '", producer,
+          "' (any more), whose first sequence would be 1, not ", first_sequence,
+          ": whether it was stored before is not known; begin anew with sequence 1, or with another name")));
+    }
     if (!i.leading->producer_epochs.contains(producer)) return OpenProducer(producer, epoch, std::move(done));
     return done(absl::UnavailableError("the producer is being opened; the outcome is unknown"));
   }

@@ -106,9 +106,10 @@ class QueueReplica final : public raft::StateMachine {
   void OpenProducer(const std::string& producer, uint64_t epoch,
                     absl::AnyInvocable<void(absl::StatusOr<OpenedProducer>)> done);
 
-  // As a single call does: fences nobody. `epoch` 0 = the one in force; a producer that is not known becomes so.
-  // ABORTED: a higher epoch exists.
-  void JoinProducer(const std::string& producer, uint64_t epoch,
+  // As a single call does: fences nobody. `epoch` 0 = the one in force; a producer that is not known becomes so, with
+  // its sequence 1. ABORTED: a higher epoch exists. FAILED_PRECONDITION: it is not known, and `first_sequence` is a
+  // later one.
+  void JoinProducer(const std::string& producer, uint64_t epoch, uint64_t first_sequence,
                     absl::AnyInvocable<void(absl::StatusOr<OpenedProducer>)> done);
 
   using Publication = broker::Publication;

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include <limits>
+#include <map>
 
 #include "broker/replica/queue_replica.h"
 #include "tests/broker/queue_world.h"
@@ -36,6 +37,31 @@ TEST_F(HostileProducerTest, AHoleThatFallsOutOfAFullWindowIsUnknown) {
   ASSERT_TRUE(w_.world.RunUntil([&] { return sink->outcomes.size() == ranges + 1; }));
   EXPECT_EQ(sink->outcomes.back().first_sequence, 2u);
   EXPECT_EQ(sink->outcomes.back().kind, Kind::kUnknown);
+}
+
+// A retry with other bounds waits for what it repeats; what was sent behind it must not overtake it.
+TEST_F(HostileProducerTest, WhatComesBehindARetryWithOtherBoundsKeepsItsPlace) {
+  auto sink = std::make_shared<NotingPublishSink>();
+  const uint64_t epoch = Open("p");
+  auto bodies = [](size_t count) { return std::vector<std::string>(count, "x"); };
+  Publish(sink, "p", epoch, 1, bodies(10));
+  Publish(sink, "p", epoch, 5, bodies(10));
+  Publish(sink, "p", epoch, 15, bodies(6));
+  uint64_t stored = 0;
+  ASSERT_TRUE(w_.world.RunUntil([&] {
+    stored = 0;
+    for (const PublishOutcome& outcome : sink->outcomes) stored += outcome.kind == Kind::kOk ? outcome.count : 0;
+    return stored == 20;
+  }));
+  std::map<uint64_t, queue::Position> places;
+  for (const PublishOutcome& outcome : sink->outcomes) {
+    if (outcome.kind == Kind::kOk) places[outcome.first_sequence] = outcome.first;
+  }
+  queue::Position before;
+  for (const auto& [sequence, place] : places) {
+    EXPECT_GT(place.packed(), before.packed()) << "sequence " << sequence;
+    before = place;
+  }
 }
 
 TEST_F(HostileProducerTest, SequencesThatRunOverTheEndAreRefused) {

@@ -74,7 +74,7 @@ TEST_F(ProducerLimitsTest, WhoOpensAfterAForgottenOneGetsTheHigherEpoch) {
   EXPECT_EQ(PublishAs("q", 5, 1), Kind::kOk);
   // As a single call does.
   auto joined = std::make_shared<std::optional<Opened>>();
-  w_.Serving()->JoinProducer("r", 0, [joined](Opened opened) { *joined = std::move(opened); });
+  w_.Serving()->JoinProducer("r", 0, 1, [joined](Opened opened) { *joined = std::move(opened); });
   EXPECT_EQ(Answer(joined)->epoch, 4u);
   EXPECT_EQ(PublishAs("r", 4, 1), Kind::kOk);
 }
@@ -96,11 +96,23 @@ TEST_F(ProducerLimitsTest, AQueueKnowsABoundedNumberOfProducers) {
   EXPECT_EQ(OpenAs("p3")->epoch, 2u);
   EXPECT_EQ(PublishAs("p3", 2, 1), Kind::kOk);
   auto joined = std::make_shared<std::optional<Opened>>();
-  w_.Serving()->JoinProducer("q", 0, [joined](Opened opened) { *joined = std::move(opened); });
+  w_.Serving()->JoinProducer("q", 0, 1, [joined](Opened opened) { *joined = std::move(opened); });
   EXPECT_EQ(Answer(joined).status().code(), absl::StatusCode::kResourceExhausted);
   // And there is room again for others.
   ForgetAll();
   EXPECT_TRUE(OpenAs("q").ok());
+}
+
+// Safety rule 6: a call's retry finds that its producer was forgotten, and with it what was stored.
+TEST_F(ProducerLimitsTest, ACallOfAForgottenProducerIsNotTakenForNew) {
+  std::optional<Opened> joined;
+  w_.Serving()->JoinProducer("gone", 0, 2, [&](Opened opened) { joined = std::move(opened); });
+  ASSERT_TRUE(w_.world.RunUntil([&] { return joined.has_value(); }));
+  EXPECT_EQ(joined->status().code(), absl::StatusCode::kFailedPrecondition) << joined->status();
+  joined.reset();
+  w_.Serving()->JoinProducer("gone", 0, 1, [&](Opened opened) { joined = std::move(opened); });
+  ASSERT_TRUE(w_.world.RunUntil([&] { return joined.has_value(); }));
+  EXPECT_TRUE(joined->ok()) << joined->status();
 }
 
 }  // namespace
