@@ -1,4 +1,4 @@
-// A queue on three simulated nodes: the production replica, host and core, with producers and consumers that are
+// A queue on simulated nodes: the production replica, host and core, with producers and consumers that are
 // scripts.
 #pragma once
 
@@ -19,6 +19,7 @@ namespace trireme::broker::testing {
 
 using raft::testing::SimNode;
 using raft::testing::World;
+using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
 // An encoded MessageBatch with these bodies.
@@ -47,7 +48,7 @@ inline std::vector<std::string> BodiesOf(const raft::Bytes& batch) {
 // Nodes are killed and started through this, so that clients hear of it.
 class QueueWorld {
  public:
-  explicit QueueWorld(uint64_t seed, uint64_t queue_group = 1) : group(queue_group), world(seed) {
+  explicit QueueWorld(uint64_t seed, uint64_t queue_group = 1, int nodes = 3) : group(queue_group), world(seed, nodes) {
     world.make_machine = [this](SimNode& n, uint64_t) {
       auto replica = std::make_unique<QueueReplica>(n.shard.get(), limits, "q");
       made_[n.id.value()] = replica.get();
@@ -59,7 +60,7 @@ class QueueWorld {
     };
   }
   ~QueueWorld() {
-    for (uint64_t id = 1; id <= 3; ++id) {
+    for (uint64_t id = 1; id <= world.nodes(); ++id) {
       if (world.node(id).up()) Kill(id);
     }
   }
@@ -74,6 +75,8 @@ class QueueWorld {
     replicas.erase(id);
     world.Kill(id);
   }
+  // Simulated time since this was made.
+  int64_t Elapsed() { return std::chrono::duration_cast<microseconds>(world.clock().now() - began_).count(); }
   // 0 = none serves. With two that think so, the one of the later term.
   uint64_t Leader() {
     uint64_t leader = 0;
@@ -91,6 +94,7 @@ class QueueWorld {
   std::map<uint64_t, QueueReplica*> replicas;  // by node, of those that are up
 
  private:
+  const raft::MonotonicTime began_ = world.clock().now();
   std::map<uint64_t, QueueReplica*> made_;
 };
 

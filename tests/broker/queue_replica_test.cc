@@ -130,7 +130,7 @@ TEST_F(QueueReplicaTest, QueueTimeGoesOnUnderALeaderWhoseClockIsBehind) {
   PublishEach({"a"});
   const int64_t before = Describe().queue_time_ms;
   for (uint64_t id = 1; id <= 3; ++id) {
-    if (id != w_.Leader()) w_.world.node(id).wall_skew_ms = -4'500;
+    if (id != w_.Leader()) w_.world.node(id).clock_error.wall_skew_ms = -4'500;
   }
   FailOver();
   PublishEach({"b"});

@@ -49,26 +49,37 @@ class Clock {
   std::priority_queue<Event> events_;
 };
 
+// How a node's clocks differ from the true time.
+struct ClockError {
+  int64_t wall_skew_ms = 0;
+  int64_t fast_ppm = 0;        // the monotonic one
+  milliseconds turn_lasts{0};  // by which the time of a turn lies behind that of this moment
+};
+
 class SimShard final : public Shard {
  public:
-  SimShard(Clock* clock, int64_t* wall_skew_ms) : clock_(clock), wall_skew_ms_(wall_skew_ms) {}
+  SimShard(Clock* clock, const ClockError* error) : clock_(clock), error_(error) {}
 
   ShardId id() const override { return 0; }
   void Post(Task task) override {
     inbox_.push_back(std::move(task));
     Schedule();
   }
-  MonotonicTime Now() const override { return clock_->now(); }
-  MonotonicTime PreciseNow() const override { return clock_->now(); }
+  MonotonicTime Now() const override {
+    const auto since = clock_->now().time_since_epoch();
+    return MonotonicTime(since + since * error_->fast_ppm / kMillion);
+  }
+  MonotonicTime PreciseNow() const override { return Now() + error_->turn_lasts; }
   int64_t WallMs() const override {
     auto since = std::chrono::duration_cast<milliseconds>(clock_->now().time_since_epoch()).count();
-    return 1'700'000'000'000 + since + *wall_skew_ms_;
+    return 1'700'000'000'000 + since + error_->wall_skew_ms;
   }
   void After(milliseconds delay, Task task) override {
     auto shared = std::make_shared<Task>(std::move(task));
-    clock_->In(delay, [this, shared, alive = std::weak_ptr<bool>(alive_)] {
-      if (!alive.expired()) Post([shared] { (*shared)(); });
-    });
+    clock_->In(microseconds(delay) * kMillion / (kMillion + error_->fast_ppm),
+               [this, shared, alive = std::weak_ptr<bool>(alive_)] {
+                 if (!alive.expired()) Post([shared] { (*shared)(); });
+               });
   }
   void AtTurnEnd(Task task) override {
     turn_end_.push_back(std::move(task));
@@ -78,8 +89,11 @@ class SimShard final : public Shard {
   uint64_t turns() const { return turns_; }
   // The thread stands still until then.
   void Pause(MonotonicTime until) { paused_until_ = until; }
+  bool paused() const { return clock_->now() < paused_until_; }
 
  private:
+  static constexpr int64_t kMillion = 1'000'000;
+
   void Schedule() {
     if (scheduled_) return;
     scheduled_ = true;
@@ -103,7 +117,7 @@ class SimShard final : public Shard {
   }
 
   Clock* const clock_;
-  int64_t* const wall_skew_ms_;
+  const ClockError* const error_;
   std::vector<Task> inbox_, turn_end_;
   bool scheduled_ = false;
   uint64_t turns_ = 0;
@@ -165,6 +179,9 @@ class SimStore final : public LogStore, public SnapshotStaging {
   void Write(std::vector<LogWrite> writes, Done done) override {
     ++figures_.syncs;
     groups_written += writes.size();
+    for (const LogWrite& write : writes) {
+      for (const Entry& entry : write.entries) damaged.erase({write.group, entry.index});
+    }
     Submit(
         [writes](auto& all) {
           for (const LogWrite& write : writes) {
@@ -183,7 +200,8 @@ class SimStore final : public LogStore, public SnapshotStaging {
     std::vector<Entry> entries;
     size_t bytes = 0;
     const auto& log = seen_[group].log;
-    for (Index i = first; i <= last; ++i) {
+    const bool broken = damaged.contains({group, first});
+    for (Index i = first; i <= last && !damaged.contains({group, i}); ++i) {
       auto found = log.find(i);
       if (found == log.end()) break;
       bytes += found->second.data.size();
@@ -191,6 +209,7 @@ class SimStore final : public LogStore, public SnapshotStaging {
       entries.push_back(found->second);
     }
     auto shared = std::make_shared<ReadDone>(std::move(done));
+    if (broken) read_error = absl::DataLossError("entry " + std::to_string(first.value()) + " is damaged");
     if (read_error.ok() && entries.empty()) read_error = absl::NotFoundError("no such entry");
     absl::Status error = std::exchange(read_error, absl::OkStatus());
     clock_->In(Latency() + read_delay, [this, shared, entries, error, life = life_] {
@@ -264,24 +283,53 @@ class SimStore final : public LogStore, public SnapshotStaging {
   void Drop(GroupId group) override { staged_.erase(group); }
   Figures figures() const override { return figures_; }
 
-  // The machine stops here: what was not synced is gone, and nothing calls back any more.
+  // The machine stops here: what was not synced is gone, or only the end of it, and nothing calls back any more.
   void Crash() {
     ++life_;
+    if (survives_percent > 0 && static_cast<int>(random_() % 100) < survives_percent) {
+      std::vector<Waiting> unsynced = in_flight_;
+      unsynced.insert(unsynced.end(), waiting_.begin(), waiting_.end());
+      unsynced.resize(random_() % (unsynced.size() + 1));
+      for (Waiting& w : unsynced) w.change(durable_);
+    }
+    in_flight_.clear();
     waiting_.clear();
     staged_.clear();
     writing_ = false;
     seen_ = durable_;
   }
   const Stored& durable(GroupId group) { return durable_[group]; }
+  // A bit flips in an entry that it holds, if it holds any: among the last `among`.
+  void Damage(GroupId group, uint64_t among) {
+    const auto& log = durable_[group].log;
+    if (log.empty()) return;
+    auto it = std::prev(log.end());
+    for (uint64_t back = random_() % among; back > 0 && it != log.begin(); --back) --it;
+    damaged.insert({group, it->first});
+  }
+  // Whether that is found at a start (Safety rule 15): what no snapshot covers is read then.
+  bool DamagedAhead() const {
+    for (const auto& [group, index] : damaged) {
+      auto stored = durable_.find(group);
+      if (stored == durable_.end()) continue;
+      if (index > stored->second.snapshot_index && stored->second.log.contains(index)) return true;
+    }
+    return false;
+  }
   // What an image of the disk holds, and a disk made anew from one. While the process is down.
   struct Image;
   Image TakeImage() const;
   void Restore(const Image& image);
 
   microseconds latency_max{500};
-  bool stalled = false;        // nothing completes
-  microseconds read_delay{0};  // beside its latency
-  absl::Status read_error;     // of the next read
+  bool stalled = false;                         // nothing completes
+  bool fail_next = false;                       // the next sync fails, which ends the process (Safety rule 16)
+  bool full = false;                            // so does each: there is no room
+  std::function<void()> failed = [] {};         // has to crash it
+  int survives_percent = 0;                     // of the crashes: those that leave a part of what was not synced
+  std::set<std::pair<GroupId, Index>> damaged;  // entries whose checksum is wrong, until they are written again
+  microseconds read_delay{0};                   // beside its latency
+  absl::Status read_error;                      // of the next read
   uint64_t reads = 0, snapshots = 0, groups_written = 0, stages = 0;
 
  private:
@@ -305,17 +353,19 @@ class SimStore final : public LogStore, public SnapshotStaging {
   void Sync() {
     if (writing_ || waiting_.empty()) return;
     writing_ = true;
-    auto batch = std::make_shared<std::vector<Waiting>>(std::exchange(waiting_, {}));
-    Complete(batch, life_);
+    in_flight_ = std::exchange(waiting_, {});
+    Complete(life_);
   }
-  void Complete(std::shared_ptr<std::vector<Waiting>> batch, uint64_t life) {
-    clock_->In(Latency(), [this, batch, life] {
+  void Complete(uint64_t life) {
+    clock_->In(Latency(), [this, life] {
       if (life != life_) return;
-      if (stalled) return Complete(batch, life);
-      for (Waiting& w : *batch) w.change(durable_);
+      if (stalled) return Complete(life);
+      if (full || std::exchange(fail_next, false)) return failed();
+      std::vector<Waiting> batch = std::exchange(in_flight_, {});
+      for (Waiting& w : batch) w.change(durable_);
       ++last_synced_;
       writing_ = false;
-      for (Waiting& w : *batch) (*w.done)();
+      for (Waiting& w : batch) (*w.done)();
       Sync();
     });
   }
@@ -324,7 +374,7 @@ class SimStore final : public LogStore, public SnapshotStaging {
   std::mt19937_64 random_;
   All durable_, seen_;
   std::map<GroupId, Staged> staged_;
-  std::vector<Waiting> waiting_;
+  std::vector<Waiting> waiting_, in_flight_;
   bool writing_ = false;
   uint64_t life_ = 0;
   uint64_t last_synced_ = 0;
@@ -429,7 +479,7 @@ class SimTransport final : public Transport {
 // One node's process while it lives, and its disk.
 struct SimNode {
   NodeId id;
-  int64_t wall_skew_ms = 0;
+  ClockError clock_error;
   uint64_t starts = 0;
   std::unique_ptr<SimStore> store;
   // What applying has made of each group, in this life.
@@ -456,6 +506,7 @@ class World {
     options.seed = seed;
   }
 
+  uint64_t nodes() const { return nodes_.size(); }
   SimNode& node(uint64_t id) { return *nodes_.at(NodeId(id)); }
   Clock& clock() { return clock_; }
 
@@ -471,7 +522,7 @@ class World {
   void Start(uint64_t id) {
     SimNode& n = node(id);
     n.logs.clear();
-    n.shard = std::make_unique<SimShard>(&clock_, &n.wall_skew_ms);
+    n.shard = std::make_unique<SimShard>(&clock_, &n.clock_error);
     n.transport = std::make_unique<SimTransport>(this, n.id);
     HostOptions o = options;
     o.node = n.id;
@@ -551,7 +602,7 @@ class World {
 
   void Deliver(NodeId from, NodeId to, Frame frame) {
     if (on_send) on_send(from, to, frame);
-    if (Cut(from, to)) return;
+    if (Cut(from, to) || !nodes_.contains(to)) return;
     if (loss_percent > 0 && static_cast<int>(random_() % 100) < loss_percent) return;
     if (duplicate_percent > 0 && static_cast<int>(random_() % 100) < duplicate_percent) Launch(from, to, frame);
     Launch(from, to, std::move(frame));

@@ -180,6 +180,7 @@ void Node::Write(raft::Output& output) {
     Post([this, is_write, last = entries.empty() ? raft::Entry() : entries.back(),
           after = std::move(after)](raft::Replica& replica) mutable {
       if (is_write) replica.Persisted(last.index, last.term);
+      if (around_.plant == Plant::kWrongAnswer && last.index.value() > 20) replica.Persisted(last.index, last.term);
       if (around_.plant != Plant::kSendsBeforeSync) Send(after);
     });
   });
@@ -192,6 +193,7 @@ void Node::Send(std::vector<raft::Message>& messages) {
       m.entries.back().data = raft::Bytes::Copy("damaged");
     }
     if (around_.plant == Plant::kOverstatesAllMatch && m.all_match != Index()) m.all_match = m.all_match + 20;
+    if (around_.plant == Plant::kLosesVotes && m.type == raft::MessageType::kVoteResponse) continue;
     const raft::ReplicaId to = m.to;
     around_.network->Send(id(), to, {std::move(m), {}});
   }

@@ -12,6 +12,7 @@
 #include "raft/host/state_machine.h"
 #include "tests/simulation/disk.h"
 #include "tests/simulation/network.h"
+#include "tests/simulation/plant.h"
 #include "tests/simulation/stored_log.h"
 #include "tests/simulation/suite.h"
 #include "tests/simulation/trace.h"
@@ -25,22 +26,6 @@ struct Packet {
 };
 using MessageNetwork = Network<raft::ReplicaId, Packet>;
 using LogDisk = Disk<StoredLog, StoredRecord>;
-
-// Bugs that a host or a machine could have, planted to see that a checker notices.
-enum class Plant : uint8_t {
-  kNone,
-  kForgetsVotes,        // starts without the term and vote that it had stored
-  kSendsBeforeSync,     // does not wait for the disk with what must wait for it
-  kLyingDisk,           // the disk says "durable" of what is not
-  kVotesForAnyone,      // does not look at the candidate's log
-  kRewritesAsLeader,    // writes its last entry again, over itself, while it leads
-  kCorruptsEntries,     // an entry's body changes on its way
-  kAppliesTwice,        // the machine takes an entry in twice now and then
-  kServesReadsAtOnce,   // answers a read with its own commit index, without asking anyone
-  kOverstatesAllMatch,  // tells followers that all have what they may lack
-  kLeaseByTicks,        // serves by the lease as of the last tick, not by the clock
-  kSkipsRestore,        // goes on with the old state when a snapshot takes its place
-};
 
 // What a node lives in. All outlive it.
 struct Surroundings {

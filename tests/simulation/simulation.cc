@@ -242,6 +242,8 @@ void RunResult::Count(const RunResult& run) {
   figures += run.figures;
   queue_installs += run.queue_installs;
   digests_compared += run.digests_compared;
+  lapses += run.lapses;
+  damaged += run.damaged;
   at += run.at;
 }
 

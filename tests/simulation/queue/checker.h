@@ -33,6 +33,11 @@ class Checker {
   virtual void Delivering(const Delivered&) {}
   // A client sends it back: from now on it may be anyone's.
   virtual void Returning(Position) {}
+  // Its client was silent for the session's timeout, or is gone: what it was sent of this session may be sent to
+  // others, whether it saw it or not.
+  virtual void Lapsing() {}
+  // A client will never learn whether its acknowledgement was taken.
+  virtual void LeftOpen(const std::string& body) { (void)body; }
   // A client learns that its acknowledgement is durable.
   virtual void Acknowledged(const std::string& body, Position) { (void)body; }
   // A client learns that what it did with this token is durable: the token is good for nothing any more.

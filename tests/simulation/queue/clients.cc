@@ -1,7 +1,6 @@
 #include "tests/simulation/queue/clients.h"
 
 #include <algorithm>
-#include <set>
 
 namespace trireme::queue_simulation {
 
@@ -13,12 +12,20 @@ using queue::Token;
 namespace {
 
 // Longer than any run: a live consumer never loses what it holds.
-constexpr uint32_t kSessionTimeoutMs = 3'600'000;
+constexpr std::chrono::hours kForever(1);
 constexpr size_t kOpenBatchesMax = 20;
 constexpr size_t kOldTokensMax = 50;
 
 Token TokenOf(Position position, uint64_t checkout_index) {
   return {{position, 1}, checkout_index};
+}
+
+bool Has(const Token& token, Position position, uint64_t checkout_index) {
+  if (token.checkout_index != checkout_index) return false;
+  for (uint32_t i = 0; i < token.slots.count; ++i) {
+    if (token.slots.first + i == position) return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -28,7 +35,13 @@ Clients::Clients(QueueWorld* queue, Chance* chance, Suite* suite, Trace* trace, 
   producers_.resize(1 + chance_->Below(3));
   for (size_t i = 0; i < producers_.size(); ++i) producers_[i].name = "p" + std::to_string(i);
   consumers_.resize(1 + chance_->Below(3));
-  for (size_t i = 0; i < consumers_.size(); ++i) consumers_[i].session = "s" + std::to_string(i);
+  for (size_t i = 0; i < consumers_.size(); ++i) {
+    consumers_[i].session = "s" + std::to_string(i);
+    consumers_[i].heard = queue_->world.clock().now();
+  }
+  const bool mortal = chance_->PerMille(500);
+  session_timeout_ = mortal ? std::chrono::milliseconds(chance_->Between(1'000, 6'000)) : kForever;
+  deaths_per_mille_ = mortal ? chance_->Between(0, 10) : 0;
 }
 
 QueueReplica* Clients::At(const Stream& stream) const {
@@ -45,6 +58,12 @@ bool Clients::Connect(Stream* stream) {
 }
 
 void Clients::Step(bool publish) {
+  // Before anyone is sent what another had.
+  for (Consumer& c : consumers_) {
+    MindSilence(c);
+    if (publish && chance_->PerMille(deaths_per_mille_)) Die(c);
+    if (publish && chance_->PerMille(2 * deaths_per_mille_)) Leave(c);
+  }
   for (Producer& p : producers_) Produce(p, publish);
   for (Consumer& c : consumers_) Consume(c);
   if (!old_.empty() && Percent(10)) {
@@ -55,7 +74,9 @@ void Clients::Step(bool publish) {
 
 bool Clients::Drained() const {
   return std::all_of(producers_.begin(), producers_.end(), [](const Producer& p) { return p.open.empty(); }) &&
-         settled_.size() >= confirmed_.size();
+         std::all_of(confirmed_.begin(), confirmed_.end(), [this](const auto& message) {
+           return settled_.contains(message.first) || open_.contains(message.first);
+         });
 }
 
 // ---- producers
@@ -142,16 +163,86 @@ void Clients::Note(Producer& p, const PublishOutcome& outcome) {
 
 // ---- consumers
 
+void Clients::MindSilence(Consumer& c) {
+  const raft::MonotonicTime now = queue_->world.clock().now();
+  QueueReplica* replica = At(c.stream);
+  const bool hears = c.sink != nullptr && c.sink->attached && !c.sink->cut && replica != nullptr &&
+                     replica->serving() && !queue_->world.node(c.stream.node).shard->paused();
+  // The broker's clock may be fast, and it waits from when it noticed.
+  const int tenths = plant_ == Plant::kKeepsTooLong ? 50 : 9;
+  if (now - c.heard >= session_timeout_ * tenths / 10) GiveUp(c);
+  if (hears) c.heard = now;
+}
+
+void Clients::GiveUp(Consumer& c) {
+  c.heard = queue_->world.clock().now();
+  ++lapses_;
+  suite_->Tell([](Checker& checker) { checker.Lapsing(); });
+  if (c.holds.empty() && c.settling.empty()) return;
+  auto give_up = [this](const Held& h) {
+    suite_->Tell([&](Checker& checker) { checker.Returning(h.position); });
+    given_up_[h.position] = h;
+  };
+  for (const auto& [position, h] : c.holds) give_up(h);
+  c.holds.clear();
+  for (auto& [receipt, settling] : c.settling) {
+    for (Held& h : settling.messages) {
+      if (!std::exchange(h.lapsed, true)) give_up(h);
+    }
+  }
+  Break(c);
+}
+
+// Its stream goes, and what was on its way with it.
+void Clients::Break(Consumer& c) {
+  if (QueueReplica* replica = At(c.stream); replica != nullptr && c.sink != nullptr) {
+    replica->Detach(c.session, c.sink.get(), false);
+  }
+  c.sink = nullptr;
+}
+
+void Clients::Leave(Consumer& c) {
+  Break(c);
+  c.away_until = queue_->world.clock().now() +
+                 std::chrono::milliseconds(chance_->Below(static_cast<uint64_t>(2 * session_timeout_.count())));
+}
+
+void Clients::Die(Consumer& c) {
+  GiveUp(c);
+  Break(c);
+  for (const auto& [receipt, settling] : c.settling) {
+    if (settling.disposition != Disposition::kAcknowledge) continue;
+    for (const Held& h : settling.messages) {
+      open_.insert(h.body);
+      suite_->Tell([&](Checker& checker) { checker.LeftOpen(h.body); });
+    }
+  }
+  Consumer next;
+  next.lives = c.lives + 1;
+  next.session = c.session.substr(0, c.session.find('.')) + "." + std::to_string(next.lives);
+  next.heard = queue_->world.clock().now();
+  c = std::move(next);
+}
+
+// The broker says that the session does not hold them any more.
+void Clients::DropLost(Consumer& c) {
+  for (; c.lost_seen < c.sink->lost.size(); ++c.lost_seen) {
+    for (const auto& [position, h] : c.holds) {
+      if (!Has(c.sink->lost[c.lost_seen], position, h.checkout_index)) continue;
+      suite_->Violated(c.session + " lost " + h.body + " before the broker was silent for its timeout");
+    }
+  }
+}
+
 void Clients::Consume(Consumer& c) {
   if (c.sink != nullptr) {
+    DropLost(c);
     TakeReceipts(c);
     TakeDeliveries(c);
   }
   QueueReplica* replica = At(c.stream);
-  if (replica != nullptr && c.sink != nullptr && !c.sink->cut && Percent(4)) {
-    replica->Detach(c.session, c.sink.get(), false);
-    c.sink = nullptr;  // what was on its way is lost
-  }
+  if (replica != nullptr && c.sink != nullptr && !c.sink->cut && Percent(4)) Break(c);
+  if (queue_->world.clock().now() < c.away_until) return;
   if (replica == nullptr || c.sink == nullptr || c.sink->cut) return Attach(c);
   if (!c.sink->attached) return;
   if (std::exchange(c.resend, false)) {
@@ -168,11 +259,11 @@ void Clients::Attach(Consumer& c) {
     for (const Held& h : settling.messages) held.push_back(TokenOf(h.position, h.checkout_index));
   }
   c.sink = std::make_shared<NotingConsumerSink>();
-  c.seen = 0;
+  c.seen = c.lost_seen = 0;
   c.resend = true;
   At(c.stream)->Attach({c.session,
                         "",
-                        kSessionTimeoutMs,
+                        static_cast<uint32_t>(std::chrono::milliseconds(session_timeout_).count()),
                         {queue_->group, std::move(held)},
                         1 + static_cast<uint32_t>(chance_->Below(30)),
                         1 << 20},
@@ -200,7 +291,7 @@ void Clients::SendSettle(Consumer& c, uint64_t receipt) {
   std::vector<Token> tokens;
   for (const Held& h : settling.messages) {
     tokens.push_back(TokenOf(h.position, h.checkout_index));
-    if (settling.disposition == Disposition::kRequeue) {
+    if (settling.disposition == Disposition::kRequeue && !h.lapsed) {
       suite_->Tell([&](Checker& checker) { checker.Returning(h.position); });
     }
   }
@@ -217,8 +308,15 @@ void Clients::TakeReceipts(Consumer& c) {
       if (old_.size() == kOldTokensMax) old_.pop_front();
       old_.push_back(h);
       suite_->Tell([&](Checker& checker) { checker.UsedUp(h.position, h.checkout_index); });
-      // Whether it was settled now or by an earlier copy: it is settled.
       if (it->second.disposition != Disposition::kAcknowledge) continue;
+      if (h.lapsed && std::any_of(c.sink->lost.begin(), c.sink->lost.end(),
+                                  [&](const Token& t) { return Has(t, h.position, h.checkout_index); })) {
+        // By an earlier copy, or it is another's by now.
+        open_.insert(h.body);
+        suite_->Tell([&](Checker& checker) { checker.LeftOpen(h.body); });
+        continue;
+      }
+      // Whether it was settled now or by an earlier copy: it is settled.
       settled_.emplace(h.body, h);
       suite_->Tell([&](Checker& checker) { checker.Acknowledged(h.body, h.position); });
     }
@@ -242,6 +340,13 @@ void Clients::TakeDeliveries(Consumer& c) {
         suite_->Tell([&](Checker& checker) { checker.Delivering(other); });
       }
       c.holds[position] = {position, run.checkout_index, body};
+      // Safety rule 4: the token of one that had it before is void for good.
+      auto old = given_up_.find(position);
+      if (old == given_up_.end() || old->second.checkout_index >= run.checkout_index) continue;
+      suite_->Tell([&](Checker& checker) { checker.UsedUp(position, old->second.checkout_index); });
+      if (old_.size() == kOldTokensMax) old_.pop_front();
+      old_.push_back(old->second);
+      given_up_.erase(old);
     }
     if (slot != run.slots.count) suite_->Violated("a run is said to have more messages than came with it");
   }

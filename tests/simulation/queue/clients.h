@@ -2,10 +2,12 @@
 // their sessions naming what they hold, settle again what was not confirmed; and some tokens they use twice.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -37,6 +39,7 @@ class Clients {
   void Step(bool publish);
   // Everything is confirmed, and everything confirmed is settled.
   bool Drained() const;
+  uint64_t lapses() const { return lapses_; }
   uint64_t confirmed() const { return confirmed_.size(); }
   uint64_t settled() const { return settled_.size(); }
   uint64_t old_tokens() const { return old_asks_; }
@@ -70,6 +73,7 @@ class Clients {
     Position position;
     uint64_t checkout_index = 0;
     std::string body;
+    bool lapsed = false;  // given up, and settled all the same
   };
   struct Settling {
     queue::Disposition disposition;
@@ -85,6 +89,10 @@ class Clients {
     std::map<uint64_t, Settling> settling;
     uint64_t last_receipt = 0;
     bool resend = false;
+    raft::MonotonicTime heard{};  // of who serves it
+    raft::MonotonicTime away_until{};
+    size_t lost_seen = 0;
+    uint64_t lives = 1;
   };
 
   bool Percent(int64_t percent) { return chance_->PerMille(percent * 10); }
@@ -98,6 +106,16 @@ class Clients {
   void Note(Producer& p, const PublishOutcome& outcome);
   void Consume(Consumer& c);
   void Attach(Consumer& c);
+  // Its session may be over, for all it knows.
+  void MindSilence(Consumer& c);
+  // It works on nothing any more that it holds.
+  void GiveUp(Consumer& c);
+  void Break(Consumer& c);
+  // The network between it and the cluster is gone for a while.
+  void Leave(Consumer& c);
+  // It never comes back, and another comes in its place.
+  void Die(Consumer& c);
+  void DropLost(Consumer& c);
   void SettleSome(Consumer& c);
   void SendSettle(Consumer& c, uint64_t receipt);
   void TakeReceipts(Consumer& c);
@@ -111,12 +129,17 @@ class Clients {
   Suite* const suite_;
   Trace* const trace_;
   const Plant plant_;
+  std::chrono::milliseconds session_timeout_;
+  int64_t deaths_per_mille_ = 0;
+  uint64_t lapses_ = 0;
   std::vector<Producer> producers_;
   std::vector<Consumer> consumers_;
   std::map<uint64_t, uint64_t> lives_;
   std::map<std::string, Position> confirmed_;
   std::map<std::string, Held> settled_;
-  std::deque<Held> old_;  // whose tokens are used up, most likely
+  std::set<std::string> open_;         // bodies of which nobody will learn whether they were settled
+  std::map<Position, Held> given_up_;  // the last time
+  std::deque<Held> old_;               // whose tokens are used up, most likely
   uint64_t old_asks_ = 0;
   uint64_t figures_asks_ = 0, figures_ = 0;
   broker::QueueFigures first_figures_;  // that were answered, or the last

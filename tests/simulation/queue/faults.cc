@@ -7,11 +7,47 @@ namespace trireme::queue_simulation {
 using raft::NodeId;
 using std::chrono::microseconds;
 
-Faults::Faults(QueueWorld* queue, Clients* clients, Chance* chance)
-    : queue_(queue), clients_(clients), chance_(chance), percent_(chance->Between(2, 20)) {
+namespace {
+
+// Within what leases allow for.
+constexpr int64_t kFastPpmMax = 40'000;
+
+}  // namespace
+
+Faults::Faults(QueueWorld* queue, Clients* clients, Chance* chance, const Trace* trace)
+    : queue_(queue),
+      clients_(clients),
+      chance_(chance),
+      trace_(trace),
+      nodes_(queue->world.nodes()),
+      percent_(chance->Between(2, 20)) {
   queue_->world.net_latency_max = microseconds(chance_->Between(200, 4'000));
   queue_->world.loss_percent = static_cast<int>(chance_->Below(4));
   queue_->world.duplicate_percent = static_cast<int>(chance_->PerMille(400) ? chance_->Between(1, 10) : 0);
+  const bool drift = chance_->PerMille(500);
+  const int survives = static_cast<int>(chance_->PerMille(500) ? chance_->Between(10, 100) : 0);
+  if (chance_->PerMille(200)) bad_disk_ = Anyone();
+  for (uint64_t n = 1; n <= nodes_; ++n) {
+    raft::testing::SimNode& node = queue_->world.node(n);
+    if (drift) node.clock_error.fast_ppm = chance_->Between(-kFastPpmMax, kFastPpmMax);
+    node.store->survives_percent = survives;
+    node.store->failed = [this, n] {
+      ++write_failures_;
+      Say(n, "cannot write and ends");
+      Kill(n);
+    };
+  }
+}
+
+void Faults::Say(uint64_t node, const std::string& what) const {
+  trace_->Print(queue_->Elapsed(), "node " + std::to_string(node) + " " + what);
+}
+
+bool Faults::MayKill() const {
+  uint64_t down = 0;
+  for (uint64_t n = 1; n <= nodes_; ++n) down += queue_->world.node(n).up() ? 0 : 1;
+  // Mostly there is a majority.
+  return down < (nodes_ + 1) / 2 - (nodes_ > 1 ? 1 : 0) || chance_->PerMille(100);
 }
 
 void Faults::Step() {
@@ -22,18 +58,14 @@ void Faults::Step() {
     return Heal();
   }
   if (!chance_->PerMille(percent_ * 10)) return;
-  switch (chance_->Below(12)) {
+  switch (chance_->Below(15)) {
     case 0:
-    case 1: {
-      // Mostly no more than one is down, so that there is a majority most of the time.
-      bool all_up = true;
-      for (uint64_t n = 1; n <= kNodes; ++n) all_up &= queue_->world.node(n).up();
-      if (all_up || chance_->PerMille(100)) Kill(LeaderOrAnyone());
+    case 1:
+      if (MayKill()) Kill(LeaderOrAnyone());
       break;
-    }
     case 2:  // the power fails everywhere
       if (!chance_->PerMille(300)) break;
-      for (uint64_t n = 1; n <= kNodes; ++n) Kill(n);
+      for (uint64_t n = 1; n <= nodes_; ++n) Kill(n);
       StartAll();
       break;
     case 3:
@@ -62,14 +94,24 @@ void Faults::Step() {
       if (queue_->world.node(node).up()) queue_->world.Pause(node, std::chrono::milliseconds(chance_->Below(2'000)));
       break;
     }
-    default:  // leadership is handed over
-      if (QueueReplica* leader = queue_->Serving()) {
-        if (chance_->PerMille(700)) {
-          leader->group()->HandOver();
-        } else {
-          leader->group()->StepDown();
-        }
-      }
+    case 11:
+      if (MayKill()) FailWrites(LeaderOrAnyone());
+      break;
+    case 12:
+      Damage();
+      break;
+    default:
+      PassOn();
+  }
+}
+
+void Faults::PassOn() {
+  QueueReplica* leader = queue_->Serving();
+  if (leader == nullptr) return;
+  if (chance_->PerMille(700)) {
+    leader->group()->HandOver();
+  } else {
+    leader->group()->StepDown();
   }
 }
 
@@ -78,10 +120,16 @@ void Faults::End() {
   low_disk_ = false;
   Heal();
   queue_->world.loss_percent = queue_->world.duplicate_percent = 0;
-  for (uint64_t n = 1; n <= kNodes; ++n) {
-    queue_->world.node(n).store->stalled = false;
-    queue_->world.node(n).store->latency_max = microseconds(500);
-    queue_->world.node(n).wall_skew_ms = 0;
+  trace_->Print(queue_->Elapsed(), "all faults end");
+  for (uint64_t n = 1; n <= nodes_; ++n) {
+    raft::testing::SimNode& node = queue_->world.node(n);
+    node.store->stalled = node.store->full = node.store->fail_next = false;
+    node.store->latency_max = microseconds(500);
+    node.clock_error.wall_skew_ms = 0;
+    if (n != bad_disk_) continue;
+    // A replica that met the damage has stopped.
+    node.store->damaged.clear();
+    Kill(n);
   }
   StartAll();
 }
@@ -94,13 +142,19 @@ uint64_t Faults::LeaderOrAnyone() {
 void Faults::Kill(uint64_t node) {
   if (!queue_->world.node(node).up()) return;
   ++kills_;
+  Say(node, "is killed");
   queue_->Kill(node);
   clients_->Died(node);
 }
 
 void Faults::StartAll() {
-  for (uint64_t n = 1; n <= kNodes; ++n) {
-    if (!queue_->world.node(n).up()) queue_->world.Start(n);
+  for (uint64_t n = 1; n <= nodes_; ++n) {
+    raft::testing::SimNode& node = queue_->world.node(n);
+    // Safety rule 15: it comes back when its disk was made good.
+    if (node.up() || node.store->DamagedAhead()) continue;
+    node.store->full = false;
+    Say(n, "starts");
+    queue_->world.Start(n);
   }
 }
 
@@ -108,7 +162,8 @@ void Faults::Partition() {
   ++partitions_;
   const uint64_t one = LeaderOrAnyone();
   const bool one_way = chance_->PerMille(300), hears = chance_->PerMille(500);
-  for (uint64_t other = 1; other <= kNodes; ++other) {
+  Say(one, one_way ? "is cut off, one way" : "is cut off from some");
+  for (uint64_t other = 1; other <= nodes_; ++other) {
     if (other == one || !chance_->PerMille(700)) continue;
     if (!one_way) {
       queue_->world.cut.insert({NodeId(one), NodeId(other)});
@@ -132,9 +187,22 @@ void Faults::Disk(uint64_t node) {
   store.latency_max = microseconds(chance_->PerMille(500) ? chance_->Between(1'000, 200'000) : 500);
 }
 
+void Faults::FailWrites(uint64_t node) {
+  raft::testing::SimStore& store = *queue_->world.node(node).store;
+  (chance_->PerMille(600) ? store.fail_next : store.full) = true;
+}
+
+void Faults::Damage() {
+  if (bad_disk_ == 0) return;
+  ++damaged_;
+  Say(bad_disk_, "has damage on its disk");
+  // Mostly among the last ones, which are read most.
+  queue_->world.node(bad_disk_).store->Damage(queue_->group, chance_->PerMille(700) ? 50 : 10'000);
+}
+
 // Within what a leader may be off by, or far beyond it (Safety rule 7).
 void Faults::StepWallClock(uint64_t node) {
-  queue_->world.node(node).wall_skew_ms =
+  queue_->world.node(node).clock_error.wall_skew_ms =
       chance_->PerMille(500) ? chance_->Between(-4'000, 4'000) : chance_->Between(-86'400'000, 86'400'000);
 }
 

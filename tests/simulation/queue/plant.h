@@ -15,6 +15,7 @@ enum class Plant : uint8_t {
   kSwapsRuns,         // sends two entries' messages for one another
   kOldFigures,        // answers with the figures that were asked for first
   kDiverges,          // one node takes an entry for empty
+  kKeepsTooLong,      // a consumer works on what it held long after its session's timeout
   kLosesOfSnapshots,  // a snapshot that is restored is an older one
 };
 

@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <iterator>
 #include <memory>
 #include <string>
 
@@ -23,10 +24,10 @@ class Run {
  public:
   explicit Run(const RunOptions& options)
       : chance_(options.seed * 77 + 1),
-        trace_(false),
-        queue_(options.seed),
+        trace_(options.print),
+        queue_(options.seed, 1, DrawNodes()),
         clients_(&queue_, &chance_, &suite_, &trace_, options.plant),
-        faults_(&queue_, &clients_, &chance_) {
+        faults_(&queue_, &clients_, &chance_, &trace_) {
     raft::HostOptions& host = queue_.world.options;
     host.snapshot_entries = 20 + chance_.Below(200);
     if (chance_.PerMille(500)) {
@@ -79,6 +80,11 @@ class Run {
   }
 
  private:
+  int DrawNodes() {
+    static constexpr int kSizes[] = {1, 3, 3, 3, 3, 3, 5, 5};
+    return kSizes[chance_.Below(std::size(kSizes))];
+  }
+
   // That their states are the same then has been checked with every entry.
   bool AllCaughtUp() {
     raft::Index applied;
@@ -107,10 +113,13 @@ class Run {
     result.trace_hash = trace_.hash();
     result.crashes = faults_.kills();
     result.partitions = faults_.partitions();
+    result.write_failures = faults_.write_failures();
+    result.damaged = faults_.damaged();
+    result.lapses = clients_.lapses();
     result.messages = clients_.settled();
     result.old_tokens = clients_.old_tokens();
     result.figures = clients_.figures();
-    for (uint64_t n = 1; n <= 3; ++n) {
+    for (uint64_t n = 1; n <= queue_.world.nodes(); ++n) {
       if (!queue_.world.node(n).up()) continue;
       // Of the nodes' last lives.
       const raft::Host::Figures figures = queue_.world.node(n).host->figures();
@@ -133,9 +142,9 @@ class Run {
 }  // namespace
 
 RunResult RunSeed(const RunOptions& options) {
-  // What hosts and replicas have to say of what is done to them here is of no use to anyone.
-  (void)broker::SetLogLevel("error");
-  spdlog::set_level(spdlog::level::off);
+  // What hosts and replicas have to say of what is done to them here is of use to one who looks into a seed.
+  (void)broker::SetLogLevel(options.print ? "info" : "error");
+  spdlog::set_level(options.print ? spdlog::level::info : spdlog::level::off);
   return Run(options).All();
 }
 

@@ -1,5 +1,5 @@
-// One run from one seed: a queue on three nodes, hosts and core and machine and dispatcher as they are in production,
-// its clients, and faults; then a healed cluster in which everything that was confirmed has to come out.
+// One run from one seed: a queue on one to five nodes, hosts and core and machine and dispatcher as they are in
+// production, its clients, and faults; then a healed cluster in which everything that was confirmed has to come out.
 #pragma once
 
 #include "tests/simulation/queue/plant.h"
@@ -10,6 +10,7 @@ namespace trireme::queue_simulation {
 struct RunOptions {
   uint64_t seed = 1;
   Plant plant = Plant::kNone;
+  bool print = false;
 };
 
 simulation::RunResult RunSeed(const RunOptions& options);

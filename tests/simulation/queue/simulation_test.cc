@@ -23,6 +23,9 @@ TEST(QueueSimulation, SeedsAreCleanAndWorthTheirTime) {
   EXPECT_GT(total.partitions, kSeeds);
   EXPECT_GT(total.old_tokens, kSeeds);
   EXPECT_GT(total.figures, 10 * kSeeds);
+  EXPECT_GT(total.lapses, kSeeds);
+  EXPECT_GT(total.write_failures, kSeeds / 10);
+  EXPECT_GT(total.damaged, kSeeds / 10);
   EXPECT_GT(total.queue_installs, kSeeds / 10);
   EXPECT_GT(total.digests_compared, 10 * kSeeds);
 }
@@ -62,10 +65,10 @@ TEST_P(PlantedQueueBug, IsFoundByItsChecker) {
 INSTANTIATE_TEST_SUITE_P(
     Each, PlantedQueueBug,
     ::testing::Values(Case{Plant::kConfirmsEarly, "confirmed is kept"}, Case{Plant::kMixesSessions, "one holder"},
-                      Case{Plant::kRepeatsSettled, "settled stays"}, Case{Plant::kTakesOldTokens, "old token"},
-                      Case{Plant::kMiscounts, "delivery count"}, Case{Plant::kSwapsRuns, "producer order"},
-                      Case{Plant::kOldFigures, "current figures"}, Case{Plant::kDiverges, "replicas agree"},
-                      Case{Plant::kLosesOfSnapshots, "snapshot is replay"}));
+                      Case{Plant::kKeepsTooLong, "one holder"}, Case{Plant::kRepeatsSettled, "settled stays"},
+                      Case{Plant::kTakesOldTokens, "old token"}, Case{Plant::kMiscounts, "delivery count"},
+                      Case{Plant::kSwapsRuns, "producer order"}, Case{Plant::kOldFigures, "current figures"},
+                      Case{Plant::kDiverges, "replicas agree"}, Case{Plant::kLosesOfSnapshots, "snapshot is replay"}));
 
 }  // namespace
 }  // namespace trireme::queue_simulation

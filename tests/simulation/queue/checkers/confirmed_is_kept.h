@@ -21,6 +21,7 @@ class ConfirmedIsKept : public Checker {
     if (!first && it->second != d.position) Fail(d.body, " is stored at ", it->second, " and at ", d.position);
   }
   void Acknowledged(const std::string& body, Position) override { acknowledged_.insert(body); }
+  void LeftOpen(const std::string& body) override { acknowledged_.insert(body); }
   void Ending() override {
     for (const auto& [body, position] : confirmed_) {
       auto stored = stored_.find(body);
