@@ -377,6 +377,7 @@ void NodeImpl::BecomeMember(const meta::Identity& identity, absl::AnyInvocable<v
   }
   host.tick = config_.tick;
   host.election_ticks = config_.election_ticks;
+  host.read_lease = config_.read_lease;
   self_ = identity.node_id();
   metrics_.Member(true);
 

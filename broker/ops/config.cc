@@ -222,6 +222,12 @@ const std::vector<OptionSpec>& Options() {
       {"election-ticks", "N", "ticks", "10",
        "Without a leader for this long, to twice as long, a replica starts an election. 3 to 1000.",
        &SetNumber<&Config::election_ticks, 3, 1000>},
+      {"read-lease-ms", "N", "milliseconds", "0",
+       "A leader that a majority answered serves reads for so long without asking again, and for so long nobody else "
+       "is elected. Only where no machine's clock runs wrong by more than 5 % or stands still while the machine goes "
+       "on, so not where virtual machines are suspended or moved. The same on every node. 0 = it asks each time. 0 to "
+       "10000.",
+       &SetMilliseconds<&Config::read_lease, 0, 10'000>},
       {"hand-over-ms", "N", "milliseconds", "5000",
        "On SIGTERM or SIGINT this node hands the queues that it leads to others before it stops serving, and waits so "
        "long for that at most. 0 = not at all. 0 to 600000.",

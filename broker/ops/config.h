@@ -23,6 +23,7 @@ struct Config {
   uint32_t shards = 1;
   std::chrono::milliseconds tick{50};
   int election_ticks = 10;
+  std::chrono::milliseconds read_lease{0};     // 0 = none
   std::chrono::milliseconds hand_over{5'000};  // on a clean stop
   std::string log_level = "info";
   std::string metrics_listen;  // empty = none
