@@ -16,12 +16,16 @@ namespace {
 class Victim {
  public:
   explicit Victim(uint64_t seed) : random_(seed) {
-    replica_ = std::make_unique<Replica>(
-        Config{.id = ReplicaId(1), .birth = VotersOnly({ReplicaId(1), ReplicaId(2), ReplicaId(3)}), .seed = seed},
-        Restored());
+    replica_ = std::make_unique<Replica>(Config{.id = ReplicaId(1),
+                                                .birth = VotersOnly({ReplicaId(1), ReplicaId(2), ReplicaId(3)}),
+                                                .seed = seed,
+                                                .lease = std::chrono::milliseconds(seed % 2 == 0 ? 200 : 0)},
+                                         Restored());
   }
 
   void Step() {
+    replica_->SetClock(Monotonic(clock_ += static_cast<int64_t>(random_.Below(20'000'000))));
+    leased_ += replica_->LeaseRead(Monotonic(clock_)).has_value() ? 1 : 0;
     switch (random_.Below(18)) {
       case 0:
         replica_->Tick();
@@ -78,8 +82,11 @@ class Victim {
 
   const Replica& replica() const { return *replica_; }
   uint64_t installed() const { return installed_; }
+  uint64_t leased() const { return leased_; }
 
  private:
+  // Nanoseconds: somewhat before the clock, at it, or after it.
+  int64_t Now() { return std::max<int64_t>(0, clock_ + 30'000'000 - static_cast<int64_t>(random_.Below(100'000'000))); }
   ReplicaId Peer() { return ReplicaId(2 + random_.Below(2)); }
   Index Near(Index index) {
     if (random_.Below(100) == 0) return Index(random_.Next());
@@ -103,6 +110,8 @@ class Victim {
               .reject = random_.Below(3) == 0,
               .hint_index = Near(replica_->last_index()),
               .read_context = random_.Below(5),
+              .lease_ms = static_cast<uint32_t>(random_.Below(3) == 0 ? random_.Below(500) : 0),
+              .lease_sent = Monotonic(random_.Below(10) == 0 ? static_cast<int64_t>(random_.Next()) : Now()),
               .all_match = Near(replica_->all_match()),
               .leader_lost = random_.Below(2) == 0};
     m.log_term = random_.Below(4) == 0 ? Near(m.term) : replica_->TermAt(m.log_index);
@@ -163,13 +172,15 @@ class Victim {
   std::deque<simulation::StoredRecord> writes_;
   std::optional<SnapshotMeta> install_;
   uint64_t installed_ = 0;
+  int64_t clock_ = 0;
+  uint64_t leased_ = 0;
   uint64_t context_ = 0;
   Term term_;
   Index commit_, all_match_;
 };
 
 TEST(Hostile, MessagesBreakNothing) {
-  uint64_t dropped = 0, terms = 0, committed = 0, led = 0, installed = 0;
+  uint64_t dropped = 0, terms = 0, committed = 0, led = 0, installed = 0, leased = 0;
   for (uint64_t seed = 1; seed <= 300; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     Victim victim(seed);
@@ -179,6 +190,7 @@ TEST(Hostile, MessagesBreakNothing) {
       led += victim.replica().role() == Role::kLeader;
     }
     installed += victim.installed();
+    leased += victim.leased();
     dropped += victim.replica().dropped();
     terms += std::min<uint64_t>(victim.replica().term().value(), 1000);
     committed += victim.replica().commit_index().value();
@@ -189,6 +201,7 @@ TEST(Hostile, MessagesBreakNothing) {
   EXPECT_GT(committed, 1000u);
   EXPECT_GT(led, 1000u);
   EXPECT_GT(installed, 100u);
+  EXPECT_GT(leased, 20u);
 }
 
 }  // namespace
