@@ -49,14 +49,18 @@ uint64_t Connector::reconnects() const {
   return opened_ == 0 ? 0 : opened_ - 1;
 }
 
-std::string Connector::last_error() const {
+absl::Status Connector::NotOpened(std::chrono::milliseconds timeout) const {
   MutexLock lock(&mutex_);
-  return last_error_;
+  return WithFacts(absl::StatusCode::kDeadlineExceeded,
+                   absl::StrCat("queue ", queue_, " was not opened within ", timeout.count(), " ms; ",
+                                last_error_.ok() ? "no node answered" : std::string(last_error_.message())),
+                   last_error_);
 }
 
 void Connector::Note(const std::string& server, const absl::Status& status) {
   MutexLock lock(&mutex_);
-  last_error_ = absl::StrCat(server, ": ", std::string(status.message()));
+  if (SaidByBroker(last_error_) && !SaidByBroker(status)) return;
+  last_error_ = WithFacts(status.code(), absl::StrCat(server, ": ", std::string(status.message())), status);
 }
 
 void Connector::Again(bool pause) {
@@ -112,6 +116,7 @@ void Connector::Ask(const std::string& server) {
                                       return OpenAt(reachable ? leader : server);
                                     }
                                     if (Final(response.status().code())) return GiveUp(response.status());
+                                    Note(server, response.status());
                                     last_server_ = server;
                                     if (asked_.empty()) Again(true);
                                   });
@@ -149,6 +154,10 @@ bool Connector::Accepted(const v1::Leader& leader) {
   accepted_ = true;
   ever_accepted_ = true;
   accepted_at_ = core_.loop().Now();
+  {
+    MutexLock lock(&mutex_);
+    last_error_ = absl::OkStatus();
+  }
   leader_ = leader.address();
   look_after_ = awaiting_ ? kSilence : kLongSilence;
   core_.servers().Answered(last_server_);

@@ -64,8 +64,8 @@ class Connector : private Stream::Listener {
   // From any thread.
   std::string server() const;
   uint64_t reconnects() const;
-  // Why it is not connected, as far as known; empty when nothing went wrong.
-  std::string last_error() const;
+  // That no node has opened the queue within `timeout`, and why, as far as known, with what the broker attached to it.
+  absl::Status NotOpened(std::chrono::milliseconds timeout) const;
 
   static constexpr std::chrono::milliseconds kSilence{600};
   static constexpr std::chrono::milliseconds kLongSilence{3'000};
@@ -88,6 +88,7 @@ class Connector : private Stream::Listener {
   // As long as the question is open: the nodes that were asked may wait in vain themselves.
   void AskAnotherLater();
   void OpenAt(const std::string& address);
+  // What a broker says is kept over what a connection or this client's own clock says after it.
   void Note(const std::string& server, const absl::Status& status);
   void GiveUp(const absl::Status& status);
   // Whether a call or stream that ended so would end so anywhere, at any time.
@@ -129,7 +130,7 @@ class Connector : private Stream::Listener {
   mutable Mutex mutex_;
   std::string server_ ABSL_GUARDED_BY(mutex_);
   uint64_t opened_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::string last_error_ ABSL_GUARDED_BY(mutex_);
+  absl::Status last_error_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace trireme::client

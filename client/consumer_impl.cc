@@ -62,18 +62,12 @@ std::shared_ptr<Core> ConsumerImpl::Close() {
   return core_;
 }
 
-std::string ConsumerImpl::NotOpened(std::chrono::milliseconds timeout) const {
-  const std::string reason = connector_.last_error();
-  return absl::StrCat("queue ", options_.queue, " was not opened within ", timeout.count(), " ms",
-                      reason.empty() ? "" : "; the last error: ", reason);
-}
-
 absl::Status ConsumerImpl::WaitOpen(std::chrono::milliseconds timeout) {
   const Time deadline = DeadlineIn(timeout);
   MutexLock lock(&mutex_);
   while (!opened_ && closed_.ok()) {
     if (changed_.WaitUntil(&mutex_, deadline) && !opened_ && closed_.ok()) {
-      return absl::DeadlineExceededError(NotOpened(timeout));
+      return connector_.NotOpened(timeout);
     }
   }
   return closed_;

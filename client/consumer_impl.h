@@ -51,8 +51,6 @@ class ConsumerImpl : public std::enable_shared_from_this<ConsumerImpl>, private 
     bool again = false;
   };
 
-  std::string NotOpened(std::chrono::milliseconds timeout) const;
-
   // Connector::Owner, on the loop's thread.
   void OnStarted() override;
   void OnWritable() override { Pump(); }

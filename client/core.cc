@@ -33,10 +33,6 @@ bool OutcomeUnknown(grpc::StatusCode code) {
 
 }  // namespace
 
-absl::Status ToStatus(const grpc::Status& status) {
-  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
-}
-
 // One call and its tries. The loop's own once started.
 class Core::UnaryCall : public Loop::Operation, public std::enable_shared_from_this<Core::UnaryCall> {
  public:
@@ -73,17 +69,18 @@ class Core::UnaryCall : public Loop::Operation, public std::enable_shared_from_t
     }
     const Time now = std::chrono::steady_clock::now();
     const bool unknown = OutcomeUnknown(status_.error_code());
+    const absl::Status status = ToStatus(status_);
     if (unknown) {
       tried_before_ = true;
       core_.servers_.Failed(server_, now);
     }
-    if (!unknown || !options_.repeatable) return Finish(ToStatus(status_));
+    if (!unknown || !options_.repeatable) return Finish(status);
     if (!options_.only_there) next_ = core_.servers_.Next(server_, now);
     const Duration pause = backoff_.Next();
-    if (now + pause >= deadline_) {
-      return Finish(
-          absl::DeadlineExceededError(absl::StrCat("no answer within ", options_.timeout.count(), " ms after ", tries_,
-                                                   " tries; the last, to ", server_, ": ", status_.error_message())));
+    if (now + pause >= deadline_) return Finish(OutOfTime(status));
+    if (SaidByBroker(status)) {
+      told_ = status;
+      told_by_ = server_;
     }
     core_.loop_.After(pause, [this, keep] {
       if (!finished_) Try();
@@ -106,6 +103,16 @@ class Core::UnaryCall : public Loop::Operation, public std::enable_shared_from_t
     reader_->Finish(&response_, &status_, core_.loop_.Tag(this));
   }
 
+  // The last try often ends by this client's own clock, which knows no reason: a broker that gave one is quoted.
+  absl::Status OutOfTime(const absl::Status& last) const {
+    std::string words =
+        absl::StrCat("no answer within ", options_.timeout.count(), " ms after ", tries_,
+                     tries_ == 1 ? " try" : " tries", "; the last, to ", server_, ": ", std::string(last.message()));
+    const bool quote = !SaidByBroker(last) && !told_.ok();
+    if (quote) absl::StrAppend(&words, "; before that, ", told_by_, ": ", std::string(told_.message()));
+    return WithFacts(absl::StatusCode::kDeadlineExceeded, words, quote ? told_ : last);
+  }
+
   void Finish(absl::StatusOr<std::string> bytes) {
     if (std::exchange(finished_, true)) return;
     auto keep = shared_from_this();
@@ -122,6 +129,9 @@ class Core::UnaryCall : public Loop::Operation, public std::enable_shared_from_t
   std::string server_;
   std::string next_;
   int tries_ = 0;
+  // The last that a broker said of an earlier try, and which one did; OK: none has said anything.
+  absl::Status told_;
+  std::string told_by_;
   bool tried_before_ = false;
   bool cancelled_ = false;
   bool finished_ = false;

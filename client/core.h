@@ -17,6 +17,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "client/error.h"
 #include "client/loop.h"
 #include "client/route.h"
 #include "client/sync.h"
@@ -104,7 +105,5 @@ class Core : public std::enable_shared_from_this<Core> {
   // Last: its thread uses the rest.
   Loop loop_;
 };
-
-absl::Status ToStatus(const grpc::Status& status);
 
 }  // namespace trireme::client

@@ -120,18 +120,12 @@ absl::StatusOr<uint64_t> ProducerImpl::PublishBody(std::string_view body, bool w
   return Take(BodyMessageBytes(body.size()), nullptr, wait, [&](std::string& batch) { AppendBodyRecord(body, batch); });
 }
 
-std::string ProducerImpl::NotOpened(std::chrono::milliseconds timeout) const {
-  const std::string reason = connector_.last_error();
-  return absl::StrCat("queue ", options_.queue, " was not opened within ", timeout.count(), " ms",
-                      reason.empty() ? "" : "; the last error: ", reason);
-}
-
 absl::StatusOr<uint64_t> ProducerImpl::WaitOpen(std::chrono::milliseconds timeout) {
   const Time deadline = DeadlineIn(timeout);
   MutexLock lock(&mutex_);
   while (!opened_ && closed_.ok()) {
     if (changed_.WaitUntil(&mutex_, deadline) && !opened_ && closed_.ok()) {
-      return absl::DeadlineExceededError(NotOpened(timeout));
+      return connector_.NotOpened(timeout);
     }
   }
   if (!closed_.ok()) return closed_;

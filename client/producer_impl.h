@@ -54,8 +54,6 @@ class ProducerImpl : public std::enable_shared_from_this<ProducerImpl>, private 
   bool HasRoom(size_t bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Seal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  std::string NotOpened(std::chrono::milliseconds timeout) const;
-
   // Connector::Owner, on the loop's thread.
   void OnStarted() override;
   void OnWritable() override { SchedulePump(); }

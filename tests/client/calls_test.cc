@@ -1,6 +1,9 @@
 #include <atomic>
 
 #include "client/client.h"
+#include "client/error.h"
+#include "client/sync.h"
+#include "google/rpc/error.pb.h"
 #include "gtest/gtest.h"
 #include "tests/client/scripted_broker.h"
 
@@ -66,6 +69,30 @@ TEST(CallsTest, ADeadlineSaysWhatTheLastNodeSaid) {
   EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_NE(status.message().find("the dog ate it"), absl::string_view::npos) << status;
   EXPECT_NE(status.message().find(absl::string_view(broker.address())), absl::string_view::npos) << status;
+}
+
+TEST(CallsTest, ADeadlineQuotesTheBrokerThatGaveAReason) {
+  ScriptedBroker broker;
+  std::atomic<int> tries{0};
+  Notification over;
+  broker.on_describe = [&](const v1::DescribeQueueRequest&, v1::DescribeQueueResponse*) {
+    if (++tries == 1) {
+      google::rpc::ErrorInfo info;
+      info.set_domain("trireme");
+      info.set_reason("NO_CLUSTER");
+      google::rpc::Status details;
+      details.add_details()->PackFrom(info);
+      return grpc::Status(grpc::StatusCode::UNAVAILABLE, "waits for its cluster", details.SerializeAsString());
+    }
+    over.Wait();  // so that the next try ends by the client's clock, which knows no reason
+    return grpc::Status::OK;
+  };
+  auto client = Connect({broker.address()}, milliseconds(500));
+  const absl::Status status = client->DescribeQueue("q").status();
+  over.Notify();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_NE(status.message().find("waits for its cluster"), absl::string_view::npos) << status;
+  EXPECT_EQ(FactsOf(status).reason, "NO_CLUSTER");
 }
 
 TEST(CallsTest, ADeletionThatWasDoneByALostTryIsDone) {
