@@ -284,8 +284,12 @@ absl::StatusOr<std::unique_ptr<Producer>> Client::CreateProducer(ProducerOptions
     status.Update(absl::InvalidArgumentError(
         absl::StrCat("the producer has a name (\"", options.name, "\") and deduplicate is false; choose one")));
   }
-  if (!status.ok()) return status;
+  if (options.first_sequence != 0 && options.name.empty()) {
+    status.Update(absl::InvalidArgumentError(
+        absl::StrCat("first_sequence is ", options.first_sequence, " and the producer has no name; give it one")));
+  }
   if (options.deduplicate && options.name.empty()) options.name = absl::StrCat("p-", Hex(core_->RandomBytes(16)));
+  if (!status.ok()) return status;
   auto impl = std::make_shared<ProducerImpl>(core_, std::move(options));
   auto producer = std::make_unique<Producer>(impl);
   impl->Start(*producer);

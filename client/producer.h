@@ -42,6 +42,9 @@ struct ProducerOptions {
   // The name under which the queue removes duplicates, at most 255 bytes. Empty: one is made, good for the life of this
   // object. A name of one's own lets a restarted process go on after the last sequence stored (see WaitOpen).
   std::string name = {};
+  // The sequence of the first message, which names a message for good: one published under a sequence that the queue
+  // remembers of this name is answered DUPLICATE. 0: the one after the last that the queue has stored. Wants a name.
+  uint64_t first_sequence = 0;
   // False: no name and no sequences; what was under way when a connection broke is then reported as UNKNOWN, never sent
   // again.
   bool deduplicate = true;

@@ -35,7 +35,7 @@ ProducerImpl::ProducerImpl(std::shared_ptr<Core> core, ProducerOptions options)
     : core_(std::move(core)),
       options_(std::move(options)),
       connector_(*core_, options_.queue, "/trireme.v1.Broker/Publish", *this),
-      window_(options_.deduplicate),
+      window_(options_.deduplicate, options_.first_sequence),
       message_limit_(options_.max_message_bytes) {}
 
 void ProducerImpl::Start(Producer& producer) {

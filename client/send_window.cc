@@ -21,7 +21,7 @@ void SendWindow::Bound(uint64_t last_sequence, uint64_t window_bytes) {
     next_sequence_ = 1;
     return;
   }
-  if (frames_.empty()) next_sequence_ = std::max(next_sequence_, last_sequence + 1);
+  if (frames_.empty() && !numbered_) next_sequence_ = std::max(next_sequence_, last_sequence + 1);
 }
 
 void SendWindow::Lost(const std::string& reason, std::vector<Resolved>& resolved) {

@@ -3,6 +3,7 @@
 
 #include <grpcpp/support/slice.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -53,10 +54,12 @@ class SendWindow {
     grpc::Slice bytes;
   };
 
-  explicit SendWindow(bool sequences) : sequences_(sequences) {}
+  // `first_sequence`: of the first message, whatever the broker has; 0 = the one after the last that it has.
+  explicit SendWindow(bool sequences, uint64_t first_sequence = 0)
+      : sequences_(sequences), numbered_(first_sequence != 0), next_sequence_(std::max<uint64_t>(first_sequence, 1)) {}
 
   // A binding begins: nothing of it has been sent. `last_sequence`: the highest that the broker has; new frames are
-  // numbered above it. `window_bytes`: how much may be under way.
+  // numbered above it, unless the first one's sequence was given. `window_bytes`: how much may be under way.
   void Bound(uint64_t last_sequence, uint64_t window_bytes);
   // The binding is gone. With sequences, what was under way is to be sent again; without, its outcome is unknown.
   void Lost(const std::string& reason, std::vector<Resolved>& resolved);
@@ -110,7 +113,9 @@ class SendWindow {
   void DropDone();
 
   const bool sequences_;
-  uint64_t next_sequence_ = 1;
+  // The caller numbers, by the first sequence.
+  const bool numbered_;
+  uint64_t next_sequence_;
   uint64_t window_bytes_ = 0;
   uint64_t under_way_bytes_ = 0;
   size_t under_way_ = 0;

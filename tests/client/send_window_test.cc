@@ -42,6 +42,21 @@ class SendWindowTest : public testing::Test {
   std::vector<Resolved> resolved_;
 };
 
+TEST_F(SendWindowTest, ASequenceThatWasGivenHoldsWhateverTheBrokerHas) {
+  SendWindow window(true, /*first_sequence=*/3);
+  window.Bound(/*last_sequence=*/4, 1'000);
+  window.Add(MakeBatch(3));
+  SendWindow::Out out;
+  ASSERT_TRUE(window.Next(out));
+  EXPECT_EQ(out.first_sequence, 3u);
+  window.Confirm(MakeConfirm(3, 2, v1::OUTCOME_DUPLICATE, 65'536), resolved_);
+  window.Confirm(MakeConfirm(5, 1, v1::OUTCOME_OK, 131'072), resolved_);
+  EXPECT_EQ(Text(), (Texts{"1+2 DUPLICATE@65536", "3+1 OK@131072"}));
+  // Nothing is left, and another binding does not renumber either.
+  window.Bound(/*last_sequence=*/100, 1'000);
+  EXPECT_EQ(window.next_sequence(), 6u);
+}
+
 TEST_F(SendWindowTest, NumbersMessagesAndConfirmsThem) {
   SendWindow window(true);
   window.Bound(0, 1'000);
