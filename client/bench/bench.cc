@@ -15,7 +15,6 @@
 namespace trireme::client {
 namespace {
 
-constexpr std::chrono::seconds kOpenTimeout{60};
 constexpr std::chrono::milliseconds kPoll{5};
 constexpr std::chrono::milliseconds kProgressEvery{1'000};
 constexpr size_t kAtOnce = 64;
@@ -36,6 +35,10 @@ absl::Status Check(const BenchOptions& options) {
   status.Update(CheckRange("--rate", static_cast<int64_t>(options.rate), 0, 100'000'000));
   status.Update(CheckRange("--outstanding", options.outstanding, 1, 100'000));
   status.Update(CheckRange("--clients", options.clients, 1, 64));
+  if (options.queues > 1 && !options.queue.empty() && options.queue.find("%d") == std::string::npos) {
+    status.Update(absl::InvalidArgumentError(absl::StrCat(
+        "--queues is ", options.queues, ", so --queue needs a %d for the number: ", options.queue, "-%d")));
+  }
   if (options.producers + options.consumers == 0) {
     status.Update(absl::InvalidArgumentError("--producers and --consumers are both 0; one of them must work"));
   }
@@ -49,9 +52,10 @@ absl::Status Check(const BenchOptions& options) {
 class Queues {
  public:
   Queues(const BenchOptions& options, uint32_t run) : options_(options) {
-    std::string pattern =
-        options.queue.empty() ? absl::StrCat("bench-", absl::Hex(run, absl::kZeroPad8)) : options.queue;
-    if (options.queues > 1 && pattern.find("%d") == std::string::npos) pattern += "-%d";
+    std::string pattern = options.queue;
+    if (pattern.empty()) {
+      pattern = absl::StrCat("bench-", absl::Hex(run, absl::kZeroPad8), options.queues > 1 ? "-%d" : "");
+    }
     for (uint32_t i = 1; i <= options.queues; ++i) {
       names_.push_back(absl::StrReplaceAll(pattern, {{"%d", absl::StrCat(i)}}));
     }
@@ -164,6 +168,7 @@ class Bench {
     }
     ClientOptions client_options;
     client_options.servers = options_.servers;
+    client_options.call_timeout = options_.timeout;
     absl::StatusOr<std::unique_ptr<Client>> admin = Client::Create(client_options);
     if (!admin.ok()) return admin.status();
     admin_ = *std::move(admin);
@@ -188,7 +193,7 @@ class Bench {
       }
     }
     for (auto& worker : workers_) {
-      if (absl::Status status = worker->WaitOpen(kOpenTimeout); !status.ok()) return status;
+      if (absl::Status status = worker->WaitOpen(options_.timeout); !status.ok()) return status;
     }
     return absl::OkStatus();
   }

@@ -16,7 +16,7 @@ namespace trireme::client {
 
 struct BenchOptions {
   std::vector<std::string> servers;
-  // With several queues: a pattern with %d, which becomes 1, 2, ...; without %d "-%d" is added. Empty: a name is made.
+  // With several queues: a pattern with %d, which becomes 1, 2, ... Empty: a name is made.
   std::string queue;
   uint32_t queues = 1;
   uint32_t replicas = 0;  // 0: as the broker chooses
@@ -41,6 +41,8 @@ struct BenchOptions {
   uint32_t clients = 1;
   bool deduplicate = true;
   bool keep = false;
+  // For one administrative call, and for a queue to be opened.
+  std::chrono::milliseconds timeout{30'000};
   // How long to wait for what is under way when sending is over.
   std::chrono::milliseconds drain{30'000};
   // Brokers on this machine, to report what they used.

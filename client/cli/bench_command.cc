@@ -130,6 +130,7 @@ int Bench(Command& command, Arguments& arguments) {
   if (command.Connect() == nullptr) return command.exit_code();
   BenchOptions& options = arguments.options;
   options.servers = command.servers();
+  options.timeout = command.timeout();
   options.duration = std::chrono::milliseconds(static_cast<int64_t>(arguments.duration_s * 1000));
   options.drain = std::chrono::milliseconds(static_cast<int64_t>(arguments.drain_s * 1000));
   uint64_t confirmed = 0, settled = 0;
@@ -181,7 +182,7 @@ void AddBenchCommand(CLI::App& app, Command& command) {
   bench->add_option("--consumers", options.consumers, "For each queue; 0 = only publish")->capture_default_str();
   CLI::Option* messages = bench->add_option("--messages", options.messages, "How many in all");
   bench->add_option("--duration", arguments->duration_s, "How long to send, in seconds")
-      ->check(CLI::PositiveNumber)
+      ->check(Positive())
       ->excludes(messages)
       ->capture_default_str();
   bench->add_option("--size", options.size, "Of a message's body, in bytes, at least 24")->capture_default_str();
@@ -196,7 +197,7 @@ void AddBenchCommand(CLI::App& app, Command& command) {
   bench->add_flag("!--no-deduplicate", options.deduplicate, "Publish without sequences");
   bench->add_flag("--keep", options.keep, "Do not delete the queues that were made");
   bench->add_option("--drain", arguments->drain_s, "Seconds to wait at the end for what is under way")
-      ->check(CLI::PositiveNumber)
+      ->check(Positive())
       ->capture_default_str();
   bench->add_option("--pids", options.pids, "Brokers on this machine, comma-separated, to report what they used")
       ->delimiter(',');

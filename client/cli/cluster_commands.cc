@@ -111,9 +111,7 @@ int Status(Command& command) {
 }  // namespace
 
 void AddClusterCommands(CLI::App& app, Command& command) {
-  CLI::App* cluster = app.add_subcommand("cluster", "Make a cluster of waiting nodes; look at one");
-  cluster->require_subcommand(1);
-  cluster->fallthrough();
+  CLI::App* cluster = command.AddGroup(app, "cluster", "Make a cluster of waiting nodes; look at one");
   auto id = std::make_shared<std::string>();
   CLI::App* init = command.Add(cluster, "init", "Make the nodes that wait for each other one cluster; may be repeated",
                                "  trireme cluster init\n"

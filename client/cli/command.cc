@@ -6,11 +6,49 @@
 #include <utility>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "client/error.h"
 
 namespace trireme::client {
+
+namespace {
+
+// What exit codes and JSON say of a status.
+int CodeOf(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kOk:
+      return kExitOk;
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kDeadlineExceeded:
+      return kExitNoAnswer;
+    case absl::StatusCode::kInvalidArgument:
+      return kExitUsage;
+    case absl::StatusCode::kUnknown:
+      return kExitUnknown;
+    default:
+      return kExitFailed;
+  }
+}
+
+// How many letters have to be put in, taken out, changed, or swapped with their neighbour.
+size_t Distance(const std::string& a, const std::string& b) {
+  std::vector<std::vector<size_t>> d(a.size() + 1, std::vector<size_t>(b.size() + 1));
+  for (size_t i = 0; i <= a.size(); ++i) d[i][0] = i;
+  for (size_t j = 0; j <= b.size(); ++j) d[0][j] = j;
+  for (size_t i = 1; i <= a.size(); ++i) {
+    for (size_t j = 1; j <= b.size(); ++j) {
+      d[i][j] = std::min({d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1)});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+        d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
+    }
+  }
+  return d[a.size()][b.size()];
+}
+
+}  // namespace
 
 std::atomic<bool> interrupted{false};
 
@@ -26,12 +64,23 @@ Command::Command(CLI::App& app) {
       ->capture_default_str();
 }
 
+CLI::App* Command::AddGroup(CLI::App& app, const std::string& name, const std::string& description) {
+  CLI::App* group = app.add_subcommand(name, description);
+  group->require_subcommand(1);
+  group->fallthrough();
+  group->footer("`trireme " + name + " COMMAND --help` says more, with examples.\n");
+  return group;
+}
+
 CLI::App* Command::Add(CLI::App* parent, const std::string& name, const std::string& description,
                        const std::string& examples, std::function<int()> run) {
   CLI::App* sub = parent->add_subcommand(name, description);
-  sub->footer("Examples:\n" + examples +
-              "\nExit codes: 0 done; 1 failed, the message says why; 2 wrong usage; 3 no node answered;\n"
-              "4 some messages may or may not be stored; 5 bench: confirmed messages were lost.\n");
+  sub->footer(
+      "Options of every command: --server ADDR[,ADDR...] (or TRIREME_SERVER), --timeout SECONDS,\n"
+      "--output table|json; `trireme --help` says more of them.\n\nExamples:\n" +
+      examples +
+      "\nExit codes: 0 done; 1 failed, the message says why; 2 wrong usage; 3 no node answered;\n"
+      "4 some messages may or may not be stored; 5 bench: confirmed messages were lost.\n");
   sub->callback([this, run = std::move(run)] { chosen_ = run; });
   return sub;
 }
@@ -58,32 +107,64 @@ Client* Command::Connect() {
 
 int Command::Usage(const std::string& message) {
   std::fprintf(stderr, "trireme: %s\n", message.c_str());
+  if (json()) std::printf("%s\n", Json({{"error", ErrorJson(absl::InvalidArgumentError(message))}}).dump().c_str());
   return exit_code_ = kExitUsage;
 }
 
-int Command::Fail(const absl::Status& status) {
-  std::string advice;
-  exit_code_ = kExitFailed;
-  switch (status.code()) {
-    case absl::StatusCode::kUnavailable:
-    case absl::StatusCode::kDeadlineExceeded:
-      exit_code_ = kExitNoAnswer;
-      advice = absl::StrCat("Asked: ", absl::StrJoin(server_list_, ", "),
-                            ". Check that the nodes run and that --server or TRIREME_SERVER names them.");
-      break;
-    case absl::StatusCode::kInvalidArgument:
-      exit_code_ = kExitUsage;
-      break;
-    case absl::StatusCode::kUnknown:
-      exit_code_ = kExitUnknown;
-      break;
-    default:
-      break;
+std::string Command::Advice(const absl::Status& status) const {
+  const ErrorFacts facts = FactsOf(status);
+  const std::string servers = absl::StrJoin(server_list_, ",");
+  if (CodeOf(status) == kExitNoAnswer) {
+    if (facts.reason == "NO_CLUSTER") {
+      return absl::StrCat("Next, once the nodes of its join list run: trireme cluster init --server ", servers);
+    }
+    if (SaidByBroker(status)) {
+      return absl::StrCat("Next: trireme cluster status --server ", servers,
+                          "; a majority of a queue's nodes must be up.");
+    }
+    return absl::StrCat("Asked: ", absl::StrJoin(server_list_, ", "),
+                        ". Check that the nodes run and that --server or TRIREME_SERVER names them; then\n"
+                        "trireme cluster status --server ",
+                        servers, ": a majority must be up.");
   }
+  if (facts.reason == "QUEUE_NOT_FOUND") {
+    return absl::StrCat("Next: trireme queue list names those that are there; trireme queue create ", facts.name,
+                        " makes it.");
+  }
+  if (facts.reason == "EXCHANGE_NOT_FOUND") return "Next: trireme exchange list names those that are there.";
+  return "";
+}
+
+Json Command::ErrorJson(const absl::Status& status) const {
+  const ErrorFacts facts = FactsOf(status);
+  Json error = {{"code", absl::StatusCodeToString(status.code())}, {"message", std::string(status.message())}};
+  if (!facts.reason.empty()) error["reason"] = facts.reason;
+  if (!facts.name.empty()) error["name"] = facts.name;
+  if (!facts.limit.empty()) error["limit"] = facts.limit;
+  if (const std::string next = Advice(status); !next.empty()) error["next"] = next;
+  error["exit_code"] = CodeOf(status);
+  return error;
+}
+
+int Command::Say(const absl::Status& status) {
+  std::fflush(stdout);
   std::fprintf(stderr, "trireme: %s: %s\n", absl::StatusCodeToString(status.code()).c_str(),
                std::string(status.message()).c_str());
-  if (!advice.empty()) std::fprintf(stderr, "%s\n", advice.c_str());
-  return exit_code_;
+  if (const std::string next = Advice(status); !next.empty()) std::fprintf(stderr, "%s\n", next.c_str());
+  return exit_code_ = CodeOf(status);
+}
+
+int Command::Fail(const absl::Status& status) {
+  if (json()) std::printf("%s\n", Json({{"error", ErrorJson(status)}}).dump().c_str());
+  return Say(status);
+}
+
+int Command::Finish(Json result, const absl::Status& status) {
+  if (json()) {
+    if (!status.ok()) result["error"] = ErrorJson(status);
+    std::printf("%s\n", result.dump(2).c_str());
+  }
+  return status.ok() ? kExitOk : Say(status);
 }
 
 int Command::Run() {
@@ -106,6 +187,27 @@ std::string Table::Text() const {
     text += line + "\n";
   }
   return text;
+}
+
+CLI::Validator Positive() {
+  const auto check = [](std::string& text) {
+    double number = 0;
+    if (absl::SimpleAtod(text, &number) && number > 0) return std::string();
+    return text + " is no number above 0";
+  };
+  return CLI::Validator(check, "POSITIVE");
+}
+
+std::string Nearest(const std::string& given, const std::vector<std::string>& known) {
+  std::string nearest;
+  size_t least = std::max<size_t>(given.size() / 3, 1) + 1;
+  for (const std::string& name : known) {
+    if (const size_t distance = Distance(given, name); distance < least) {
+      least = distance;
+      nearest = name;
+    }
+  }
+  return nearest;
 }
 
 absl::StatusOr<std::vector<std::string>> ExpandNames(const std::string& pattern, uint32_t count) {

@@ -36,6 +36,8 @@ class Command {
   // Adds --server, --timeout and --output to the whole program.
   explicit Command(CLI::App& app);
 
+  // A word that has sub-commands and does nothing by itself.
+  CLI::App* AddGroup(CLI::App& app, const std::string& name, const std::string& description);
   // A sub-command. `run` is called after parsing if it was chosen, and gives the exit code. `examples`: lines.
   CLI::App* Add(CLI::App* parent, const std::string& name, const std::string& description, const std::string& examples,
                 std::function<int()> run);
@@ -44,19 +46,31 @@ class Command {
   Client* Connect();
   const std::vector<std::string>& servers() const { return server_list_; }
   bool json() const { return output_ == "json"; }
+  // Where the command line was refused before --output was read.
+  void WantJson() { output_ = "json"; }
   std::chrono::milliseconds timeout() const {
     return std::chrono::milliseconds(static_cast<int64_t>(timeout_s_ * 1000));
   }
 
-  // Prints the error and what to do next to standard error; returns the exit code for it.
+  // Prints the error and what to do next to standard error, and with --output json as {"error": ...} to standard
+  // output, in one line; returns the exit code for it.
   int Fail(const absl::Status& status);
   int Usage(const std::string& message);
+  // With --output json: prints a command's result, with the error as its member "error" if there is one. Then as Fail.
+  int Finish(Json result, const absl::Status& status);
+  // As Fail, but to standard error only.
+  int Say(const absl::Status& status);
+  // What Fail prints of it in JSON.
+  Json ErrorJson(const absl::Status& status) const;
   int exit_code() const { return exit_code_; }
 
   // Runs what was chosen.
   int Run();
 
  private:
+  // What to do about it, or "".
+  std::string Advice(const absl::Status& status) const;
+
   std::string server_ = "127.0.0.1:7650";
   std::string output_ = "table";
   double timeout_s_ = 30;
@@ -76,6 +90,12 @@ class Table {
  private:
   std::vector<std::vector<std::string>> rows_;
 };
+
+// Takes numbers above 0.
+CLI::Validator Positive();
+
+// Which of `known` was probably meant by `given`; "" if it is like none of them.
+std::string Nearest(const std::string& given, const std::vector<std::string>& known);
 
 // A name with %d for each of 1 to count, or the name itself where count is 1. INVALID_ARGUMENT: a count above 1 and no
 // %d.

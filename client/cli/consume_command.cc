@@ -145,19 +145,20 @@ int ConsumeStream(Command& command, const Arguments& arguments) {
 
 void AddConsumeCommand(CLI::App& app, Command& command) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* consume = command.Add(&app, "consume", "Print messages; without --ack they go back to the queue",
-                                  "  trireme consume orders                        # look at what is there\n"
-                                  "  trireme consume orders --ack --count 1        # take one message\n"
-                                  "  trireme consume orders --ack --follow         # take messages until Ctrl-C\n"
-                                  "  trireme consume orders --count 10 --output json\n",
-                                  [&command, arguments] {
-                                    const bool few = arguments->count > 0 && !arguments->follow;
-                                    return few ? ConsumeSome(command, *arguments) : ConsumeStream(command, *arguments);
-                                  });
+  CLI::App* consume = command.Add(
+      &app, "consume", "Print messages; without --ack they go back to the queue, delivered once more by count",
+      "  trireme consume orders                        # what is there; each look raises the delivery counts\n"
+      "  trireme consume orders --ack --count 1        # take one message\n"
+      "  trireme consume orders --ack --follow         # take messages until Ctrl-C\n"
+      "  trireme consume orders --count 10 --output json\n",
+      [&command, arguments] {
+        const bool few = arguments->count > 0 && !arguments->follow;
+        return few ? ConsumeSome(command, *arguments) : ConsumeStream(command, *arguments);
+      });
   consume->add_option("QUEUE", arguments->queue, "The queue")->required();
   consume->add_option("--subscription", arguments->subscription, "The subscription; default if not given");
   consume->add_flag("--ack", arguments->acknowledge, "Acknowledge what was printed, so that nobody gets it again");
-  consume->add_option("--count", arguments->count, "End after so many messages")->check(CLI::PositiveNumber);
+  consume->add_option("--count", arguments->count, "End after so many messages")->check(Positive());
   consume->add_flag("--follow", arguments->follow, "Wait for more until interrupted");
   consume->add_option("--wait", arguments->wait_s, "Without --follow: end when nothing came for so many seconds")
       ->check(CLI::Range(0.0, 60.0))

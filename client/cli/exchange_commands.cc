@@ -291,9 +291,7 @@ void AddBindingOptions(CLI::App* app, const std::shared_ptr<Arguments>& argument
 }  // namespace
 
 void AddExchangeCommands(CLI::App& app, Command& command) {
-  CLI::App* exchange = app.add_subcommand("exchange", "Create, list, describe and delete exchanges");
-  exchange->require_subcommand(1);
-  exchange->fallthrough();
+  CLI::App* exchange = command.AddGroup(app, "exchange", "Create, list, describe and delete exchanges");
   auto arguments = std::make_shared<Arguments>();
 
   CLI::App* create =
@@ -312,7 +310,7 @@ void AddExchangeCommands(CLI::App& app, Command& command) {
                                "  trireme exchange list --prefix events --output json\n",
                                [&command, arguments] { return ListExchanges(command, arguments); });
   list->add_option("--prefix", arguments->prefix, "Only names that start with it");
-  list->add_option("--limit", arguments->limit, "At most so many")->check(CLI::PositiveNumber)->capture_default_str();
+  list->add_option("--limit", arguments->limit, "At most so many")->check(Positive())->capture_default_str();
 
   CLI::App* describe = command.Add(exchange, "describe", "Print an exchange with the bindings from it and to it",
                                    "  trireme exchange describe events\n",
@@ -328,9 +326,7 @@ void AddExchangeCommands(CLI::App& app, Command& command) {
 }
 
 void AddBindingCommands(CLI::App& app, Command& command) {
-  CLI::App* binding = app.add_subcommand("binding", "Create, list and delete bindings of exchanges");
-  binding->require_subcommand(1);
-  binding->fallthrough();
+  CLI::App* binding = command.AddGroup(app, "binding", "Create, list and delete bindings of exchanges");
   auto arguments = std::make_shared<Arguments>();
 
   AddBindingOptions(
@@ -353,7 +349,7 @@ void AddBindingCommands(CLI::App& app, Command& command) {
   list->add_option("--exchange", arguments->exchange, "Only those from this exchange");
   list->add_option("--queue", arguments->queue, "Only those to this queue");
   list->add_option("--to-exchange", arguments->to_exchange, "Only those to this exchange");
-  list->add_option("--limit", arguments->limit, "At most so many")->check(CLI::PositiveNumber)->capture_default_str();
+  list->add_option("--limit", arguments->limit, "At most so many")->check(Positive())->capture_default_str();
 }
 
 }  // namespace trireme::client

@@ -19,6 +19,7 @@ struct Arguments {
   std::string file;
   bool lines = false;
   uint64_t count = 1;
+  uint64_t first_sequence = 0;
   std::string key, id, content_type, correlation_id, reply_to, routing_key, producer;
   std::vector<std::string> headers;
   uint32_t priority = 0;
@@ -68,6 +69,7 @@ class Publishing {
     ProducerOptions options;
     options.queue = arguments_.queue;
     options.name = arguments_.producer;
+    options.first_sequence = arguments_.first_sequence;
     options.delivery_timeout = command_.timeout();
     options.on_confirm = [this](Producer&, const Confirmation& confirmation) { tally_.Count(confirmation); };
     absl::StatusOr<std::unique_ptr<Producer>> producer = client->CreateProducer(std::move(options));
@@ -104,7 +106,7 @@ class Publishing {
   }
 
   absl::Status FromStream(std::istream& stream) {
-    const bool whole = !arguments_.file.empty() && arguments_.file != "-" && !arguments_.lines;
+    const bool whole = !arguments_.file.empty() && !arguments_.lines;
     if (whole) return Repeat(std::string(std::istreambuf_iterator<char>(stream), {}));
     if (&stream == &std::cin && isatty(STDIN_FILENO) != 0) {
       std::fprintf(stderr, "Each line is a message; end with Ctrl-D.\n");
@@ -153,6 +155,7 @@ class Publishing {
         json["first_position"] = tally_.first_position;
         json["last_position"] = tally_.last_position;
       }
+      if (const absl::Status failed = Outcome(status); !failed.ok()) json["error"] = command_.ErrorJson(failed);
       std::printf("%s\n", json.dump(2).c_str());
     } else {
       std::string text =
@@ -165,17 +168,21 @@ class Publishing {
       if (tally_.duplicates > 0) absl::StrAppend(&text, ", ", Thousands(tally_.duplicates), " of them known before");
       std::printf("%s\n", text.c_str());
     }
+    const absl::Status failed = Outcome(status);
+    return failed.ok() ? kExitOk : command_.Say(failed);
+  }
+
+  // The worst of what became of the messages.
+  absl::Status Outcome(const absl::Status& status) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(tally_.mutex) {
     if (tally_.unknown > 0) {
-      std::fprintf(stderr, "trireme: of %s messages it is unknown whether they are stored: %s\n",
-                   Thousands(tally_.unknown).c_str(), tally_.reason.c_str());
-      return kExitUnknown;
+      return absl::UnknownError(absl::StrCat("of ", Thousands(tally_.unknown),
+                                             " messages it is unknown whether they are stored: ", tally_.reason));
     }
     if (tally_.refused > 0) {
-      std::fprintf(stderr, "trireme: %s messages were refused: %s\n", Thousands(tally_.refused).c_str(),
-                   tally_.reason.c_str());
-      return kExitFailed;
+      return absl::FailedPreconditionError(
+          absl::StrCat(Thousands(tally_.refused), " messages were refused: ", tally_.reason));
     }
-    return status.ok() ? kExitOk : command_.Fail(status);
+    return status;
   }
 
   Command& command_;
@@ -193,24 +200,31 @@ class Publishing {
 void AddPublishCommand(CLI::App& app, Command& command) {
   auto arguments = std::make_shared<Arguments>();
   auto text = std::make_shared<CLI::Option*>(nullptr);
-  CLI::App* publish =
-      command.Add(&app, "publish", "Publish messages and wait until they are on the disks of a majority",
-                  "  trireme publish orders 'one message'\n"
-                  "  trireme publish orders --file picture.png --content-type image/png\n"
-                  "  seq 1 100000 | trireme publish numbers            # each line is a message\n"
-                  "  trireme publish orders 'x' --key k1 --header kind=test --count 10 --output json\n",
-                  [&command, arguments, text] {
-                    arguments->has_text = (*text)->count() > 0;
-                    if (arguments->has_text && !arguments->file.empty()) {
-                      return command.Usage("a message and --file are both given; give one of them");
-                    }
-                    return Publishing(command, *arguments).Run();
-                  });
+  CLI::App* publish = command.Add(
+      &app, "publish", "Publish messages and wait until they are on the disks of a majority",
+      "  trireme publish orders 'one message'\n"
+      "  trireme publish orders --file picture.png --content-type image/png\n"
+      "  seq 1 100000 | trireme publish numbers            # each line is a message\n"
+      "  trireme publish orders 'x' --producer shop --first-sequence 7   # may be repeated: stored once\n"
+      "  trireme publish orders 'x' --key k1 --header kind=test --count 10 --output json\n",
+      [&command, arguments, text] {
+        arguments->has_text = (*text)->count() > 0;
+        if (arguments->has_text && !arguments->file.empty()) {
+          return command.Usage("a message and --file are both given; give one of them");
+        }
+        if (arguments->has_text && arguments->lines) {
+          return command.Usage("a message and --lines are both given; --lines is for a file or standard input");
+        }
+        if (arguments->first_sequence != 0 && arguments->producer.empty()) {
+          return command.Usage("--first-sequence numbers the messages of a producer: name it with --producer");
+        }
+        return Publishing(command, *arguments).Run();
+      });
   publish->add_option("QUEUE", arguments->queue, "The queue")->required();
   *text = publish->add_option("MESSAGE", arguments->text, "The message's body; without it lines of standard input");
   publish->add_option("--file", arguments->file, "One message with the file's content; - = standard input");
-  publish->add_flag("--lines", arguments->lines, "Each line of the file is a message");
-  publish->add_option("--count", arguments->count, "Publish each message so many times")->check(CLI::PositiveNumber);
+  publish->add_flag("--lines", arguments->lines, "Each line of the file (or of standard input) is a message");
+  publish->add_option("--count", arguments->count, "Publish each message so many times")->check(Positive());
   publish->add_option("--key", arguments->key, "The key for ordering and partitions");
   publish->add_option("--id", arguments->id, "The message's id");
   publish
@@ -222,7 +236,16 @@ void AddPublishCommand(CLI::App& app, Command& command) {
   publish->add_option("--reply-to", arguments->reply_to, "Where an answer goes");
   publish->add_option("--routing-key", arguments->routing_key, "What an exchange routes by");
   publish->add_option("--priority", arguments->priority, "0 (lowest) to 9")->check(CLI::Range(0, 9));
-  publish->add_option("--producer", arguments->producer, "The producer's name for de-duplication, at most 255 bytes");
+  publish->add_option(
+      "--producer", arguments->producer,
+      "The producer's name, at most 255 bytes. Its messages are numbered on from the last one stored, so "
+      "that a repeated command stores them again, unless --first-sequence says which they are. Without a "
+      "name one is made for this run, which the queue remembers for a while (see docs/semantics.md)");
+  publish
+      ->add_option("--first-sequence", arguments->first_sequence,
+                   "The number of the first message; the others follow. What the queue has stored of --producer under "
+                   "a number is not stored again, and counts as confirmed")
+      ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 62));
 }
 
 }  // namespace trireme::client

@@ -319,9 +319,7 @@ struct Arguments {
 }  // namespace
 
 void AddQueueCommands(CLI::App& app, Command& command) {
-  CLI::App* queue = app.add_subcommand("queue", "Create, list, describe, delete and purge queues");
-  queue->require_subcommand(1);
-  queue->fallthrough();
+  CLI::App* queue = command.AddGroup(app, "queue", "Create, list, describe, delete and purge queues");
   auto arguments = std::make_shared<Arguments>();
   const CLI::Range counts(1, 1'000'000);
 
@@ -345,7 +343,7 @@ void AddQueueCommands(CLI::App& app, Command& command) {
                                "  trireme queue list --prefix orders- --output json\n",
                                [&command, arguments] { return List(command, arguments->prefix, arguments->limit); });
   list->add_option("--prefix", arguments->prefix, "Only names that start with it");
-  list->add_option("--limit", arguments->limit, "At most so many")->check(CLI::PositiveNumber)->capture_default_str();
+  list->add_option("--limit", arguments->limit, "At most so many")->check(Positive())->capture_default_str();
 
   CLI::App* describe = command.Add(queue, "describe", "Print a queue's place and its exact figures",
                                    "  trireme queue describe orders\n"

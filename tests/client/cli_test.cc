@@ -1,8 +1,12 @@
 #include <unistd.h>
 
+#include "absl/strings/str_cat.h"
 #include "client/bench/process_usage.h"
 #include "client/cli/command.h"
+#include "client/cli/program.h"
+#include "client/error.h"
 #include "gmock/gmock.h"
+#include "google/rpc/error.pb.h"
 #include "gtest/gtest.h"
 
 namespace trireme::client {
@@ -42,39 +46,18 @@ TEST(TableTest, AlignsColumns) {
   EXPECT_EQ(table.Text(), "NAME    N\na       1\nlonger  22\n");
 }
 
-// One program's worth of commands.
 class CommandTest : public testing::Test {
  protected:
-  CommandTest() {
-    app_.require_subcommand(1);
-    app_.fallthrough();
-    AddClusterCommands(app_, command_);
-    AddQueueCommands(app_, command_);
-    AddExchangeCommands(app_, command_);
-    AddBindingCommands(app_, command_);
-    AddPublishCommand(app_, command_);
-    AddConsumeCommand(app_, command_);
-    AddBenchCommand(app_, command_);
-  }
   // The exit code; what was written goes to output_ and error_.
-  int Run(std::vector<std::string> arguments) {
-    std::reverse(arguments.begin(), arguments.end());
+  int Run(const std::vector<std::string>& arguments) {
     testing::internal::CaptureStdout();
     testing::internal::CaptureStderr();
-    int code;
-    try {
-      app_.parse(arguments);
-      code = command_.Run();
-    } catch (const CLI::ParseError& error) {
-      code = app_.exit(error) == 0 ? kExitOk : kExitUsage;
-    }
+    const int code = RunProgram(arguments);
     output_ = testing::internal::GetCapturedStdout();
     error_ = testing::internal::GetCapturedStderr();
     return code;
   }
 
-  CLI::App app_{"test", "trireme"};
-  Command command_{app_};
   std::string output_, error_;
 };
 
@@ -84,6 +67,7 @@ TEST_F(CommandTest, EveryCommandsHelpHasExamplesAndExitCodes) {
                                                                              {"queue", "create"},
                                                                              {"queue", "list"},
                                                                              {"queue", "describe"},
+                                                                             {"queue", "replicas"},
                                                                              {"queue", "delete"},
                                                                              {"queue", "purge"},
                                                                              {"exchange", "create"},
@@ -100,7 +84,106 @@ TEST_F(CommandTest, EveryCommandsHelpHasExamplesAndExitCodes) {
     EXPECT_EQ(Run(path), kExitOk) << path[0];
     EXPECT_NE(output_.find("Examples:\n  "), std::string::npos) << path[0];
     EXPECT_NE(output_.find("Exit codes:"), std::string::npos) << path[0];
+    for (const char* shared : {"--server", "--timeout", "--output"}) {
+      EXPECT_NE(output_.find(shared), std::string::npos) << path[0] << " " << shared;
+    }
   }
+}
+
+TEST_F(CommandTest, AGroupsHelpIsAboutTheGroup) {
+  for (const char* group : {"cluster", "queue", "exchange", "binding"}) {
+    EXPECT_EQ(Run({group, "--help"}), kExitOk);
+    EXPECT_NE(output_.find(absl::StrCat("`trireme ", group, " COMMAND --help`")), std::string::npos) << output_;
+    EXPECT_EQ(output_.find("trireme bench"), std::string::npos) << output_;
+  }
+  EXPECT_EQ(Run({"--help"}), kExitOk);
+  EXPECT_NE(output_.find("trireme bench"), std::string::npos) << output_;
+}
+
+TEST_F(CommandTest, WhatIsMisspeltIsNamedWithWhatWasMeant) {
+  const auto says = [&](const std::vector<std::string>& arguments, const std::string& first, const std::string& last) {
+    EXPECT_EQ(Run(arguments), kExitUsage);
+    EXPECT_EQ(error_, absl::StrCat("trireme: ", first, "\n", last, "\n"));
+  };
+  says({"queue", "lst"}, "trireme queue has no command 'lst'; did you mean list?",
+       "`trireme queue --help` says what it takes");
+  says({"queu"}, "trireme has no command 'queu'; did you mean queue?", "`trireme --help` says what it takes");
+  says({"zzzzz"}, "trireme has no command 'zzzzz'", "`trireme --help` says what it takes");
+  says({"queue", "create", "-bad"}, "trireme queue create has no option -bad",
+       "`trireme queue create --help` says what it takes");
+  says({"queue", "create", "q", "--replcias", "3"},
+       "trireme queue create has no option --replcias; did you mean --replicas?",
+       "`trireme queue create --help` says what it takes");
+  says({"queue", "create", "q", "--replcias=3"},
+       "trireme queue create has no option --replcias=3; did you mean --replicas?",
+       "`trireme queue create --help` says what it takes");
+  says({"queue", "list", "--tmieout", "3"}, "trireme queue list has no option --tmieout; did you mean --timeout?",
+       "`trireme queue list --help` says what it takes");
+  says({"queue", "create", "q", "r"}, "trireme queue create has no use for 'r'",
+       "`trireme queue create --help` says what it takes");
+  says({"queue", "create"}, "trireme queue create: NAME is required",
+       "`trireme queue create --help` says what it takes");
+}
+
+TEST_F(CommandTest, NumbersOutOfRangeAreShort) {
+  for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{
+           {"bench", "--duration", "0"}, {"consume", "q", "--count", "0"}, {"queue", "list", "--limit", "0"}}) {
+    EXPECT_EQ(Run(arguments), kExitUsage);
+    EXPECT_NE(error_.find("0 is no number above 0"), std::string::npos) << error_;
+    EXPECT_LT(error_.size(), 150u) << error_;
+  }
+}
+
+TEST_F(CommandTest, ErrorsAreJsonWhereThatIsAskedFor) {
+  const auto code = [&](const std::vector<std::string>& arguments) -> std::string {
+    EXPECT_EQ(Run(arguments), kExitUsage);
+    const Json json = Json::parse(output_, nullptr, /*allow_exceptions=*/false);
+    if (json.is_discarded()) return "no JSON: " + output_;
+    EXPECT_EQ(json["error"]["exit_code"], kExitUsage);
+    EXPECT_NE(json["error"]["message"], "");
+    return json["error"]["code"];
+  };
+  EXPECT_EQ(code({"queue", "list", "--nonsense", "--output", "json"}), "INVALID_ARGUMENT");
+  EXPECT_EQ(code({"--output=json", "queue", "create"}), "INVALID_ARGUMENT");
+  EXPECT_EQ(code({"queue", "create", "q", "--count", "3", "--output", "json"}), "INVALID_ARGUMENT");
+  EXPECT_EQ(code({"--server", "host:0", "queue", "list", "--output", "json"}), "INVALID_ARGUMENT");
+  EXPECT_EQ(Run({"queue", "create"}), kExitUsage);
+  EXPECT_EQ(output_, "");
+}
+
+TEST_F(CommandTest, WhatIsGivenTwiceOrInVainIsRefused) {
+  EXPECT_EQ(Run({"publish", "q", "text", "--lines"}), kExitUsage);
+  EXPECT_NE(error_.find("--lines"), std::string::npos) << error_;
+  EXPECT_EQ(Run({"publish", "q", "text", "--first-sequence", "1"}), kExitUsage);
+  EXPECT_NE(error_.find("--producer"), std::string::npos) << error_;
+  EXPECT_EQ(Run({"publish", "q", "text", "--producer", "p", "--first-sequence", "0"}), kExitUsage);
+  EXPECT_EQ(Run({"bench", "--queues", "2", "--queue", "x"}), kExitUsage);
+  EXPECT_NE(error_.find("x-%d"), std::string::npos) << error_;
+}
+
+TEST(NearestTest, FindsOneThatIsNearAndNoOther) {
+  EXPECT_EQ(Nearest("lst", {"create", "list", "purge"}), "list");
+  EXPECT_EQ(Nearest("--replcias", {"--replicas", "--output"}), "--replicas");
+  EXPECT_EQ(Nearest("x", {"list"}), "");
+  EXPECT_EQ(Nearest("destroy", {"delete", "create"}), "");
+}
+
+TEST(ErrorTest, KeepsWhatABrokerAttaches) {
+  EXPECT_FALSE(SaidByBroker(ToStatus(grpc::Status(grpc::StatusCode::UNAVAILABLE, "no connection"))));
+  google::rpc::ErrorInfo info;
+  info.set_domain("trireme");
+  info.set_reason("QUEUE_NOT_FOUND");
+  (*info.mutable_metadata())["name"] = "orders";
+  google::rpc::Status details;
+  details.add_details()->PackFrom(info);
+  const absl::Status status =
+      ToStatus(grpc::Status(grpc::StatusCode::NOT_FOUND, "no queue", details.SerializeAsString()));
+  EXPECT_TRUE(absl::IsNotFound(status));
+  EXPECT_TRUE(SaidByBroker(status));
+  const absl::Status other = WithFacts(absl::StatusCode::kDeadlineExceeded, "other words", status);
+  EXPECT_EQ(FactsOf(other).reason, "QUEUE_NOT_FOUND");
+  EXPECT_EQ(FactsOf(other).name, "orders");
+  EXPECT_EQ(other.message(), "other words");
 }
 
 TEST_F(CommandTest, WrongUsageIsToldApartAndNamesTheValue) {
