@@ -9,6 +9,7 @@
 #include <array>
 #include <charconv>
 #include <cstdlib>
+#include <filesystem>
 #include <map>
 #include <optional>
 #include <set>
@@ -147,23 +148,33 @@ absl::StatusOr<std::string> TomlValue(const toml::node& node) {
   return absl::InvalidArgumentError("takes a string, a whole number, or a list of strings");
 }
 
-absl::Status ReadFile(const std::string& path, Config& config) {
+// `source` has named the file: --config or TRIREME_CONFIG.
+absl::Status ReadFile(const std::string& path, const char* source, Config& config) {
+  const auto bad = [&](const std::string& why) {
+    return absl::InvalidArgumentError(absl::StrCat(source, ": \"", path, "\" ", why));
+  };
+  std::error_code error;
+  const std::filesystem::file_status found = std::filesystem::status(path, error);
+  if (found.type() == std::filesystem::file_type::not_found) return bad("is not there: it takes a TOML file");
+  if (error) return bad(absl::StrCat("cannot be read: ", error.message()));
+  // A directory can be opened, and then holds nothing.
+  if (found.type() == std::filesystem::file_type::directory) return bad("is a directory: it takes a TOML file");
   toml::table table;
   try {  // toml++ reports by exception; nothing throws past here
     table = toml::parse_file(path);
-  } catch (const toml::parse_error& error) {
-    if (error.source().begin.line == 0) return absl::NotFoundError(absl::StrCat(path, ": ", error.what()));
+  } catch (const toml::parse_error& failure) {
+    if (failure.source().begin.line == 0) return bad(absl::StrCat("cannot be read: ", failure.what()));
     return absl::InvalidArgumentError(
-        absl::StrCat(path, ", line ", error.source().begin.line, ": ", std::string(error.description())));
+        absl::StrCat(path, ", line ", failure.source().begin.line, ": ", std::string(failure.description())));
   }
   for (const auto& [key, node] : table) {
     std::string name(key.str());
-    std::string source = absl::StrCat(path, ", line ", node.source().begin.line, ": ", name);
+    std::string place = absl::StrCat(path, ", line ", node.source().begin.line, ": ", name);
     const OptionSpec* option = Find(Options(), name);
-    if (option == nullptr) return absl::InvalidArgumentError(absl::StrCat(source, ": no such option"));
+    if (option == nullptr) return absl::InvalidArgumentError(absl::StrCat(place, ": no such option"));
     absl::StatusOr<std::string> value = TomlValue(node);
-    if (!value.ok()) return absl::InvalidArgumentError(absl::StrCat(source, ": ", value.status().message()));
-    absl::Status status = Set(*option, config, source, *value);
+    if (!value.ok()) return absl::InvalidArgumentError(absl::StrCat(place, ": ", value.status().message()));
+    absl::Status status = Set(*option, config, place, *value);
     if (!status.ok()) return status;
   }
   return absl::OkStatus();
@@ -297,6 +308,7 @@ absl::StatusOr<CommandLine> ReadConfig(const std::vector<std::string>& args,
       "  trireme-broker --data /var/lib/trireme --listen 0.0.0.0:7650 --advertise a:7650 --join a:7650,b:7650,c:7650");
   std::string file;
   bool print_docs = false;
+  std::string file_source = "--config";
   bool print_version = false;
   app.add_option("--config", file, "A TOML file with these options, without dashes and with _ for -. TRIREME_CONFIG")
       ->type_name("FILE");
@@ -328,7 +340,10 @@ absl::StatusOr<CommandLine> ReadConfig(const std::vector<std::string>& args,
     std::vector<std::string> parts = absl::StrSplit(variable, absl::MaxSplits('=', 1));
     if (parts.size() != 2 || parts[0].rfind("TRIREME_", 0) != 0) continue;
     if (parts[0] == "TRIREME_CONFIG") {
-      if (file.empty()) file = parts[1];
+      if (file.empty()) {
+        file = parts[1];
+        file_source = parts[0];
+      }
       continue;
     }
     const OptionSpec* option = nullptr;
@@ -343,7 +358,7 @@ absl::StatusOr<CommandLine> ReadConfig(const std::vector<std::string>& args,
   }
 
   if (!file.empty()) {
-    absl::Status status = ReadFile(file, out.config);
+    absl::Status status = ReadFile(file, file_source.c_str(), out.config);
     if (!status.ok()) return status;
   }
   for (const auto& [option, value] : from_environment) {

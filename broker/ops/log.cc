@@ -5,6 +5,9 @@
 #include <spdlog/spdlog.h>
 
 #include <array>
+#include <ctime>
+#include <memory>
+#include <string>
 #include <utility>
 
 #include "absl/strings/escaping.h"
@@ -19,11 +22,30 @@ constexpr std::array<std::pair<std::string_view, spdlog::level::level_enum>, 4> 
     {"error", spdlog::level::err},
 }};
 
+// One vocabulary, that of the option: spdlog's own has "warning" for warn, and "critical", which nobody says here.
+class LevelName final : public spdlog::custom_flag_formatter {
+ public:
+  void format(const spdlog::details::log_msg& message, const std::tm&, spdlog::memory_buf_t& out) override {
+    std::string_view text = "error";
+    for (const auto& [name, level] : kLevels) {
+      if (level == message.level) text = name;
+    }
+    out.append(text.data(), text.data() + text.size());
+  }
+  std::unique_ptr<custom_flag_formatter> clone() const override { return std::make_unique<LevelName>(); }
+};
+
+// `event`: how the text becomes the line's event. In it %* is the level.
+std::unique_ptr<spdlog::formatter> LineOf(const char* event) {
+  auto formatter = std::make_unique<spdlog::pattern_formatter>(spdlog::pattern_time_type::utc);
+  formatter->add_flag<LevelName>('*').set_pattern(std::string("time=%Y-%m-%dT%H:%M:%S.%eZ level=%* ") + event);
+  return formatter;
+}
+
 // What the layers below say, which know of spdlog only: the same form, the whole text as the event.
 void TakeOverDefault(spdlog::level::level_enum level) {
   auto logger = std::make_shared<spdlog::logger>("default", std::make_shared<spdlog::sinks::stderr_sink_mt>());
-  logger->set_formatter(std::make_unique<spdlog::pattern_formatter>("time=%Y-%m-%dT%H:%M:%S.%eZ level=%l event=\"%v\"",
-                                                                    spdlog::pattern_time_type::utc));
+  logger->set_formatter(LineOf("event=\"%v\""));
   logger->flush_on(spdlog::level::debug);
   logger->set_level(level);
   spdlog::set_default_logger(std::move(logger));
@@ -33,7 +55,7 @@ spdlog::logger& Logger() {
   // Never destroyed, so that the last threads may still log.
   static spdlog::logger& logger = *[] {
     auto* made = new spdlog::logger("trireme", std::make_shared<spdlog::sinks::stderr_sink_mt>());
-    made->set_pattern("time=%Y-%m-%dT%H:%M:%S.%eZ level=%l %v", spdlog::pattern_time_type::utc);
+    made->set_formatter(LineOf("%v"));
     made->flush_on(spdlog::level::debug);
     return made;
   }();

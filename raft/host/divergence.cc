@@ -1,5 +1,5 @@
-// Whether the replicas of a group have the same state (Safety rule 25). A follower tells its leader its digest; the leader
-// tells those that differ from the majority, who stop.
+// Whether the replicas of a group have the same state (Safety rule 25). A follower tells its leader its digest; the
+// leader tells those that differ from the majority, who stop.
 #include <spdlog/spdlog.h>
 
 #include <iterator>
@@ -57,8 +57,8 @@ void HostCore::JudgeDigests(HostedGroup* group) {
     ++digests_compared_;
     if (verdict.stop.empty()) continue;
     ++digests_differed_;
-    spdlog::critical("group {}: the states of its replicas differ at index {} ({}); stopping {} of them",
-                     group->id().value(), verdict.index.value(), verdict.said, verdict.stop.size());
+    spdlog::error("group {}: the states of its replicas differ at index {} ({}); stopping {} of them",
+                  group->id().value(), verdict.index.value(), verdict.said, verdict.stop.size());
     bool own = false;
     for (const DigestCheck::Stop& stop : verdict.stop) {
       own |= stop.replica == self;
@@ -86,10 +86,11 @@ void HostCore::RepeatStops() {
 }
 
 void HostCore::StopDiverged(HostedGroup* group, Index index, const std::string& why) {
-  Halt(group, absl::DataLossError(absl::StrCat(
-                  "the state of this replica is not that of a majority at index ", index.value(), " (", why,
-                  "); `trireme queue replicas` shows the replicas side by side; keep a copy of the data directory for the "
-                  "developers")));
+  Halt(group,
+       absl::DataLossError(absl::StrCat(
+           "the state of this replica is not that of a majority at index ", index.value(), " (", why,
+           "); `trireme queue replicas` shows the replicas side by side; keep a copy of the data directory for the "
+           "developers")));
 }
 
 }  // namespace trireme::raft

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <spdlog/spdlog.h>
 
 #include <fstream>
 #include <iterator>
@@ -147,6 +148,42 @@ TEST(Config, Addresses) {
   EXPECT_TRUE(ParseHostPort("a:0", 0).ok());
   for (const char* bad : {"", ":1", "a", "a:", "a:x", "a:-1", "::1:80", "a:1 ", "a\n:1"}) {
     EXPECT_FALSE(ParseHostPort(bad).ok()) << bad;
+  }
+}
+
+TEST(Config, AFileThatIsNoneIsRefusedWithWhatNamedIt) {
+  TempDir dir;
+  const auto said = [](std::vector<std::string> args, std::vector<std::string> environment) {
+    auto read = ReadConfig(args, environment);
+    EXPECT_EQ(read.status().code(), absl::StatusCode::kInvalidArgument);
+    return std::string(read.status().message());
+  };
+  const std::string path = dir.path(), missing = path + "/none.toml";
+  EXPECT_EQ(said({"--data", "/d", "--config", path}, {}),
+            "--config: \"" + path + "\" is a directory: it takes a TOML file");
+  EXPECT_EQ(said({"--data", "/d", "--config", missing}, {}),
+            "--config: \"" + missing + "\" is not there: it takes a TOML file");
+  EXPECT_EQ(said({"--data", "/d"}, {"TRIREME_CONFIG=" + missing}),
+            "TRIREME_CONFIG: \"" + missing + "\" is not there: it takes a TOML file");
+  // A flag beats the environment here, too.
+  EXPECT_THAT(said({"--data", "/d", "--config", path}, {"TRIREME_CONFIG=" + missing}), HasSubstr("--config: "));
+}
+
+TEST(Log, TheLinesHaveTheOptionsNamesOfLevels) {
+  ASSERT_TRUE(SetLogLevel("debug").ok());
+  testing::internal::CaptureStderr();
+  Log(LogLevel::kDebug, "a");
+  Log(LogLevel::kInfo, "b");
+  Log(LogLevel::kWarn, "c");
+  Log(LogLevel::kError, "d");
+  spdlog::warn("from below");
+  spdlog::critical("worst");
+  const std::string lines = testing::internal::GetCapturedStderr();
+  ASSERT_TRUE(SetLogLevel("info").ok());
+  for (const char* line :
+       {"level=debug event=a\n", "level=info event=b\n", "level=warn event=c\n", "level=error event=d\n",
+        "level=warn event=\"from below\"\n", "level=error event=\"worst\"\n"}) {
+    EXPECT_THAT(lines, HasSubstr(line));
   }
 }
 
