@@ -113,6 +113,8 @@ class NodeImpl final : public Node, public NodeContext, public ReplicaHosting {
   absl::Status StartOps();
   void EachSecond();
   void RememberAnnounced();
+  void LookAtCluster() ABSL_LOCKS_EXCLUDED(heard_mutex_);
+  std::string WhyUnready() const;
   void End(absl::Status status) ABSL_LOCKS_EXCLUDED(mutex_);
   void HandOver();
   void Stop();
@@ -145,6 +147,7 @@ class NodeImpl final : public Node, public NodeContext, public ReplicaHosting {
   std::unique_ptr<OpsServer> ops_;
   std::atomic<uint64_t> self_{0};
   std::atomic<bool> serving_{false};
+  std::atomic<bool> leaving_{false};
   bool loops_running_ = false;
 
   // The home shard reads the file before this node is a member, the ops thread writes it from then on.
@@ -153,6 +156,8 @@ class NodeImpl final : public Node, public NodeContext, public ReplicaHosting {
   absl::Mutex heard_mutex_;
   std::vector<NodeRecord> nodes_ ABSL_GUARDED_BY(heard_mutex_);
   std::map<raft::NodeId, uint64_t> heard_ ABSL_GUARDED_BY(heard_mutex_);
+  // As of a second ago.
+  std::string unready_ ABSL_GUARDED_BY(heard_mutex_) = "this node starts";
 
   absl::Mutex mutex_;
   // Set once, when the node is to stop: OK for a signal.
@@ -244,6 +249,11 @@ absl::Status NodeImpl::StartOps() {
   };
   handlers.each_second = [this] { EachSecond(); };
   handlers.healthy = [this] { return serving_.load(); };
+  handlers.unready = [this]() -> std::string {
+    if (leaving_ || !serving_) return "this node stops";
+    absl::MutexLock lock(&heard_mutex_);
+    return unready_;
+  };
   auto ops = OpsServer::Start(std::move(options), &registry_, std::move(handlers));
   if (!ops.ok()) return ops.status();
   ops_ = *std::move(ops);
@@ -259,12 +269,36 @@ void NodeImpl::EachSecond() {
   metrics_.TakeRefusedStreams(peer_service_->refused());
   metrics_.Take(store_->figures());
   OnEachShard([this](NodeShard& shard) { shard.Measure(metrics_); });
+  home().loop()->Post([this] { LookAtCluster(); });
   OnEachShard([this](NodeShard& shard) {
     if (shard.host() == nullptr) return;
     absl::MutexLock lock(&heard_mutex_);
     for (const auto& [node, synced] : shard.host()->announced()) heard_[node] = std::max(heard_[node], synced);
   });
   if (++seconds_ % kRememberEachSeconds == 0) RememberAnnounced();
+}
+
+// On the home shard.
+void NodeImpl::LookAtCluster() {
+  size_t known = 0, connected = 0;
+  const std::string why = WhyUnready();
+  absl::MutexLock lock(&heard_mutex_);
+  for (const NodeRecord& node : nodes_) {
+    if (node.id == self()) continue;
+    ++known;
+    connected += Up(node.id) ? 1 : 0;
+  }
+  metrics_.Peers(known, connected);
+  unready_ = why;
+}
+
+// On the home shard.
+std::string NodeImpl::WhyUnready() const {
+  if (self() == raft::NodeId()) return "this node waits for its cluster";
+  if (cluster_->leader() == raft::NodeId()) {
+    return "this node knows of no leader of the metadata group: a majority of the nodes is not there";
+  }
+  return "";
 }
 
 // Safety rule 12: what the shards had heard a second ago.
@@ -304,6 +338,7 @@ absl::Status NodeImpl::Run() {
 
 // While everything still runs: clients are sent to the new leaders, not cut off.
 void NodeImpl::HandOver() {
+  leaving_ = true;
   if (config_.hand_over.count() == 0) return;
   struct Gathered {
     absl::Mutex mutex;

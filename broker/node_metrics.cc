@@ -27,6 +27,11 @@ NodeMetrics::NodeMetrics(prometheus::Registry* registry)
       groups_(Gauges(registry, "trireme_groups", "Raft groups with a replica on this node.")),
       active_(Gauges(registry, "trireme_groups_active", "Raft groups that are ticked; the others are quiet.")),
       leading_(Gauges(registry, "trireme_groups_leading", "Raft groups led by this node.")),
+      without_leader_(Gauges(registry, "trireme_groups_without_leader",
+                             "Raft groups with a replica on this node that knows of no leader.")),
+      peers_(Gauges(registry, "trireme_peers", "Other nodes of the cluster.").Add({})),
+      peers_connected_(
+          Gauges(registry, "trireme_peers_connected", "Other nodes that this one is connected with.").Add({})),
       proposals_(Counters(registry, "trireme_proposals_total", "Commands proposed on this node.")),
       elections_(Counters(registry, "trireme_elections_total", "Elections started by replicas on this node.")),
       snapshots_installed_(Counters(registry, "trireme_snapshots_installed_total",
@@ -56,6 +61,15 @@ void NodeMetrics::Take(const raft::LogStore::Figures& figures) {
 void NodeMetrics::Take(const DiskMonitor& disk) {
   disk_free_.Set(static_cast<double>(disk.free_bytes()));
   disk_low_.Set(disk.low() ? 1 : 0);
+}
+
+void NodeMetrics::WithoutLeader(raft::ShardId shard, size_t groups) {
+  without_leader_.Add({{"shard", std::to_string(shard)}}).Set(static_cast<double>(groups));
+}
+
+void NodeMetrics::Peers(size_t known, size_t connected) {
+  peers_.Set(static_cast<double>(known));
+  peers_connected_.Set(static_cast<double>(connected));
 }
 
 void NodeMetrics::TakeRefusedStreams(uint64_t refused) {

@@ -26,6 +26,9 @@ class NodeMetrics {
   void Take(const DiskMonitor& disk);
   void TakeRefusedStreams(uint64_t refused);
   void Take(raft::ShardId shard, const raft::Host::Figures& host, const raft::GrpcTransport::Figures& transport);
+  void WithoutLeader(raft::ShardId shard, size_t groups);
+  // Other members of the cluster, and those of them that this node is connected with.
+  void Peers(size_t known, size_t connected);
   void Member(bool member) { member_.Set(member ? 1 : 0); }
 
  private:
@@ -44,6 +47,9 @@ class NodeMetrics {
   prometheus::Family<prometheus::Gauge>& groups_;
   prometheus::Family<prometheus::Gauge>& active_;
   prometheus::Family<prometheus::Gauge>& leading_;
+  prometheus::Family<prometheus::Gauge>& without_leader_;
+  prometheus::Gauge& peers_;
+  prometheus::Gauge& peers_connected_;
   prometheus::Family<prometheus::Counter>& proposals_;
   prometheus::Family<prometheus::Counter>& elections_;
   prometheus::Family<prometheus::Counter>& snapshots_installed_;

@@ -245,7 +245,8 @@ const std::vector<OptionSpec>& Options() {
        &SetMilliseconds<&Config::hand_over, 0, 600'000>},
       {"log-level", "LEVEL", "", "info", "debug, info, warn or error.", &SetLevel},
       {"metrics-listen", "HOST:PORT", "", "none",
-       "Where /metrics (Prometheus) and /healthz are served over HTTP. Port 0 picks a free one.", &SetMetricsListen},
+       "Where /metrics (Prometheus), /healthz and /readyz are served over HTTP. Port 0 picks a free one.",
+       &SetMetricsListen},
       {"young-log-mb", "N", "MiB", "512",
        "How much of the write-ahead log is kept before what is still alive in it moves to RocksDB. 128 to 1048576.",
        &SetNumber<&Config::young_log_bytes, 128, 1'048'576, (uint64_t{1} << 20)>},
@@ -307,8 +308,8 @@ absl::StatusOr<CommandLine> ReadConfig(const std::vector<std::string>& args,
       "  trireme-broker --data /var/lib/trireme --listen 127.0.0.1:7650\n"
       "  trireme-broker --data /var/lib/trireme --listen 0.0.0.0:7650 --advertise a:7650 --join a:7650,b:7650,c:7650");
   std::string file;
-  bool print_docs = false;
   std::string file_source = "--config";
+  bool print_docs = false;
   bool print_version = false;
   app.add_option("--config", file, "A TOML file with these options, without dashes and with _ for -. TRIREME_CONFIG")
       ->type_name("FILE");

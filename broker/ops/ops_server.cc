@@ -192,9 +192,13 @@ void Connection::Answer() {
     bool healthy = server_->handlers().healthy();
     response_.result(healthy ? http::status::ok : http::status::service_unavailable);
     response_.body() = healthy ? "ok\n" : "not ready\n";
+  } else if (target == "/readyz") {
+    const std::string why = server_->handlers().unready();
+    response_.result(why.empty() ? http::status::ok : http::status::service_unavailable);
+    response_.body() = why.empty() ? "ok\n" : why + "\n";
   } else {
     response_.result(http::status::not_found);
-    response_.body() = "GET /metrics or /healthz\n";
+    response_.body() = "GET /metrics, /healthz or /readyz\n";
   }
   response_.prepare_payload();
   if (request.method() == http::verb::head) response_.body().clear();

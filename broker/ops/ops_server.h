@@ -28,7 +28,8 @@ class OpsServer {
   struct Handlers {
     std::function<void(int signal)> signalled;  // SIGTERM, SIGINT
     std::function<void()> each_second;
-    std::function<bool()> healthy;  // for /healthz
+    std::function<bool()> healthy;         // for /healthz
+    std::function<std::string()> unready;  // for /readyz: why clients had better go elsewhere, or ""
   };
 
   // `registry` outlives it. UNAVAILABLE: the address is in use.

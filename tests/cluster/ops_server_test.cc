@@ -31,6 +31,7 @@ class OpsServerTest : public testing::Test {
     OpsServer::Handlers handlers;
     handlers.signalled = [this](int number) { signalled_.set_value(number); };
     handlers.healthy = [this] { return healthy_.load(); };
+    handlers.unready = [this] { return ready_.load() ? "" : "no leader"; };
     auto server = OpsServer::Start(options, &registry_, handlers);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
@@ -52,7 +53,7 @@ class OpsServerTest : public testing::Test {
   std::string Get(const std::string& path) { return Say("GET " + path + " HTTP/1.0\r\n\r\n"); }
 
   prometheus::Registry registry_;
-  std::atomic<bool> healthy_{true};
+  std::atomic<bool> healthy_{true}, ready_{true};
   std::promise<int> signalled_;
   boost::asio::io_context loop_;
   std::unique_ptr<OpsServer> server_;
@@ -69,6 +70,9 @@ TEST_F(OpsServerTest, ServesMetricsAndHealth) {
   EXPECT_THAT(Get("/healthz"), testing::AllOf(StartsWith("HTTP/1.0 200"), HasSubstr("ok")));
   healthy_ = false;
   EXPECT_THAT(Get("/healthz"), StartsWith("HTTP/1.0 503"));
+  EXPECT_THAT(Get("/readyz"), testing::AllOf(StartsWith("HTTP/1.0 200"), HasSubstr("ok")));
+  ready_ = false;
+  EXPECT_THAT(Get("/readyz"), testing::AllOf(StartsWith("HTTP/1.0 503"), HasSubstr("no leader\n")));
 }
 
 TEST_F(OpsServerTest, RefusesTheRest) {
