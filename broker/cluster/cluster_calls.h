@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "broker/cluster/cluster.h"
+#include "broker/ops/error.h"
 
 namespace trireme::broker {
 
@@ -18,7 +19,11 @@ inline constexpr std::chrono::milliseconds kRetry{50};
 // Of one question to the metadata leader; several fit into a client's deadline.
 inline constexpr std::chrono::milliseconds kLeaderTimeout{2000};
 
+// Said by a node that is no member yet. Only an operator ends that, so who asks hears it at once.
+inline constexpr char kNoCluster[] = "NO_CLUSTER";
+
 inline bool TryAgain(const absl::Status& status) {
+  if (FactsOf(status).reason == kNoCluster) return false;
   return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status) || absl::IsCancelled(status);
 }
 

@@ -33,8 +33,13 @@ bool SameSettings(const QueueInfo& there, const v1::QueueSettings& asked) {
 
 absl::Status Cluster::CheckMember(const std::string& cluster_id) const {
   if (group_ == nullptr) {
-    return Error(absl::StatusCode::kUnavailable, {.reason = "NO_CLUSTER"},
-                 absl::StrCat("the node at ", directory_->identity().address(),
+    const std::string& address = directory_->identity().address();
+    if (directory_->identity().node_id() != 0) {
+      return absl::UnavailableError(
+          absl::StrCat("the node at ", address, " starts, and has not got to its metadata yet"));
+    }
+    return Error(absl::StatusCode::kUnavailable, {.reason = kNoCluster},
+                 absl::StrCat("the node at ", address,
                               " waits for its cluster; say `trireme cluster init` to one of its nodes"));
   }
   if (!cluster_id.empty() && cluster_id != directory_->identity().cluster_id()) {
