@@ -156,15 +156,15 @@ void Client::DescribeQueue(const v1::DescribeQueueRequest& request, Done<v1::Des
   CallAsync(*core_, To(*core_, "Admin/DescribeQueue"), request, std::move(done));
 }
 
-absl::StatusOr<v1::DescribeReplicaResponse> Client::DescribeReplica(const std::string& queue,
-                                                                    const std::string& server) {
+void Client::DescribeReplica(const std::string& queue, const std::string& server, std::chrono::milliseconds timeout,
+                             Done<v1::DescribeReplicaResponse> done) {
   CallOptions options = To(*core_, "Admin/DescribeReplica");
   options.server = server;
   options.only_there = true;
-  options.try_timeout = std::chrono::seconds(2);
+  options.timeout = timeout;
   v1::DescribeReplicaRequest request;
   request.set_name(queue);
-  return CallAndWait<v1::DescribeReplicaResponse>(*core_, std::move(options), request);
+  CallAsync(*core_, std::move(options), request, std::move(done));
 }
 
 absl::StatusOr<v1::ListQueuesResponse> Client::ListQueues(const v1::ListQueuesRequest& request) {
@@ -235,8 +235,9 @@ absl::StatusOr<v1::InitResponse> Client::InitCluster(const std::string& cluster_
   return CallAndWait<v1::InitResponse>(*core_, std::move(options), request);
 }
 
-absl::StatusOr<v1::StatusResponse> Client::ClusterStatus(const std::string& server) {
+absl::StatusOr<v1::StatusResponse> Client::ClusterStatus(const std::string& server, std::chrono::milliseconds timeout) {
   CallOptions options = To(*core_, "Cluster/Status");
+  if (timeout.count() > 0) options.timeout = timeout;
   options.server = server;
   options.only_there = !server.empty();
   options.try_timeout = std::chrono::seconds(2);
@@ -288,8 +289,8 @@ absl::StatusOr<std::unique_ptr<Producer>> Client::CreateProducer(ProducerOptions
     status.Update(absl::InvalidArgumentError(
         absl::StrCat("first_sequence is ", options.first_sequence, " and the producer has no name; give it one")));
   }
-  if (options.deduplicate && options.name.empty()) options.name = absl::StrCat("p-", Hex(core_->RandomBytes(16)));
   if (!status.ok()) return status;
+  if (options.deduplicate && options.name.empty()) options.name = absl::StrCat("p-", Hex(core_->RandomBytes(16)));
   auto impl = std::make_shared<ProducerImpl>(core_, std::move(options));
   auto producer = std::make_unique<Producer>(impl);
   impl->Start(*producer);

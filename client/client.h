@@ -61,8 +61,9 @@ class Client {
   void CreateQueue(const v1::CreateQueueRequest& request, Done<v1::CreateQueueResponse> done);
   absl::StatusOr<v1::DescribeQueueResponse> DescribeQueue(const std::string& name);
   void DescribeQueue(const v1::DescribeQueueRequest& request, Done<v1::DescribeQueueResponse> done);
-  // Asks `server` for its own replica of the queue.
-  absl::StatusOr<v1::DescribeReplicaResponse> DescribeReplica(const std::string& queue, const std::string& server);
+  // Asks `server` alone for its own replica of the queue, for at most `timeout`.
+  void DescribeReplica(const std::string& queue, const std::string& server, std::chrono::milliseconds timeout,
+                       Done<v1::DescribeReplicaResponse> done);
   // One page; `prefix`, `after`, `limit` as in the request.
   absl::StatusOr<v1::ListQueuesResponse> ListQueues(const v1::ListQueuesRequest& request);
   void ListQueues(const v1::ListQueuesRequest& request, Done<v1::ListQueuesResponse> done);
@@ -87,7 +88,9 @@ class Client {
 
   // Asks `server` (one of the options', or any other node); empty = any.
   absl::StatusOr<v1::InitResponse> InitCluster(const std::string& cluster_id, const std::string& server = "");
-  absl::StatusOr<v1::StatusResponse> ClusterStatus(const std::string& server = "");
+  // For at most `timeout`; 0 = call_timeout.
+  absl::StatusOr<v1::StatusResponse> ClusterStatus(const std::string& server = "",
+                                                   std::chrono::milliseconds timeout = std::chrono::milliseconds(0));
 
   absl::StatusOr<v1::ResolveResponse> Resolve(const std::string& queue);
   // Not tried again unless it names a producer and a sequence: UNAVAILABLE and DEADLINE_EXCEEDED then mean that the

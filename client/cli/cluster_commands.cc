@@ -3,6 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/cli/command.h"
+#include "client/cli/replicas.h"
 
 namespace trireme::client {
 namespace {
@@ -53,11 +54,30 @@ absl::StatusOr<std::string> RandomClusterId() {
   return id;
 }
 
+void PrintCluster(const Command& command, const std::string& id, const std::string& nodes, const Json& json) {
+  if (command.json()) {
+    std::printf("%s\n", json.dump(2).c_str());
+  } else {
+    std::printf("%s\n%s", id.c_str(), nodes.c_str());
+  }
+}
+
 int Init(Command& command, const std::string& hex) {
   absl::StatusOr<std::string> id = hex.empty() ? RandomClusterId() : ParseClusterId(hex);
   if (!id.ok()) return command.Fail(id.status());
   Client* client = command.Connect();
   if (client == nullptr) return command.exit_code();
+  if (hex.empty()) {
+    // A repeat without the id must not offer the members of a cluster another one.
+    absl::StatusOr<v1::StatusResponse> status = client->ClusterStatus();
+    if (!status.ok()) return command.Fail(status.status());
+    if (status->node_id() != 0) {
+      const std::string there = Hex(status->cluster_id());
+      PrintCluster(command, absl::StrCat("is already cluster ", there), NodesTable(status->nodes()),
+                   {{"cluster_id", there}, {"already", true}, {"nodes", NodesJson(status->nodes())}});
+      return kExitOk;
+    }
+  }
   // One node, and the same id at each try (Safety rule 23): the next node is asked only when this one does not answer.
   absl::StatusOr<v1::InitResponse> response = client->InitCluster(*id);
   if (!response.ok()) {
@@ -67,44 +87,50 @@ int Init(Command& command, const std::string& hex) {
                    Hex(*id).c_str());
     return code;
   }
-  if (command.json()) {
-    const Json json = {{"cluster_id", Hex(response->cluster_id())}, {"nodes", NodesJson(response->nodes())}};
-    std::printf("%s\n", json.dump(2).c_str());
-  } else {
-    std::printf("cluster %s\n%s", Hex(response->cluster_id()).c_str(), NodesTable(response->nodes()).c_str());
-  }
+  // The answer to an init knows addresses only.
+  absl::StatusOr<v1::StatusResponse> status = client->ClusterStatus();
+  const bool known = status.ok() && status->node_id() != 0 && status->cluster_id() == response->cluster_id();
+  const auto& nodes = known ? status->nodes() : response->nodes();
+  PrintCluster(command, absl::StrCat("cluster ", Hex(response->cluster_id())), NodesTable(nodes),
+               {{"cluster_id", Hex(response->cluster_id())}, {"already", false}, {"nodes", NodesJson(nodes)}});
   return kExitOk;
 }
 
-int Status(Command& command) {
+int Status(Command& command, bool wait) {
   Client* client = command.Connect();
   if (client == nullptr) return command.exit_code();
+  absl::Status caught_up;
+  std::vector<std::string> behind;
+  if (wait) caught_up = WaitUntilCaughtUp(command, *client, behind);
   absl::StatusOr<v1::StatusResponse> status = client->ClusterStatus();
   if (!status.ok()) return command.Fail(status.status());
   if (command.json()) {
-    const Json json = {{"cluster_id", Hex(status->cluster_id())},    {"node", status->node_id()},
-                       {"initiator", status->initiator()},           {"version", status->version()},
-                       {"metadata_index", status->metadata_index()}, {"queues", status->queues()},
-                       {"nodes", NodesJson(status->nodes())}};
-    std::printf("%s\n", json.dump(2).c_str());
-    return kExitOk;
+    Json json = {{"cluster_id", Hex(status->cluster_id())},    {"node", status->node_id()},
+                 {"initiator", status->initiator()},           {"version", status->version()},
+                 {"metadata_index", status->metadata_index()}, {"queues", status->queues()},
+                 {"nodes", NodesJson(status->nodes())}};
+    if (wait) {
+      json["caught_up"] = caught_up.ok();
+      json["behind"] = behind;
+    }
+    return command.Finish(std::move(json), caught_up);
   }
   if (status->cluster_id().empty()) {
     std::printf("This node waits to become part of a cluster. Next: trireme cluster init\n");
-    return kExitOk;
-  }
-  if (status->node_id() == 0) {
+  } else if (status->node_id() == 0) {
     const std::string id = Hex(status->cluster_id());
     std::printf(
         "This node is pledged to cluster %s, whose init was begun at %s and has not ended.\n"
         "Next: trireme cluster init --cluster-id %s\n",
         id.c_str(), status->initiator().c_str(), id.c_str());
-    return kExitOk;
+  } else {
+    std::printf("cluster %s, %u queues, version %s, as node %llu knows at metadata index %llu\n%s",
+                Hex(status->cluster_id()).c_str(), status->queues(), status->version().c_str(),
+                static_cast<unsigned long long>(status->node_id()),
+                static_cast<unsigned long long>(status->metadata_index()), NodesTable(status->nodes()).c_str());
   }
-  std::printf("cluster %s, %u queues, version %s, as node %llu knows at metadata index %llu\n%s",
-              Hex(status->cluster_id()).c_str(), status->queues(), status->version().c_str(),
-              static_cast<unsigned long long>(status->node_id()),
-              static_cast<unsigned long long>(status->metadata_index()), NodesTable(status->nodes()).c_str());
+  if (!caught_up.ok()) return command.Fail(caught_up);
+  if (wait) std::printf("every node is up, and every replica has caught up\n");
   return kExitOk;
 }
 
@@ -120,10 +146,14 @@ void AddClusterCommands(CLI::App& app, Command& command) {
                                [&command, id] { return Init(command, *id); });
   init->add_option("--cluster-id", *id,
                    "32 hexadecimal digits; made by chance if not given. To repeat an init whose answer was lost");
-  command.Add(cluster, "status", "Print what the asked node knows of the cluster",
-              "  trireme cluster status\n"
-              "  trireme cluster status --output json\n",
-              [&command] { return Status(command); });
+  auto wait = std::make_shared<bool>(false);
+  CLI::App* status = command.Add(cluster, "status", "Print what the asked node knows of the cluster",
+                                 "  trireme cluster status\n"
+                                 "  trireme cluster status --output json\n"
+                                 "  trireme --timeout 600 cluster status --wait    # before the next node is stopped\n",
+                                 [&command, wait] { return Status(command, *wait); });
+  status->add_flag("--wait", *wait,
+                   "First wait, up to --timeout, until every node is up and every replica has what its leader had");
 }
 
 }  // namespace trireme::client

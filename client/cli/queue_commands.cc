@@ -5,15 +5,16 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "client/cli/command.h"
-#include "client/sync.h"
+#include "client/cli/for_all.h"
+#include "client/cli/replicas.h"
+#include "client/error.h"
 
 namespace trireme::client {
 namespace {
 
-constexpr size_t kAtOnce = 64;
 constexpr uint32_t kPage = 1'000;
-// How often replicas are looked at to find them all at one log index.
-constexpr int kReplicaLooks = 20;
+// So many names are printed one by one; of more, their number.
+constexpr size_t kMostNames = 20;
 
 Json InfoJson(const v1::QueueInfo& queue) {
   Json replicas = Json::array();
@@ -50,45 +51,10 @@ std::string QueuesTable(const std::vector<v1::QueueInfo>& queues) {
   return table.Text();
 }
 
-// Calls `act(index, done)` for each of `count` things, many at a time. Gives the first error; those under way end
-// first.
-absl::Status ForAll(size_t count, const char* what,
-                    const std::function<void(size_t, std::function<void(absl::Status)>)>& act) {
-  struct State {
-    Mutex mutex;
-    CondVar changed;
-    size_t running = 0;
-    size_t finished = 0;
-    absl::Status status;
-  };
-  auto state = std::make_shared<State>();
-  for (size_t i = 0; i < count && !interrupted; ++i) {
-    {
-      MutexLock lock(&state->mutex);
-      while (state->running >= kAtOnce) state->changed.Wait(&state->mutex);
-      if (!state->status.ok()) break;
-      ++state->running;
-    }
-    act(i, [state](absl::Status status) {
-      MutexLock lock(&state->mutex);
-      state->status.Update(status);
-      --state->running;
-      ++state->finished;
-      state->changed.SignalAll();
-    });
-    if (count >= 100 && (i + 1) % 100 == 0) std::fprintf(stderr, "\r%s %zu of %zu", what, i + 1, count);
-  }
-  MutexLock lock(&state->mutex);
-  while (state->running > 0) state->changed.Wait(&state->mutex);
-  if (count >= 100) std::fprintf(stderr, "\r%s %zu of %zu\n", what, state->finished, count);
-  if (state->status.ok() && interrupted) return absl::CancelledError("interrupted");
-  return state->status;
-}
-
 // An error about one of several queues names it.
 absl::Status About(const std::string& name, const absl::Status& status) {
   if (status.ok() || status.message().find(absl::string_view(name)) != absl::string_view::npos) return status;
-  return absl::Status(status.code(), absl::StrCat("queue ", name, ": ", status.message()));
+  return WithFacts(status.code(), absl::StrCat("queue ", name, ": ", std::string(status.message())), status);
 }
 
 int Create(Command& command, const std::string& pattern, uint32_t count, uint32_t replicas) {
@@ -128,7 +94,54 @@ int Create(Command& command, const std::string& pattern, uint32_t count, uint32_
   return kExitOk;
 }
 
-int List(Command& command, const std::string& prefix, uint64_t limit) {
+// Over all subscriptions.
+struct Depth {
+  uint64_t waiting = 0, in_flight = 0, consumers = 0;
+};
+using Depths = std::vector<absl::StatusOr<Depth>>;
+
+// Of each queue its figures, or why its leader did not give them. Gives the first error.
+absl::Status AskDepths(Client& client, const std::vector<v1::QueueInfo>& queues, Depths& depths) {
+  depths.assign(queues.size(), absl::CancelledError("not asked"));
+  absl::Status status = ForAll(queues.size(), "asked", [&](size_t i, std::function<void(absl::Status)> done) {
+    v1::DescribeQueueRequest request;
+    request.set_name(queues[i].name());
+    client.DescribeQueue(request, [&, i, done](absl::StatusOr<v1::DescribeQueueResponse> response) {
+      if (!response.ok()) {
+        depths[i] = About(queues[i].name(), response.status());
+        return done(absl::OkStatus());
+      }
+      Depth depth;
+      for (const v1::SubscriptionFigures& each : response->figures().subscriptions()) {
+        depth.waiting += each.waiting();
+        depth.in_flight += each.in_flight();
+        depth.consumers += each.consumers();
+      }
+      depths[i] = depth;
+      done(absl::OkStatus());
+    });
+  });
+  // One that was deleted since it was listed is no error.
+  for (const absl::StatusOr<Depth>& depth : depths) {
+    if (!absl::IsNotFound(depth.status())) status.Update(depth.status());
+  }
+  return status;
+}
+
+std::string DepthsTable(const std::vector<v1::QueueInfo>& queues, const Depths& depths) {
+  Table table({"NAME", "LEADER", "WAITING", "IN FLIGHT", "CONSUMERS"});
+  for (size_t i = 0; i < queues.size(); ++i) {
+    if (depths[i].ok()) {
+      table.Add({queues[i].name(), LeaderText(queues[i]), Thousands(depths[i]->waiting),
+                 Thousands(depths[i]->in_flight), Thousands(depths[i]->consumers)});
+    } else {
+      table.Add({queues[i].name(), LeaderText(queues[i]), "no answer", "", ""});
+    }
+  }
+  return table.Text();
+}
+
+int List(Command& command, const std::string& prefix, uint64_t limit, bool figures) {
   Client* client = command.Connect();
   if (client == nullptr) return command.exit_code();
   std::vector<v1::QueueInfo> queues;
@@ -142,14 +155,27 @@ int List(Command& command, const std::string& prefix, uint64_t limit) {
     if (!page->more() || page->queues().empty()) break;
     request.set_after(queues.back().name());
   }
+  Depths depths;
+  absl::Status status;
+  if (figures) status = AskDepths(*client, queues, depths);
   if (command.json()) {
     Json list = Json::array();
-    for (const v1::QueueInfo& queue : queues) list.push_back(InfoJson(queue));
+    for (size_t i = 0; i < queues.size(); ++i) {
+      Json queue = InfoJson(queues[i]);
+      if (figures && depths[i].ok()) {
+        queue["waiting"] = depths[i]->waiting;
+        queue["in_flight"] = depths[i]->in_flight;
+        queue["consumers"] = depths[i]->consumers;
+      } else if (figures) {
+        queue["error"] = command.ErrorJson(depths[i].status());
+      }
+      list.push_back(std::move(queue));
+    }
     std::printf("%s\n", list.dump(2).c_str());
   } else {
-    std::printf("%s", QueuesTable(queues).c_str());
+    std::printf("%s", (figures ? DepthsTable(queues, depths) : QueuesTable(queues)).c_str());
   }
-  return kExitOk;
+  return status.ok() ? kExitOk : command.Say(status);
 }
 
 int Describe(Command& command, const std::string& name) {
@@ -187,87 +213,37 @@ int Describe(Command& command, const std::string& name) {
   return kExitOk;
 }
 
-// The replicas' own words, one node after the other; the error of a node that did not answer.
-using ReplicaLook = std::vector<std::pair<v1::ReplicaPlace, absl::StatusOr<v1::DescribeReplicaResponse>>>;
-ReplicaLook LookAtReplicas(Client& client, const v1::QueueInfo& queue) {
-  ReplicaLook look;
-  for (const v1::ReplicaPlace& place : queue.replicas()) {
-    look.emplace_back(place, client.DescribeReplica(queue.name(), place.address()));
-  }
-  return look;
-}
+// What became of each queue that was to be deleted.
+struct Deletion {
+  std::vector<std::string> deleted, absent, not_tried;
+  std::vector<std::pair<std::string, absl::Status>> failed;
+};
 
-// OK: those that have applied the same index have the same digest. DATA_LOSS: some have not (Safety rule 25).
-absl::Status CompareReplicas(const std::string& name, const ReplicaLook& look) {
-  for (const auto& [place, state] : look) {
-    for (const auto& [other_place, other] : look) {
-      if (!state.ok() || !other.ok() || state->applied_index() != other->applied_index() ||
-          state->digest() == other->digest()) {
-        continue;
-      }
-      return absl::DataLossError(absl::StrCat("queue ", name, ": the replicas on nodes ", place.node_id(), " and ",
-                                              other_place.node_id(), " differ at log index ", state->applied_index(),
-                                              ": stop publishing to it, keep the data directories, and report this"));
+Deletion Sort(const std::vector<std::string>& names, const std::vector<absl::Status>& outcomes, bool if_exists) {
+  Deletion sorted;
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (outcomes[i].ok()) {
+      sorted.deleted.push_back(names[i]);
+    } else if (absl::IsCancelled(outcomes[i])) {
+      sorted.not_tried.push_back(names[i]);
+    } else if (if_exists && absl::IsNotFound(outcomes[i])) {
+      sorted.absent.push_back(names[i]);
+    } else {
+      sorted.failed.emplace_back(names[i], outcomes[i]);
     }
   }
-  return absl::OkStatus();
+  return sorted;
 }
 
-bool SameIndex(const ReplicaLook& look) {
-  return std::all_of(look.begin(), look.end(), [&](const auto& each) {
-    return each.second.ok() && look.front().second.ok() &&
-           each.second->applied_index() == look.front().second->applied_index();
-  });
+void PrintNames(const std::vector<std::string>& names, const char* what) {
+  if (names.size() > kMostNames) {
+    std::printf("%zu queues %s\n", names.size(), what);
+    return;
+  }
+  for (const std::string& name : names) std::printf("%s %s\n", name.c_str(), what);
 }
 
-int Replicas(Command& command, const std::string& name) {
-  Client* client = command.Connect();
-  if (client == nullptr) return command.exit_code();
-  absl::StatusOr<v1::DescribeQueueResponse> queue = client->DescribeQueue(name);
-  if (!queue.ok()) return command.Fail(queue.status());
-  // A queue in use moves on between two answers; only equal indexes can be compared.
-  ReplicaLook look = LookAtReplicas(*client, queue->queue());
-  for (int looks = 1; looks < kReplicaLooks && !SameIndex(look) && !interrupted; ++looks) {
-    look = LookAtReplicas(*client, queue->queue());
-  }
-  absl::Status unanswered = absl::OkStatus();
-  Table table({"NODE", "ADDRESS", "ROLE", "TERM", "APPLIED", "DIGEST"});
-  Json list = Json::array();
-  for (const auto& [place, state] : look) {
-    if (!state.ok()) {
-      unanswered.Update(state.status());
-      table.Add({absl::StrCat(place.node_id()), place.address(), "no answer", "", "", ""});
-      list.push_back({{"node", place.node_id()}, {"address", place.address()}, {"error", state.status().ToString()}});
-      continue;
-    }
-    const std::string digest = absl::StrCat(absl::Hex(state->digest(), absl::kZeroPad8));
-    table.Add({absl::StrCat(place.node_id()), place.address(), state->leading() ? "leader" : "follower",
-               absl::StrCat(state->term()), Thousands(state->applied_index()), digest});
-    list.push_back({{"node", place.node_id()},
-                    {"address", place.address()},
-                    {"leading", state->leading()},
-                    {"term", state->term()},
-                    {"applied_index", state->applied_index()},
-                    {"digest", digest}});
-  }
-  const absl::Status agree = CompareReplicas(name, look);
-  if (command.json()) {
-    std::printf("%s\n",
-                Json({{"name", name}, {"same_index", SameIndex(look)}, {"agree", agree.ok()}, {"replicas", list}})
-                    .dump(2)
-                    .c_str());
-  } else {
-    std::printf("%s", table.Text().c_str());
-    if (unanswered.ok() && agree.ok()) {
-      std::printf("\n%s\n", SameIndex(look) ? "the replicas are the same"
-                                            : "the replicas are not at one log index, as in a queue that is in use");
-    }
-  }
-  if (!agree.ok()) return command.Fail(agree);
-  return unanswered.ok() ? kExitOk : command.Fail(unanswered);
-}
-
-int Delete(Command& command, const std::vector<std::string>& patterns, uint32_t count) {
+int Delete(Command& command, const std::vector<std::string>& patterns, uint32_t count, bool if_exists) {
   std::vector<std::string> names;
   for (const std::string& pattern : patterns) {
     absl::StatusOr<std::vector<std::string>> some = ExpandNames(pattern, count);
@@ -276,22 +252,38 @@ int Delete(Command& command, const std::vector<std::string>& patterns, uint32_t 
   }
   Client* client = command.Connect();
   if (client == nullptr) return command.exit_code();
-  absl::Status status = ForAll(names.size(), "deleted", [&](size_t i, std::function<void(absl::Status)> done) {
+  std::vector<absl::Status> outcomes(names.size(), absl::CancelledError("not tried"));
+  absl::Status stopped = ForAll(names.size(), "deleted", [&](size_t i, std::function<void(absl::Status)> done) {
     v1::DeleteQueueRequest request;
     request.set_name(names[i]);
     client->DeleteQueue(request, [&, i, done](absl::StatusOr<v1::DeleteQueueResponse> response) {
-      done(About(names[i], response.status()));
+      outcomes[i] = About(names[i], response.status());
+      // What is wrong with one queue does not concern the others; where no node answers, all would wait in vain.
+      const bool silent = absl::IsDeadlineExceeded(outcomes[i]) || absl::IsUnavailable(outcomes[i]);
+      done(silent ? outcomes[i] : absl::OkStatus());
     });
   });
-  if (!status.ok()) return command.Fail(status);
+  const Deletion sorted = Sort(names, outcomes, if_exists);
+  for (const auto& [name, status] : sorted.failed) stopped.Update(status);
   if (command.json()) {
-    std::printf("%s\n", Json({{"deleted", names}}).dump(2).c_str());
-  } else if (names.size() == 1) {
-    std::printf("%s deleted\n", names[0].c_str());
-  } else {
-    std::printf("%zu queues deleted\n", names.size());
+    Json failed = Json::array();
+    for (const auto& [name, status] : sorted.failed) {
+      failed.push_back({{"name", name}, {"error", command.ErrorJson(status)}});
+    }
+    return command.Finish(
+        {{"deleted", sorted.deleted}, {"absent", sorted.absent}, {"failed", failed}, {"not_tried", sorted.not_tried}},
+        stopped);
   }
-  return kExitOk;
+  PrintNames(sorted.deleted, "deleted");
+  PrintNames(sorted.absent, "was not there");
+  PrintNames(sorted.not_tried, "not tried");
+  for (size_t i = 1; i < sorted.failed.size() && i < kMostNames; ++i) {
+    std::fprintf(stderr, "trireme: %s\n", std::string(sorted.failed[i].second.message()).c_str());
+  }
+  if (sorted.failed.size() > kMostNames) {
+    std::fprintf(stderr, "trireme: %zu queues could not be deleted\n", sorted.failed.size());
+  }
+  return stopped.ok() ? kExitOk : command.Fail(stopped);
 }
 
 int Purge(Command& command, const std::string& name) {
@@ -314,6 +306,8 @@ struct Arguments {
   uint32_t count = 1;
   uint32_t replicas = 0;
   uint64_t limit = 1'000'000;
+  bool figures = false;
+  bool if_exists = false;
 };
 
 }  // namespace
@@ -338,10 +332,13 @@ void AddQueueCommands(CLI::App& app, Command& command) {
       ->check(CLI::Range(0, 7))
       ->capture_default_str();
 
-  CLI::App* list = command.Add(queue, "list", "List queues by name",
-                               "  trireme queue list\n"
-                               "  trireme queue list --prefix orders- --output json\n",
-                               [&command, arguments] { return List(command, arguments->prefix, arguments->limit); });
+  CLI::App* list = command.Add(
+      queue, "list", "List queues by name",
+      "  trireme queue list\n"
+      "  trireme queue list --prefix orders- --output json\n"
+      "  trireme queue list --figures                      # with what waits, from each leader\n",
+      [&command, arguments] { return List(command, arguments->prefix, arguments->limit, arguments->figures); });
+  list->add_flag("--figures", arguments->figures, "Ask each queue's leader what waits and is in flight there");
   list->add_option("--prefix", arguments->prefix, "Only names that start with it");
   list->add_option("--limit", arguments->limit, "At most so many")->check(Positive())->capture_default_str();
 
@@ -355,13 +352,16 @@ void AddQueueCommands(CLI::App& app, Command& command) {
       command.Add(queue, "replicas", "Ask each node that holds the queue how far its replica is, and compare them",
                   "  trireme queue replicas orders\n"
                   "  trireme queue replicas orders --output json\n",
-                  [&command, arguments] { return Replicas(command, arguments->name); });
+                  [&command, arguments] { return ShowReplicas(command, arguments->name); });
   replicas->add_option("NAME", arguments->name, "The queue")->required();
 
-  CLI::App* remove = command.Add(queue, "delete", "Delete queues with all their messages",
-                                 "  trireme queue delete orders\n"
-                                 "  trireme queue delete 'orders-%d' --count 100\n",
-                                 [&command, arguments] { return Delete(command, arguments->names, arguments->count); });
+  CLI::App* remove = command.Add(
+      queue, "delete", "Delete queues with all their messages",
+      "  trireme queue delete orders\n"
+      "  trireme queue delete 'orders-%d' --count 100\n"
+      "  trireme queue delete orders --if-exists\n",
+      [&command, arguments] { return Delete(command, arguments->names, arguments->count, arguments->if_exists); });
+  remove->add_flag("--if-exists", arguments->if_exists, "One that is not there is no error");
   remove->add_option("NAME", arguments->names, "The queues; %d stands for the number")->required();
   remove->add_option("--count", arguments->count, "How many; NAME then needs a %d")
       ->check(counts)

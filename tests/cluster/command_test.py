@@ -3,7 +3,13 @@
 import json
 import os
 import pathlib
+import re
+import socket
 import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
 import uuid
 
 import harness
@@ -40,9 +46,15 @@ class Commands(harness.TestCase):
     def test_status_and_a_second_init(self):
         status = self.json("cluster", "status")
         self.assertEqual([node["condition"] for node in status["nodes"]], ["up"] * 3)
-        again = self.json("cluster", "init", "--cluster-id", status["cluster_id"])
-        self.assertEqual(again["cluster_id"], status["cluster_id"])
-        other = self.run_command("cluster", "init", code=1)
+        for repeat in (["--cluster-id", status["cluster_id"]], []):
+            again = self.json("cluster", "init", *repeat)
+            self.assertEqual(again["cluster_id"], status["cluster_id"])
+            self.assertEqual([node["address"] for node in again["nodes"]], self.cluster.addresses)
+            # Each holds the metadata at least, and one of them leads it.
+            self.assertTrue(all(node["replicas"] >= 1 for node in again["nodes"]), again)
+            self.assertEqual(sum(node["metadata_leader"] for node in again["nodes"]), 1)
+        self.assertIn("is already cluster " + status["cluster_id"], self.run_command("cluster", "init").stdout)
+        other = self.run_command("cluster", "init", "--cluster-id", "00" * 16, code=1)
         self.assertIn(status["cluster_id"], other.stderr)
 
     def test_health(self):
@@ -85,6 +97,55 @@ class Commands(harness.TestCase):
         self.run_command("queue", "delete", "life")
         self.assertIn("life", self.run_command("publish", "life", "x", code=1).stderr)
         self.assertIn("life", self.run_command("consume", "life", code=1).stderr)
+
+    def test_every_replica_catches_up(self):
+        self.cluster.create("caught-up")
+        self.run_command("publish", "caught-up", "x", "--count", "50")
+        waited = self.json("--timeout", "60", "cluster", "status", "--wait")
+        self.assertEqual((waited["caught_up"], waited["behind"]), (True, []))
+        self.assertIn("every replica has caught up", self.run_command("cluster", "status", "--wait").stdout)
+
+    def test_a_list_with_figures(self):
+        for count in (1, 2):
+            self.cluster.create(f"deep-{count}")
+            self.run_command("publish", f"deep-{count}", "x", "--count", str(count))
+        listed = self.json("queue", "list", "--prefix", "deep-", "--figures")
+        self.assertEqual([(q["name"], q["waiting"], q["in_flight"], q["consumers"]) for q in listed],
+                         [("deep-1", 1, 0, 0), ("deep-2", 2, 0, 0)])
+        self.assertNotIn("waiting", self.json("queue", "list", "--prefix", "deep-")[0])
+        self.assertRegex(self.run_command("queue", "list", "--prefix", "deep-", "--figures").stdout, r"deep-2 .* 2 +0 +0")
+
+    def test_what_was_deleted_is_told_beside_what_was_not(self):
+        for name in ("gone-a", "gone-b", "gone-c"):
+            self.cluster.create(name)
+        done = self.run_command("queue", "delete", "gone-a", "nosuch", "gone-b", code=1)
+        self.assertEqual(done.stdout, "gone-a deleted\ngone-b deleted\n")
+        self.assertIn('no queue named "nosuch"', done.stderr)
+        done = self.run_command("queue", "delete", "nosuch", "gone-c", "--output", "json", code=1)
+        result = json.loads(done.stdout)
+        self.assertEqual((result["deleted"], [f["name"] for f in result["failed"]]), (["gone-c"], ["nosuch"]))
+        self.assertEqual(result["failed"][0]["error"]["reason"], "QUEUE_NOT_FOUND")
+        result = self.json("queue", "delete", "gone-a", "--if-exists")
+        self.assertEqual((result["deleted"], result["absent"]), ([], ["gone-a"]))
+
+    def test_what_is_not_there_is_told_with_what_to_do(self):
+        for command in (["queue", "describe"], ["queue", "purge"], ["consume"]):
+            said = self.run_command(*command, "nosuch", code=1).stderr
+            self.assertIn("trireme queue list", said)
+            self.assertIn("trireme queue create nosuch", said)
+        done = self.run_command("publish", "nosuch", "x", "--output", "json", code=1)
+        error = json.loads(done.stdout)["error"]
+        self.assertEqual((error["code"], error["reason"], error["name"], error["exit_code"]),
+                         ("NOT_FOUND", "QUEUE_NOT_FOUND", "nosuch", 1))
+
+    def test_a_repeated_command_stores_once(self):
+        self.cluster.create("repeated")
+        for duplicates in (0, 3):
+            published = self.json("publish", "repeated", "--producer", "shop", "--first-sequence", "1", text="a\nb\nc\n")
+            self.assertEqual((published["confirmed"], published["duplicates"]), (3, duplicates))
+        published = self.json("publish", "repeated", "--producer", "shop", "--first-sequence", "3", text="c\nd\n")
+        self.assertEqual((published["confirmed"], published["duplicates"]), (2, 1))
+        self.assertEqual([m["body"] for m in self.lines("consume", "repeated", "--ack")], ["a", "b", "c", "d"])
 
     def test_the_life_of_an_exchange(self):
         self.run_command("queue", "create", "bound")
@@ -152,6 +213,13 @@ class Commands(harness.TestCase):
         self.run_command("publish", "files", "--file", path, "--lines")
         first = self.lines("consume", "files", "--ack", "--count", "1")[0]
         self.assertIn("body_base64", first)
+        # A file is one message, be it standard input; without --file each line is.
+        self.cluster.create("whole")
+        self.assertEqual(self.json("publish", "whole", "--file", "-", text="one\ntwo\n")["confirmed"], 1)
+        self.assertEqual(self.json("publish", "whole", text="three\nfour\n")["confirmed"], 2)
+        self.assertEqual(self.json("publish", "whole", "--file", "-", "--lines", text="five\nsix\n")["confirmed"], 2)
+        self.assertEqual([m["body"] for m in self.lines("consume", "whole", "--ack")],
+                         ["one\ntwo\n", "three", "four", "five", "six"])
 
     def test_the_dead_are_passed_over(self):
         servers = f"127.0.0.1:1,{self.cluster.servers}"
@@ -210,6 +278,92 @@ class Commands(harness.TestCase):
             self.assertEqual(next_of(stream, "deliver").runs[0].deliveries, number)
             stream.send(None)
             wait_for("the message back", lambda: self.cluster.figures("farewell").subscriptions[0].waiting == 1)
+
+
+class SomethingIsMissing(harness.TestCase):
+    """Errors say why, and what to do next."""
+
+    def failing(self, cluster, *arguments):
+        """The error of a command that no node could answer: its words, and the JSON."""
+        done = cluster.command("--timeout", "3", *arguments, "--output", "json")
+        self.assertEqual(done.returncode, 3, done.stdout + done.stderr)
+        return done.stderr, json.loads(done.stdout)["error"]
+
+    def metrics(self, cluster, number, path="/metrics"):
+        address = cluster.status()["nodes"][number - 1]["metrics"]
+        try:
+            with urllib.request.urlopen(f"http://{address}{path}", timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def metric(self, cluster, number, name):
+        found = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", self.metrics(cluster, number)[1], re.MULTILINE)
+        return sum(float(value) for value in found)
+
+    def test_a_majority(self):
+        with Cluster() as cluster:
+            cluster.create("q")
+            cluster.leader("q")
+            wait_for("readiness", lambda: self.metrics(cluster, 1, "/readyz")[0] == 200)
+            self.assertEqual(self.metric(cluster, 1, "trireme_peers"), 2)
+            wait_for("peers", lambda: self.metric(cluster, 1, "trireme_peers_connected") == 2)
+            wait_for("leaders", lambda: self.metric(cluster, 1, "trireme_groups_without_leader") == 0)
+
+            cluster.kill(3)
+            began = time.monotonic()
+            done = cluster.command("queue", "replicas", "q", "--output", "json")
+            self.assertLess(time.monotonic() - began, 15)
+            replicas = json.loads(done.stdout)
+            self.assertEqual((done.returncode, replicas["answered"], replicas["agree"]), (3, 2, False), done.stderr)
+            wait_for("a lost peer", lambda: self.metric(cluster, 1, "trireme_peers_connected") == 1)
+            error = self.failing(cluster, "cluster", "status", "--wait")[1]
+            self.assertIn(cluster.addresses[2], error["message"])
+
+            cluster.kill(2)
+            only = ["--server", cluster.addresses[0]]
+            wait_for("no leader", lambda: self.metric(cluster, 1, "trireme_groups_without_leader") == 2)
+            wait_for("it to say so", lambda: self.metrics(cluster, 1, "/readyz")[0] == 503)
+            self.assertEqual(self.metrics(cluster, 1, "/healthz"), (200, "ok\n"))
+            for command in (["publish", "q", "x"], ["consume", "q"], ["queue", "purge", "q"]):
+                words, error = self.failing(cluster, *only, *command)
+                self.assertRegex(error["message"], "queue q has no leader|cut off from most of queue q's nodes")
+                self.assertIn(f"trireme cluster status --server {cluster.addresses[0]}", words)
+                self.assertNotIn("Check that the nodes run", words)
+            words, error = self.failing(cluster, *only, "queue", "create", "r")
+            self.assertIn("metadata", error["message"])
+
+            for number in (2, 3):
+                cluster.start(number)
+            done = cluster.command("--timeout", "60", "cluster", "status", "--wait", seconds=90)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            wait_for("readiness", lambda: self.metrics(cluster, 1, "/readyz")[0] == 200)
+
+    def test_the_cluster(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            address = "127.0.0.1:%d" % probe.getsockname()[1]
+        with open(os.path.join(folder.name, "log"), "wb") as log:
+            node = subprocess.Popen([os.path.join(harness.BIN, "trireme-broker"), "--data", os.path.join(folder.name, "data"),
+                                     "--listen", address], stderr=log)
+        self.addCleanup(node.wait)
+        self.addCleanup(node.kill)
+
+        def run(*arguments):
+            return subprocess.run([os.path.join(harness.BIN, "trireme"), "--server", address, *arguments], capture_output=True,
+                                  text=True, timeout=60, check=False)
+        wait_for("the node", lambda: run("--timeout", "1", "cluster", "status").returncode == 0)
+        for command in (["queue", "create", "q"], ["queue", "list"], ["publish", "q", "x"], ["consume", "q"],
+                        ["bench", "--messages", "1"]):
+            done = run("--timeout", "2", *command, "--output", "json")
+            error = json.loads(done.stdout)["error"]
+            self.assertEqual((done.returncode, error["reason"]), (3, "NO_CLUSTER"), f"{command}: {done.stdout}{done.stderr}")
+            self.assertIn("waits for its cluster", done.stderr)
+            self.assertIn(f"trireme cluster init --server {address}", done.stderr)
+        self.assertIn("cluster ", run("cluster", "init").stdout)
+        self.assertEqual(run("queue", "create", "q").returncode, 0)
 
 
 class LeadersDie(harness.TestCase):
