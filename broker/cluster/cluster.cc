@@ -100,6 +100,7 @@ void Cluster::StartMetadata() {
 
 void Cluster::Applied(const raft::Entry& entry, const meta::Command& command, const MetadataOutcome& outcome) {
   if (outcome.kind == MetadataOutcome::Kind::kDone) {
+    AddItems(command, outcome, &change_.items);
     switch (command.kind_case()) {
       case meta::Command::kClusterBorn:
         change_.cluster_id = state().cluster_id();
@@ -110,23 +111,7 @@ void Cluster::Applied(const raft::Entry& entry, const meta::Command& command, co
         Log(LogLevel::kInfo, "node joined", "address", command.node_joined().address(), "directory",
             ToHex(command.node_joined().directory_id()));
         break;
-      case meta::Command::kQueueCreated:
-        change_.items.push_back({outcome.queue, true});
-        break;
-      case meta::Command::kExchangeCreated:
-        change_.items.push_back({outcome.exchange, true});
-        break;
-      case meta::Command::kBindingCreated:
-        for (const BindingPtr& binding : outcome.bindings) change_.items.push_back({binding, true});
-        break;
-      case meta::Command::kQueueDeleted:
-      case meta::Command::kExchangeDeleted:
-      case meta::Command::kBindingDeleted:
-        for (const BindingPtr& binding : outcome.bindings) change_.items.push_back({binding, false});
-        if (command.has_queue_deleted()) change_.items.push_back({outcome.queue, false});
-        if (command.has_exchange_deleted()) change_.items.push_back({outcome.exchange, false});
-        break;
-      case meta::Command::KIND_NOT_SET:
+      default:
         break;
     }
   }
@@ -221,9 +206,7 @@ void Cluster::PublishWhole() {
   change.whole = true;
   change.cluster_id = state().cluster_id();
   change.nodes = std::make_shared<const std::vector<NodeRecord>>(state().nodes());
-  for (const auto& [name, queue] : state().queues()) change.items.push_back({queue, true});
-  for (const auto& [name, exchange] : state().routing().exchanges()) change.items.push_back({exchange, true});
-  for (const auto& [identity, binding] : state().routing().bindings()) change.items.push_back({binding, true});
+  change.items = ItemsOf(state());
   if (state().born()) NodesChanged();
   Publish(std::move(change));
 }

@@ -4,6 +4,24 @@
 
 namespace trireme::broker {
 
+void AddItems(const trireme::meta::v1::Command& command, const MetadataOutcome& outcome,
+              std::vector<MetadataItem>* items) {
+  const bool deletes = command.has_queue_deleted() || command.has_exchange_deleted() || command.has_binding_deleted();
+  if (command.has_queue_created()) items->push_back({outcome.queue, true});
+  if (command.has_exchange_created()) items->push_back({outcome.exchange, true});
+  for (const BindingPtr& binding : outcome.bindings) items->push_back({binding, !deletes});
+  if (command.has_queue_deleted()) items->push_back({outcome.queue, false});
+  if (command.has_exchange_deleted()) items->push_back({outcome.exchange, false});
+}
+
+std::vector<MetadataItem> ItemsOf(const MetadataState& state) {
+  std::vector<MetadataItem> items;
+  for (const auto& [name, queue] : state.queues()) items.push_back({queue, true});
+  for (const auto& [name, exchange] : state.routing().exchanges()) items.push_back({exchange, true});
+  for (const auto& [identity, binding] : state.routing().bindings()) items.push_back({binding, true});
+  return items;
+}
+
 QueuePtr MetadataView::FindQueue(std::string_view name) const {
   auto found = by_name_.find(name);
   return found == by_name_.end() ? nullptr : found->second;

@@ -32,6 +32,12 @@ struct MetadataChange {
   std::vector<MetadataItem> items;
 };
 
+// What a command that was applied (kDone) changed of queues, exchanges and bindings.
+void AddItems(const trireme::meta::v1::Command& command, const MetadataOutcome& outcome,
+              std::vector<MetadataItem>* items);
+// All that there is.
+std::vector<MetadataItem> ItemsOf(const MetadataState& state);
+
 // On its shard's thread only. Lags behind the metadata group by a post; Cluster::Lookup is for when that matters.
 class MetadataView {
  public:

@@ -115,14 +115,16 @@ uint32_t RoutingTable::AddQueue(const std::string& name) {
   return target->queue;
 }
 
-void RoutingTable::RemoveQueue(const std::string& name) {
+uint32_t RoutingTable::RemoveQueue(const std::string& name) {
   auto found = queue_targets_.find(name);
   TRIREME_CHECK(found != queue_targets_.end()) << "no queue " << name;
   Target* target = found->second.get();
   TRIREME_CHECK(target->references == 1) << "queue " << name << " is removed and has bindings";
-  queues_[target->queue] = nullptr;
-  free_.push_back(target->queue);
+  const uint32_t handle = target->queue;
+  queues_[handle] = nullptr;
+  free_.push_back(handle);
   Release(target);
+  return handle;
 }
 
 void RoutingTable::AddExchange(const std::string& name, ExchangeType type, const std::string& alternate) {

@@ -28,7 +28,8 @@ class RoutingTable {
 
   // A queue's handle: small, and its own until it is removed.
   uint32_t AddQueue(const std::string& name);
-  void RemoveQueue(const std::string& name);
+  // The handle that it had.
+  uint32_t RemoveQueue(const std::string& name);
   // `alternate`: another exchange, which takes what none of this one's bindings matches; empty = none. It need not be
   // there yet.
   void AddExchange(const std::string& name, ExchangeType type, const std::string& alternate);
