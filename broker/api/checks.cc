@@ -1,5 +1,6 @@
 #include "broker/api/checks.h"
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "broker/ops/error.h"
 #include "trireme/v1/broker.pb.h"
@@ -7,7 +8,8 @@
 namespace trireme::broker {
 namespace {
 constexpr size_t kMaxProducerBytes = 255;
-}
+constexpr char kAtExchange[] = "$exchange/";
+}  // namespace
 
 absl::Status CheckRange(absl::string_view field, uint64_t value, uint64_t low, uint64_t high, absl::string_view unit) {
   if (value >= low && value <= high) return absl::OkStatus();
@@ -22,10 +24,26 @@ absl::Status CheckRange(absl::string_view field, std::chrono::milliseconds value
   return CheckRange(field, number(value), number(low), number(high), "ms");
 }
 
-absl::Status CheckProducer(const std::string& name) {
-  if (name.size() <= kMaxProducerBytes) return absl::OkStatus();
-  return Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_PRODUCER", .limit = "255 bytes"},
-               absl::StrCat("the producer's name has ", name.size(), " bytes; the limit is ", kMaxProducerBytes));
+absl::Status CheckProducer(const std::string& name, bool by_node) {
+  if (name.size() > kMaxProducerBytes) {
+    return Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_PRODUCER", .limit = "255 bytes"},
+                 absl::StrCat("the producer's name has ", name.size(), " bytes; the limit is ", kMaxProducerBytes));
+  }
+  if (!by_node && absl::StartsWith(name, kAtExchange)) {
+    return Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_PRODUCER", .name = name},
+                 absl::StrCat("the producer's name begins with '", kAtExchange,
+                              "', which is for the producers of exchanges; choose another name"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> ProducerAtExchange(uint64_t exchange_id, const std::string& name) {
+  if (name.empty()) return name;
+  std::string at = absl::StrCat(kAtExchange, exchange_id, "/", name);
+  if (at.size() <= kMaxProducerBytes) return at;
+  const size_t limit = kMaxProducerBytes - (at.size() - name.size());
+  return Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_PRODUCER", .limit = absl::StrCat(limit, " bytes")},
+               absl::StrCat("the producer's name has ", name.size(), " bytes; at this exchange the limit is ", limit));
 }
 
 absl::Status CheckSubscription(const std::string& name) {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
 namespace trireme::broker {
@@ -14,7 +15,11 @@ namespace trireme::broker {
 absl::Status CheckRange(absl::string_view field, uint64_t value, uint64_t low, uint64_t high, absl::string_view unit);
 absl::Status CheckRange(absl::string_view field, std::chrono::milliseconds value, std::chrono::milliseconds low,
                         std::chrono::milliseconds high);
-absl::Status CheckProducer(const std::string& name);
+// `by_node`: on behalf of another node, which names producers at exchanges.
+absl::Status CheckProducer(const std::string& name, bool by_node = false);
+// What a producer at an exchange is called in the queues. Sequences count per producer and exchange, and an exchange
+// that was deleted and made again is another.
+absl::StatusOr<std::string> ProducerAtExchange(uint64_t exchange_id, const std::string& name);
 // Queues have one subscription so far, called "default"; empty means that one.
 absl::Status CheckSubscription(const std::string& name);
 // Of an enum trireme.v1.Disposition, as it came.

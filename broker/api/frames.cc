@@ -48,6 +48,41 @@ Field NextField(raft::Reader& in) {
   return f;
 }
 
+v1::Outcome OutcomeOf(Verdict::Kind kind) {
+  switch (kind) {
+    case Verdict::Kind::kStored:
+      return v1::OUTCOME_OK;
+    case Verdict::Kind::kDuplicate:
+      return v1::OUTCOME_DUPLICATE;
+    case Verdict::Kind::kFenced:
+      return v1::OUTCOME_FENCED;
+    case Verdict::Kind::kRefused:
+      return v1::OUTCOME_REFUSED;
+    case Verdict::Kind::kUnroutable:
+      return v1::OUTCOME_UNROUTABLE;
+    case Verdict::Kind::kUnknown:
+      break;
+  }
+  return v1::OUTCOME_UNKNOWN;
+}
+
+v1::Outcome OutcomeOf(QueueOutcome outcome) {
+  switch (outcome) {
+    case QueueOutcome::kStored:
+      return v1::OUTCOME_OK;
+    case QueueOutcome::kDuplicate:
+      return v1::OUTCOME_DUPLICATE;
+    case QueueOutcome::kFenced:
+      return v1::OUTCOME_FENCED;
+    case QueueOutcome::kRefused:
+    case QueueOutcome::kGone:
+      return v1::OUTCOME_REFUSED;
+    case QueueOutcome::kUnknown:
+      break;
+  }
+  return v1::OUTCOME_UNKNOWN;
+}
+
 raft::Bytes Part(const raft::Bytes& whole, std::string_view part) {
   if (part.empty()) return {};
   return whole.Sub(static_cast<size_t>(part.data() - whole.data()), part.size());
@@ -93,6 +128,22 @@ absl::StatusOr<PublishFrame> ParsePublishRequest(const raft::Bytes& frame) {
   return absl::InvalidArgumentError("a PublishRequest holds none of open, bind, append");
 }
 
+grpc::ByteBuffer AppendRequest(uint32_t alias, uint64_t first_sequence, const raft::Bytes& batch) {
+  raft::Writer fields;
+  fields.Byte(v1::Append::kAliasFieldNumber << 3 | kVarint);
+  fields.Varint(alias);
+  fields.Byte(v1::Append::kFirstSequenceFieldNumber << 3 | kVarint);
+  fields.Varint(first_sequence);
+  fields.Byte(v1::Append::kBatchFieldNumber << 3 | kCounted);
+  fields.Varint(batch.size());
+  raft::Writer head;
+  head.Byte(v1::PublishRequest::kAppendFieldNumber << 3 | kCounted);
+  head.Varint(fields.size() + batch.size());
+  head.Raw(fields.bytes());
+  const grpc::Slice slices[] = {raft::TakeToSlice(head.Take()), raft::ToSlice(batch)};
+  return {slices, 2};
+}
+
 v1::Outcome ToProto(PublishOutcome::Kind kind) {
   switch (kind) {
     case PublishOutcome::Kind::kOk:
@@ -108,6 +159,19 @@ v1::Outcome ToProto(PublishOutcome::Kind kind) {
       break;
   }
   return v1::OUTCOME_UNKNOWN;
+}
+
+void ToProto(const Verdict& verdict, uint64_t first_sequence, v1::Confirm* confirm) {
+  confirm->set_first_sequence(first_sequence + verdict.messages.offset);
+  confirm->set_count(verdict.messages.count);
+  confirm->set_outcome(OutcomeOf(verdict.kind));
+  confirm->set_reason(verdict.reason);
+  for (const Verdict::Part& part : verdict.parts) {
+    v1::QueueOutcome* queue = confirm->add_queues();
+    queue->set_queue(part.queue);
+    queue->set_outcome(OutcomeOf(part.outcome));
+    queue->set_reason(part.reason);
+  }
 }
 
 FrameKind PeekFrame(const raft::Bytes& frame) {
@@ -144,6 +208,16 @@ absl::StatusOr<SendFrame> ParseSendRequest(const raft::Bytes& request) {
     switch (f.number) {
       case v1::SendRequest::kQueueFieldNumber:
         send.queue = f.counted;
+        send.exchange.reset();
+        break;
+      case v1::SendRequest::kExchangeFieldNumber:
+        send.exchange = f.counted;
+        break;
+      case v1::SendRequest::kMandatoryFieldNumber:
+        send.mandatory = f.integer != 0;
+        break;
+      case v1::SendRequest::kMetadataIndexFieldNumber:
+        send.metadata_index = f.integer;
         break;
       case v1::SendRequest::kProducerFieldNumber:
         send.producer = f.counted;

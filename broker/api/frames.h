@@ -4,12 +4,14 @@
 #include <grpcpp/support/byte_buffer.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "broker/replica/sinks.h"
+#include "broker/routing/distribution.h"
 #include "raft/core/bytes.h"
 #include "trireme/v1/broker.pb.h"
 
@@ -28,10 +30,18 @@ struct AppendFrame {
 
 using PublishFrame = std::variant<v1::OpenPublish, v1::Bind, AppendFrame>;
 
+// Of Bind.alias: they are below it.
+inline constexpr uint32_t kMaxAliases = 65'536;
+
 // INVALID_ARGUMENT when it does not parse or holds no frame.
 absl::StatusOr<PublishFrame> ParsePublishRequest(const raft::Bytes& frame);
 
+// A PublishRequest with an Append, around a batch that is not copied.
+grpc::ByteBuffer AppendRequest(uint32_t alias, uint64_t first_sequence, const raft::Bytes& batch);
+
 v1::Outcome ToProto(PublishOutcome::Kind kind);
+// What became of messages that were published to an exchange; `first_sequence` is their batch's.
+void ToProto(const Verdict& verdict, uint64_t first_sequence, v1::Confirm* confirm);
 
 // Which kind of frame a PublishRequest or PublishResponse holds (its oneof's field number), and the alias in it if it
 // has one. 0 = not to be told. For forwarding, where the rest is none of our business.
@@ -47,10 +57,14 @@ size_t CountFields(const raft::Bytes& frame);
 // A SendRequest whose batch shares the request's memory.
 struct SendFrame {
   std::string queue;
+  // The target, if it is an exchange.
+  std::optional<std::string> exchange;
   std::string producer;
   uint64_t epoch = 0;
   uint64_t first_sequence = 0;
   raft::Bytes batch;
+  bool mandatory = false;
+  uint64_t metadata_index = 0;
 };
 absl::StatusOr<SendFrame> ParseSendRequest(const raft::Bytes& request);
 

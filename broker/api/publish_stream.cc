@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "broker/api/checks.h"
 #include "broker/api/errors.h"
+#include "broker/api/publish_links.h"
 #include "broker/routing/leaders.h"
 #include "raft/grpc/buffers.h"
 
@@ -17,7 +18,6 @@ constexpr size_t kWindowBytes = size_t{4} << 20;
 constexpr size_t kShardBudgetBytes = size_t{256} << 20;
 // Bytes waiting for a stream to another node, above which the client is not read.
 constexpr size_t kUpstreamBytes = size_t{4} << 20;
-constexpr uint32_t kMaxAliases = 65'536;
 // How long a Bind waits for its queue to have a leader.
 constexpr std::chrono::seconds kBindPatience{30};
 constexpr std::chrono::milliseconds kRetryAfter{10};
@@ -152,12 +152,12 @@ void PublishStream::OnMessage(grpc::ByteBuffer message) {
   if (!frame.ok()) return End(frame.status());
   if (auto* append = std::get_if<AppendFrame>(&*frame)) return OnAppend(std::move(*append), *bytes);
   if (auto* open = std::get_if<v1::OpenPublish>(&*frame)) return OnOpen(std::move(*open), *std::move(bytes));
-  OnBind(std::get<v1::Bind>(*frame), *std::move(bytes));
+  OnBind(std::move(std::get<v1::Bind>(*frame)), *std::move(bytes));
 }
 
 void PublishStream::OnOpen(v1::OpenPublish open, raft::Bytes frame) {
   if (opened_) return End(absl::InvalidArgumentError("Open was sent twice on one Publish stream"));
-  if (absl::Status named = CheckProducer(open.producer()); !named.ok()) return End(named);
+  if (absl::Status named = CheckProducer(open.producer(), forwarded()); !named.ok()) return End(named);
   opened_ = true;
   open_ = std::move(open);
   open_frame_ = std::move(frame);
@@ -167,23 +167,26 @@ void PublishStream::OnOpen(v1::OpenPublish open, raft::Bytes frame) {
   Answer(response);
 }
 
-void PublishStream::OnBind(const v1::Bind& bind, raft::Bytes frame) {
+void PublishStream::OnBind(v1::Bind bind, raft::Bytes frame) {
   if (!opened_) return End(absl::InvalidArgumentError("the first frame of a Publish stream must be Open, not Bind"));
   if (bind.alias() >= kMaxAliases) {
     return End(Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_ALIAS", .limit = "65535"},
                      absl::StrCat("alias ", bind.alias(), " is above the limit of ", kMaxAliases - 1)));
   }
-  Alias& alias = aliases_[bind.alias()];
+  const uint32_t number = bind.alias();
+  Alias& alias = aliases_[number];
   // What was confirmed to the older binding leaves before the new one's Bound.
   FlushConfirms();
   rebound_ |= alias.generation > 0;
   Release(alias);
   alias.state = Alias::State::kBinding;
   ++alias.generation;
-  alias.name = bind.queue();
+  alias.name = bind.has_exchange() ? bind.exchange() : bind.queue();
+  alias.bind = std::move(bind);
   alias.bind_frame = std::move(frame);
   alias.deadline = api_->shard()->Now() + kBindPatience;
-  FindLeaderOf(bind.alias());
+  if (alias.bind.has_exchange()) return BindExchange(number);
+  FindLeaderOf(number);
 }
 
 void PublishStream::OnAppend(AppendFrame append, const raft::Bytes& frame) {
@@ -204,6 +207,8 @@ void PublishStream::OnAppend(AppendFrame append, const raft::Bytes& frame) {
         return Unbind(append.alias, "the way to the leader is broken", {});
       }
       return UpdateReading();
+    case Alias::State::kExchange:
+      return AppendToExchange(alias, std::move(append));
     case Alias::State::kHere:
       break;
   }
@@ -241,11 +246,16 @@ void PublishStream::RefuseAppend(const AppendFrame& append, const std::string& r
 
 void PublishStream::FindLeaderOf(uint32_t alias) {
   Alias& binding = aliases_[alias];
-  api_->FindRoute({binding.name, {}}, binding.deadline,
+  api_->FindRoute({binding.name, raft::GroupId(binding.bind.group_id())}, binding.deadline,
                   [weak = Weak(this), alias, generation = binding.generation](absl::StatusOr<ShardApi::Route> route) {
                     auto self = weak.lock();
                     if (self == nullptr || self->closed() || self->Find(alias, generation) == nullptr) return;
                     if (!route.ok()) return self->Bound(alias, route.status());
+                    // Safety rule 21: one of that name and another group is another queue.
+                    const uint64_t wanted = self->aliases_[alias].bind.group_id();
+                    if (wanted != 0 && route->queue->group.value() != wanted) {
+                      return self->Bound(alias, absl::NotFoundError("the queue was deleted, and made again"));
+                    }
                     if (route->here) return self->BindHere(alias, *std::move(route));
                     self->BindThere(alias, *route);
                   });
@@ -259,7 +269,8 @@ void PublishStream::BindHere(uint32_t alias, ShardApi::Route route) {
   if (open_.producer().empty()) return Bound(alias, QueueReplica::OpenedProducer{});
   ShardApi* owner = api_->of(route.queue->group);
   RunOn(owner->shard(), [weak = Weak(this), shard = api_->shard(), owner, group = route.queue->group, alias,
-                         generation = binding.generation, producer = open_.producer(), epoch = open_.epoch()] {
+                         generation = binding.generation, producer = open_.producer(), join = binding.bind.join(),
+                         epoch = binding.bind.epoch() != 0 ? binding.bind.epoch() : open_.epoch()] {
     auto answer = [weak, shard, alias, generation](absl::StatusOr<QueueReplica::OpenedProducer> opened) {
       RunOn(shard, [weak, alias, generation, opened = std::move(opened)] {
         auto self = weak.lock();
@@ -268,6 +279,8 @@ void PublishStream::BindHere(uint32_t alias, ShardApi::Route route) {
     };
     QueueReplica* replica = owner->Replica(group);
     if (replica == nullptr) return answer(NotLeaderError(""));
+    // Whatever its first sequence here is: those of an exchange's producer have holes in each queue.
+    if (join) return replica->JoinProducer(producer, epoch, /*first_sequence=*/1, std::move(answer));
     replica->OpenProducer(producer, epoch, std::move(answer));
   });
 }
@@ -410,9 +423,79 @@ void PublishStream::Release(Alias& binding) {
   Account(binding, 0, binding.unconfirmed);
   binding.sink.reset();
   binding.upstream.reset();
+  binding.publisher.reset();
   binding.state = Alias::State::kUnbound;
   binding.refused.clear();
   ++binding.generation;
+}
+
+// ---------------------------------------------------------------- exchanges
+
+void PublishStream::BindExchange(uint32_t alias) {
+  // Safety rule 21: a client that has made a binding and binds then publishes by it, wherever it was made.
+  api_->exchanges().Renew([weak = Weak(this), alias, generation = aliases_[alias].generation](absl::Status renewed) {
+    auto self = weak.lock();
+    Alias* binding = self == nullptr || self->closed() ? nullptr : self->Find(alias, generation);
+    if (binding == nullptr) return;
+    if (renewed.ok()) return self->ExchangeBound(alias, *binding);
+    self->Unbind(alias, absl::StrCat("this node cannot route now: ", renewed.message(), "; publish through another"),
+                 {});
+  });
+}
+
+void PublishStream::ExchangeBound(uint32_t alias, Alias& binding) {
+  const ExchangeRouter& router = api_->exchanges().router();
+  if (!router.Has(binding.name)) return Bound(alias, absl::NotFoundError(absl::StrCat("no exchange ", binding.name)));
+  absl::StatusOr<std::string> producer = ProducerAtExchange(router.IdOf(binding.name), open_.producer());
+  if (!producer.ok()) return Bound(alias, producer.status());
+  ExchangePublisher::Options options{.exchange = binding.name, .mandatory = binding.bind.mandatory()};
+  options.limits.max_message_bytes = api_->node()->config().max_message_bytes;
+  options.feed.sequences = !producer->empty();
+  binding.publisher = std::make_shared<ExchangePublisher>(
+      api_->shard(), &api_->exchanges(), std::make_shared<PublishLinks>(api_, *producer), std::move(options),
+      [weak = Weak(this), alias, generation = binding.generation](const absl::Status& failed) {
+        auto self = weak.lock();
+        if (self == nullptr || self->closed() || self->Find(alias, generation) == nullptr) return;
+        self->Unbind(alias, std::string(failed.message()), {});
+      });
+  binding.state = Alias::State::kExchange;
+  binding.frames = 0;
+  v1::PublishResponse response;
+  v1::Bound* bound = response.mutable_bound();
+  bound->set_alias(alias);
+  bound->set_outcome(v1::OUTCOME_OK);
+  bound->set_window_messages(ExchangePublisher::kMaxAhead);
+  Answer(response);
+}
+
+void PublishStream::AppendToExchange(Alias& binding, AppendFrame append) {
+  Account(binding, append.batch.size(), 0);
+  const bool named = !open_.producer().empty();
+  if (!named) append.first_sequence = ++binding.frames;
+  raft::Bytes batch = append.batch;
+  // Answering may let go of the alias.
+  const std::shared_ptr<ExchangePublisher> publisher = binding.publisher;
+  publisher->Publish(
+      named ? append.first_sequence : 0, std::move(batch),
+      [weak = Weak(this), generation = binding.generation, append = std::move(append)](std::vector<Verdict> verdicts) {
+        if (auto self = weak.lock()) self->Answered(append, generation, std::move(verdicts));
+      });
+  UpdateReading();
+}
+
+void PublishStream::Answered(const AppendFrame& append, uint64_t generation, std::vector<Verdict> verdicts) {
+  Alias* binding = Find(append.alias, generation);
+  if (closed() || binding == nullptr) return;
+  Account(*binding, 0, append.batch.size());
+  // Frames are counted, so this is one.
+  if (open_.producer().empty()) verdicts = {OneVerdict(verdicts)};
+  for (const Verdict& verdict : verdicts) {
+    v1::Confirm* confirm = confirms_.mutable_confirms()->add_confirms();
+    confirm->set_alias(append.alias);
+    ToProto(verdict, append.first_sequence, confirm);
+    if (open_.producer().empty()) confirm->set_count(1);
+  }
+  FlushSoon();
 }
 
 // ---------------------------------------------------------------- from a replica
@@ -442,6 +525,10 @@ void PublishStream::Confirm(uint32_t alias, PublishOutcome outcome) {
   confirm->set_outcome(ToProto(outcome.kind));
   confirm->set_first_position(outcome.first.packed());
   if (!outcome.reason.empty()) confirm->set_reason(std::move(outcome.reason));
+  FlushSoon();
+}
+
+void PublishStream::FlushSoon() {
   if (flush_due_) return;
   flush_due_ = true;
   api_->shard()->AtTurnEnd([weak = Weak(this)] {

@@ -5,16 +5,18 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "broker/api/client_stream.h"
 #include "broker/api/frames.h"
 #include "broker/replica/sinks.h"
+#include "broker/routing/exchange_publisher.h"
 
 namespace trireme::broker {
 
 // Frames for a queue that this node leads go to its replica; those for another's go on, as they are, to that node, over
-// one stream per node. Sinks post back to it.
+// one stream per node. Frames for an exchange are routed here. Sinks post back to it.
 class PublishStream final : public ClientStream {
  public:
   ~PublishStream() override;
@@ -27,32 +29,39 @@ class PublishStream final : public ClientStream {
 
   // What an alias is bound to.
   struct Alias {
-    enum class State : uint8_t { kUnbound, kBinding, kHere, kThere };
+    enum class State : uint8_t { kUnbound, kBinding, kHere, kThere, kExchange };
     State state = State::kUnbound;
     // Grows with each Bind, so that what comes late for an older one is told apart.
     uint64_t generation = 0;
     std::string name;
     QueuePtr queue;
     trireme::v1::Leader leader;
+    trireme::v1::Bind bind;
     raft::Bytes bind_frame;
     raft::MonotonicTime deadline;
-    std::shared_ptr<AliasSink> sink;     // kHere
-    std::shared_ptr<Upstream> upstream;  // kThere, and kBinding there
-    uint64_t epoch = 0;                  // kHere
-    uint64_t frames = 0;                 // kHere, without producer
-    std::string refused;                 // kUnbound: why the last Bind was, if it was
-    size_t unconfirmed = 0;              // bytes
+    std::shared_ptr<AliasSink> sink;               // kHere
+    std::shared_ptr<Upstream> upstream;            // kThere, and kBinding there
+    uint64_t epoch = 0;                            // kHere
+    uint64_t frames = 0;                           // kHere and kExchange, without producer
+    std::shared_ptr<ExchangePublisher> publisher;  // kExchange
+    std::string refused;                           // kUnbound: why the last Bind was, if it was
+    size_t unconfirmed = 0;                        // bytes
   };
 
   PublishStream(ShardApi* api, raft::RawServerStream* call);
 
   void OnMessage(grpc::ByteBuffer message) override;
   void OnOpen(trireme::v1::OpenPublish open, raft::Bytes frame);
-  void OnBind(const trireme::v1::Bind& bind, raft::Bytes frame);
+  void OnBind(trireme::v1::Bind bind, raft::Bytes frame);
   void OnAppend(AppendFrame append, const raft::Bytes& frame);
   void OnReadEnd() override;
   void OnClosed(bool in_order) override;
   void Drain() override;
+
+  void BindExchange(uint32_t alias);
+  void ExchangeBound(uint32_t alias, Alias& binding);
+  void AppendToExchange(Alias& binding, AppendFrame append);
+  void Answered(const AppendFrame& append, uint64_t generation, std::vector<Verdict> verdicts);
 
   void FindLeaderOf(uint32_t alias);
   void BindHere(uint32_t alias, ShardApi::Route route);
@@ -69,6 +78,7 @@ class PublishStream final : public ClientStream {
 
   // Puts it into the frame of confirms that leaves at the end of the turn.
   void Confirm(uint32_t alias, PublishOutcome outcome);
+  void FlushSoon();
   void FlushConfirms();
   void Answer(const trireme::v1::PublishResponse& response);
   void Account(Alias& alias, size_t add, size_t take);

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "broker/api/checks.h"
 #include "broker/api/errors.h"
+#include "broker/api/exchange_send.h"
 #include "broker/api/frames.h"
 #include "broker/api/queue_info.h"
 #include "broker/api/tokens.h"
@@ -114,6 +115,7 @@ void Handle(raft::RawService& service, const FindApi& apis, std::string method, 
     call->request = std::move(request);
     absl::StatusOr<std::string> queue = inspect(*call);
     if (!queue.ok()) return Respond(call, queue.status());
+    if (call->to_exchange) return SendToExchange(call);
     call->again = [inspect, act, name = *queue](const QueueCallPtr& again) { Dispatch(again, inspect, act, name); };
     call->again(call);
   });
@@ -190,6 +192,7 @@ absl::StatusOr<std::string> InspectSend(QueueCall& call) {
                  "first_sequence is 0; sequences start at 1");
   }
   call.repeatable = !send->producer.empty();
+  call.to_exchange = send->exchange.has_value();
   return send->queue;
 }
 

@@ -21,6 +21,8 @@ struct QueueCall {
   bool repeatable = false;
   // Does the call anew, at whoever leads by now; null if nobody has to lead for it.
   std::function<void(const std::shared_ptr<QueueCall>&)> again = nullptr;
+  // A Send to an exchange, for which no queue's leader is wanted.
+  bool to_exchange = false;
   // The highest group that its tokens name.
   raft::GroupId group;
 };

@@ -1,5 +1,9 @@
 #include "broker/api/shard_api.h"
 
+#include <prometheus/counter.h>
+#include <prometheus/family.h>
+#include <prometheus/registry.h>
+
 #include <algorithm>
 #include <vector>
 
@@ -14,7 +18,31 @@ namespace trireme::broker {
 namespace {
 // A leader that was elected but has not applied an entry of its own term yet is asked again after this.
 constexpr std::chrono::milliseconds kNotYetServing{2};
+
+// One for all shards.
+prometheus::Counter& Unroutable(NodeContext* node) {
+  return prometheus::BuildCounter()
+      .Name("trireme_unroutable_messages_total")
+      .Help("Messages published to exchanges through this node that reached no queue.")
+      .Register(node->metrics())
+      .Add({});
+}
 }  // namespace
+
+ShardApi::ShardApi(NodeContext* node, raft::CompletionQueueShard* shard, ServiceShards* all)
+    : node_(node),
+      shard_(shard),
+      all_(all),
+      exchanges_(
+          shard,
+          [node, shard](raft::MonotonicTime deadline, Exchanges::Done done) {
+            node->cluster().Refresh(
+                Asked{shard, deadline},
+                [done = std::move(done)](absl::StatusOr<raft::Index> index) mutable { done(index.status()); });
+          },
+          [&counter = Unroutable(node)](uint64_t messages) { counter.Increment(static_cast<double>(messages)); }) {
+  node->cluster().Follow(shard->id(), [this](const MetadataChange& change) { exchanges_.router().Take(change); });
+}
 
 ShardApi* ShardApi::of(raft::GroupId group) const {
   return all_->At(node_->shard_of(group)->id());

@@ -14,6 +14,7 @@
 #include "broker/cluster/metadata_view.h"
 #include "broker/node.h"
 #include "broker/replica/queue_replica.h"
+#include "broker/routing/exchanges.h"
 #include "raft/grpc/completion_queue_shard.h"
 #include "raft/grpc/raw_client.h"
 #include "trireme/v1/broker.pb.h"
@@ -45,8 +46,8 @@ class Drainable {
 // On its shard's thread only, but for what says otherwise.
 class ShardApi {
  public:
-  ShardApi(NodeContext* node, raft::CompletionQueueShard* shard, ServiceShards* all)
-      : node_(node), shard_(shard), all_(all) {}
+  // Before the cluster starts.
+  ShardApi(NodeContext* node, raft::CompletionQueueShard* shard, ServiceShards* all);
 
   NodeContext* node() const { return node_; }                   // any thread
   raft::CompletionQueueShard* shard() const { return shard_; }  // any thread
@@ -86,6 +87,7 @@ class ShardApi {
   // Of a call that goes on to another node.
   raft::CallOptions ForwardOptions() const;
   Forwards& forwards() { return forwards_; }
+  Exchanges& exchanges() { return exchanges_; }
 
   void AddStream(Drainable* stream) { streams_.insert(stream); }
   void RemoveStream(Drainable* stream) { streams_.erase(stream); }
@@ -106,6 +108,7 @@ class ShardApi {
   absl::flat_hash_map<raft::GroupId, QueueReplica*> replicas_;
   absl::flat_hash_set<Drainable*> streams_;
   Forwards forwards_;
+  Exchanges exchanges_;
   bool draining_ = false;
 };
 
