@@ -274,7 +274,17 @@ absl::StatusOr<v1::ExtendResponse> Client::Extend(const v1::ExtendRequest& reque
 
 absl::StatusOr<std::unique_ptr<Producer>> Client::CreateProducer(ProducerOptions options) {
   absl::Status status;
-  status.Update(CheckLength("the queue's name", options.queue, 1, 255));
+  if (!options.exchange) {
+    status.Update(CheckLength("the queue's name", options.queue, 1, 255));
+  } else if (!options.queue.empty()) {
+    status.Update(absl::InvalidArgumentError(absl::StrCat("the queue ", options.queue, " and the exchange ",
+                                                          *options.exchange, " are both given; choose one")));
+  } else {
+    status.Update(CheckLength("the exchange's name", *options.exchange, 0, 255));
+  }
+  if (options.mandatory && !options.exchange) {
+    status.Update(absl::InvalidArgumentError("mandatory is for an exchange, and none is given"));
+  }
   status.Update(CheckLength("the producer's name", options.name, 0, 255));
   status.Update(CheckRange("max_batch_messages", options.max_batch_messages, 1, 65'535));
   status.Update(CheckRange("max_batch_bytes", options.max_batch_bytes, 1, 256 * 1024));

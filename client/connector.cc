@@ -4,11 +4,13 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "trireme/v1/cluster.pb.h"
 
 namespace trireme::client {
 namespace {
 
 constexpr std::chrono::milliseconds kResolveTimeout{3'000};
+constexpr std::chrono::milliseconds kPingTimeout{1'000};
 // A stream that lasted for so long was a good one: after it the pauses start short again.
 constexpr std::chrono::milliseconds kSettledStream{500};
 
@@ -52,7 +54,8 @@ uint64_t Connector::reconnects() const {
 absl::Status Connector::NotOpened(std::chrono::milliseconds timeout) const {
   MutexLock lock(&mutex_);
   return WithFacts(absl::StatusCode::kDeadlineExceeded,
-                   absl::StrCat("queue ", queue_, " was not opened within ", timeout.count(), " ms; ",
+                   absl::StrCat(queue_.empty() ? "the exchange" : absl::StrCat("queue ", queue_),
+                                " was not opened within ", timeout.count(), " ms; ",
                                 last_error_.ok() ? "no node answered" : std::string(last_error_.message())),
                    last_error_);
 }
@@ -91,6 +94,7 @@ void Connector::Find() {
   const Time now = core_.loop().Now();
   std::string hint = std::exchange(hint_, "");
   if (!hint.empty() && !core_.servers().Avoided(hint, now)) return OpenAt(hint);
+  if (queue_.empty()) return OpenAt(core_.servers().Next(last_server_, now));
   question_ = std::make_shared<int>(0);
   asked_.clear();
   Ask(core_.servers().Next(last_server_, now));
@@ -259,7 +263,21 @@ void Connector::Watch() {
                      });
 }
 
+void Connector::Ping() {
+  CallOptions options = AskOnce(last_server_);
+  options.method = "/trireme.v1.Cluster/Status";
+  options.timeout = kPingTimeout;
+  core_.Call<v1::StatusResponse>(
+      options, v1::StatusRequest(),
+      [this, asked_at = core_.loop().Now(), attempt = std::weak_ptr<int>(attempt_)](
+          const absl::StatusOr<v1::StatusResponse>& response, const CallAnswer&) {
+        if (attempt.expired() || !accepted_ || last_frame_ > asked_at) return;
+        if (absl::IsDeadlineExceeded(response.status()) || absl::IsUnavailable(response.status())) Leave();
+      });
+}
+
 void Connector::LookInto() {
+  if (queue_.empty()) return Ping();
   const std::string other = core_.servers().Next(last_server_, core_.loop().Now());
   if (other == last_server_) return;
   v1::ResolveRequest request;

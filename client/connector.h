@@ -33,7 +33,8 @@ class Connector : private Stream::Listener {
     virtual void OnGivenUp(const absl::Status& status) = 0;
   };
 
-  // `method`: "/package.Service/Method". `owner` outlives this.
+  // `queue`: empty where any node serves as well as any other. `method`: "/package.Service/Method". `owner` outlives
+  // this.
   Connector(Core& core, std::string queue, std::string method, Owner& owner);
   ~Connector() override { Close(); }
 
@@ -96,6 +97,8 @@ class Connector : private Stream::Listener {
   Time SilentSince() const;
   void Watch();
   void LookInto();
+  // Whether the node that the stream goes to still answers anything.
+  void Ping();
 
   Core& core_;
   const std::string queue_;

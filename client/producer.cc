@@ -56,6 +56,8 @@ absl::StatusOr<Confirmation> Producer::PublishAndWait(const v1::Message& message
       return absl::FailedPreconditionError(absl::StrCat("the message was refused: ", reason));
     case v1::OUTCOME_FENCED:
       return absl::AbortedError(absl::StrCat("the producer is fenced: ", reason));
+    case v1::OUTCOME_UNROUTABLE:
+      return absl::NotFoundError(absl::StrCat("the message is unroutable: ", reason));
     default:
       return absl::UnknownError(absl::StrCat("whether the message is stored is unknown: ", reason));
   }

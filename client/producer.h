@@ -1,9 +1,11 @@
-// Publishes messages to one queue: in batches, pipelined, and without duplicates when it has to send again.
+// Publishes messages to one queue, or to an exchange: in batches, pipelined, and without duplicates when it has to send
+// again.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -24,12 +26,13 @@ class ProducerImpl;
 //   UNKNOWN         may or may not be stored; sending it as a new message may store it twice
 //   REFUSED         not stored; `reason` says why
 //   FENCED          not stored; another producer of the same name has taken over, this one is closed
+//   UNROUTABLE      not stored; at an exchange, with `mandatory`: no queue is bound for it
 struct Confirmation {
   // Tickets first_ticket .. first_ticket + count - 1, as Publish gave them.
   uint64_t first_ticket = 0;
   uint32_t count = 0;
   v1::Outcome outcome = v1::OUTCOME_UNSPECIFIED;
-  // Of the first message; the others follow it, slot by slot. 0 unless OK or DUPLICATE.
+  // Of the first message; the others follow it, slot by slot. 0 unless OK or DUPLICATE, and at an exchange.
   uint64_t first_position = 0;
   // Valid during the callback. Empty when stored.
   std::string_view reason;
@@ -38,9 +41,14 @@ struct Confirmation {
 };
 
 struct ProducerOptions {
+  // Where to: one of the two. An empty exchange is the default one, which knows each queue by its name as routing key.
   std::string queue = {};
+  std::optional<std::string> exchange = {};
+  // At an exchange: a message that no queue is bound for is UNROUTABLE; otherwise it is dropped, and OK.
+  bool mandatory = false;
   // The name under which the queue removes duplicates, at most 255 bytes. Empty: one is made, good for the life of this
-  // object. A name of one's own lets a restarted process go on after the last sequence stored (see WaitOpen).
+  // object. A name of one's own lets a restarted process go on after the last sequence stored (see WaitOpen). At an
+  // exchange it goes on from the clock, in microseconds, which must not have been set back meanwhile.
   std::string name = {};
   // The sequence of the first message, which names a message for good: one published under a sequence that the queue
   // remembers of this name is answered DUPLICATE. 0: the one after the last that the queue has stored. Wants a name.
@@ -49,11 +57,12 @@ struct ProducerOptions {
   // again.
   bool deduplicate = true;
   // A frame is sent when it is this full, or earlier when little is under way. 1 to 65,535 messages; 1 to 256 KiB (a
-  // larger message has a frame of its own).
+  // larger message has a frame of its own). At an exchange at most 250 messages.
   uint32_t max_batch_messages = 4'096;
   uint32_t max_batch_bytes = 256 * 1024;
   // Published and not resolved yet; Publish waits and TryPublish refuses beyond it. 1 to 65,536 messages; bytes of
-  // encoded messages, at least 1 (one message always fits).
+  // encoded messages, at least 1 (one message always fits). At an exchange at most 1,000 messages are sent and not
+  // resolved.
   uint32_t max_in_flight_messages = 8'192;
   uint64_t max_in_flight_bytes = 16 << 20;
   // After this long without a confirm a message's outcome is UNKNOWN, or REFUSED if it was never sent.
@@ -80,7 +89,7 @@ class Producer {
   Producer& operator=(const Producer&) = delete;
 
   // Waits until the queue is bound and gives the highest sequence that it has stored for this producer's name: messages
-  // are numbered on from there. NOT_FOUND, FAILED_PRECONDITION, ...: see closed(). DEADLINE_EXCEEDED.
+  // are numbered on from there; 0 at an exchange. NOT_FOUND, FAILED_PRECONDITION, ...: see closed(). DEADLINE_EXCEEDED.
   absl::StatusOr<uint64_t> WaitOpen(std::chrono::milliseconds timeout);
 
   // Takes the message for sending and returns its ticket: 1, 2, 3, ... in the order taken. Waits while the limits in
@@ -95,7 +104,7 @@ class Producer {
   absl::StatusOr<uint64_t> TryPublishBody(std::string_view body);
 
   // Publishes one message and waits for what became of it. `reason` is empty in the result; the status has it for
-  // REFUSED (FAILED_PRECONDITION), FENCED (ABORTED) and UNKNOWN (UNKNOWN).
+  // REFUSED (FAILED_PRECONDITION), FENCED (ABORTED), UNROUTABLE (NOT_FOUND) and UNKNOWN (UNKNOWN).
   absl::StatusOr<Confirmation> PublishAndWait(const v1::Message& message);
 
   // Waits until everything published before it is resolved. DEADLINE_EXCEEDED: the message has the number left.

@@ -19,6 +19,15 @@ constexpr size_t kTogetherBytes = size_t{16} << 10;
 constexpr std::chrono::milliseconds kDrain{1'000};
 constexpr uint32_t kMaxFrameBytes = 64 << 20;
 constexpr uint32_t kMaxAlias = 65'535;
+// Of a frame to an exchange, so that several are under way within the 1,000 messages that there may be.
+constexpr uint32_t kExchangeBatchMessages = 250;
+
+// Safety rule 6: above whatever a producer of the same name has used before.
+uint64_t SequenceByClock() {
+  return static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::system_clock::now().time_since_epoch())
+          .count());
+}
 
 // The slice takes the string over.
 grpc::Slice ToSlice(std::string bytes) {
@@ -36,7 +45,9 @@ ProducerImpl::ProducerImpl(std::shared_ptr<Core> core, ProducerOptions options)
       options_(std::move(options)),
       connector_(*core_, options_.queue, "/trireme.v1.Broker/Publish", *this),
       window_(options_.deduplicate, options_.first_sequence),
-      message_limit_(options_.max_message_bytes) {}
+      message_limit_(options_.max_message_bytes) {
+  if (options_.exchange) options_.max_batch_messages = std::min(options_.max_batch_messages, kExchangeBatchMessages);
+}
 
 void ProducerImpl::Start(Producer& producer) {
   facade_ = &producer;
@@ -120,6 +131,11 @@ absl::StatusOr<uint64_t> ProducerImpl::PublishBody(std::string_view body, bool w
   return Take(BodyMessageBytes(body.size()), nullptr, wait, [&](std::string& batch) { AppendBodyRecord(body, batch); });
 }
 
+std::string ProducerImpl::TargetText() const {
+  if (!options_.exchange) return absl::StrCat("queue ", options_.queue);
+  return options_.exchange->empty() ? "the default exchange" : absl::StrCat("exchange ", *options_.exchange);
+}
+
 absl::StatusOr<uint64_t> ProducerImpl::WaitOpen(std::chrono::milliseconds timeout) {
   const Time deadline = DeadlineIn(timeout);
   MutexLock lock(&mutex_);
@@ -188,7 +204,12 @@ void ProducerImpl::Pump() {
       // A new alias each time: what is still said of the old one does not concern us.
       alias_ = alias_ % kMaxAlias + 1;
       request.mutable_bind()->set_alias(alias_);
-      request.mutable_bind()->set_queue(options_.queue);
+      if (options_.exchange) {
+        request.mutable_bind()->set_exchange(*options_.exchange);
+        request.mutable_bind()->set_mandatory(options_.mandatory);
+      } else {
+        request.mutable_bind()->set_queue(options_.queue);
+      }
       handshake_ = Handshake::kWait;
       return connector_.Write(Encode(request));
     case Handshake::kWait:
@@ -258,8 +279,8 @@ void ProducerImpl::OnFrame(grpc::ByteBuffer& frame) {
       Report(resolved);
       if (fenced) {
         connector_.Close();
-        return Fail(absl::AbortedError(absl::StrCat("another producer named ", options_.name, " has taken over queue ",
-                                                    options_.queue)),
+        return Fail(absl::AbortedError(
+                        absl::StrCat("another producer named ", options_.name, " has taken over ", TargetText())),
                     v1::OUTCOME_FENCED);
       }
       if (draining_ && window_.under_way() == 0) return connector_.Leave();
@@ -282,7 +303,7 @@ void ProducerImpl::OnBound(const v1::Bound& bound) {
   if (bound.outcome() == v1::OUTCOME_FENCED || bound.outcome() == v1::OUTCOME_REFUSED) {
     connector_.Close();
     const bool fenced = bound.outcome() == v1::OUTCOME_FENCED;
-    const std::string reason = absl::StrCat("queue ", options_.queue, ": ", bound.reason());
+    const std::string reason = absl::StrCat(TargetText(), ": ", bound.reason());
     return Fail(fenced ? absl::AbortedError(
                              absl::StrCat(reason, " (another producer named ", options_.name, " has taken over)"))
                        : absl::FailedPreconditionError(reason),
@@ -292,7 +313,9 @@ void ProducerImpl::OnBound(const v1::Bound& bound) {
   if (bound.outcome() != v1::OUTCOME_OK) return connector_.Leave();
   epoch_ = bound.epoch();
   if (!connector_.Accepted(bound.leader())) return;
-  window_.Bound(bound.last_sequence(), window_bytes_);
+  uint64_t last_sequence = bound.last_sequence();
+  if (options_.exchange && std::exchange(first_binding_, false)) last_sequence = SequenceByClock();
+  window_.Bound(last_sequence, window_bytes_, bound.window_messages());
   handshake_ = Handshake::kBound;
   {
     MutexLock lock(&mutex_);

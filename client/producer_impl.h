@@ -54,6 +54,9 @@ class ProducerImpl : public std::enable_shared_from_this<ProducerImpl>, private 
   bool HasRoom(size_t bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Seal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
+  // For messages about it: "queue orders".
+  std::string TargetText() const;
+
   // Connector::Owner, on the loop's thread.
   void OnStarted() override;
   void OnWritable() override { SchedulePump(); }
@@ -92,6 +95,7 @@ class ProducerImpl : public std::enable_shared_from_this<ProducerImpl>, private 
   // the last were written with the promise of another.
   std::deque<grpc::ByteBuffer> outgoing_;
   enum class Handshake { kOpen, kBind, kWait, kBound } handshake_ = Handshake::kOpen;
+  bool first_binding_ = true;
   bool draining_ = false;
   bool pump_scheduled_ = false;
   bool ended_ = false;

@@ -10,13 +10,16 @@ namespace {
 bool Continues(const Resolved& last, const Resolved& next) {
   const Confirmation &a = last.confirmation, &b = next.confirmation;
   return last.callback == nullptr && a.outcome == b.outcome && last.reason == next.reason &&
-         a.first_ticket + a.count == b.first_ticket && (!a.stored() || a.first_position + a.count == b.first_position);
+         a.first_ticket + a.count == b.first_ticket &&
+         (!a.stored() || a.first_position + a.count == b.first_position ||
+          (a.first_position == 0 && b.first_position == 0));
 }
 
 }  // namespace
 
-void SendWindow::Bound(uint64_t last_sequence, uint64_t window_bytes) {
+void SendWindow::Bound(uint64_t last_sequence, uint64_t window_bytes, uint64_t window_messages) {
   window_bytes_ = window_bytes;
+  window_messages_ = window_messages == 0 ? kMaxSequences : std::min(window_messages, kMaxSequences);
   if (!sequences_) {
     next_sequence_ = 1;
     return;
@@ -38,7 +41,7 @@ void SendWindow::Lost(const std::string& reason, std::vector<Resolved>& resolved
 bool SendWindow::Admits(uint32_t count) const {
   if (frames_.size() >= kMaxFrames) return false;
   if (!sequences_ || frames_.empty()) return true;
-  return next_sequence_ + count - frames_.front().first_sequence <= kMaxSequences;
+  return next_sequence_ + count - frames_.front().first_sequence <= window_messages_;
 }
 
 void SendWindow::Add(Batch batch) {
@@ -128,10 +131,12 @@ void SendWindow::Confirm(const v1::Confirm& confirm, std::vector<Resolved>& reso
       continue;
     }
     // An earlier try may have got further than this one; and what the broker does not name is not known.
-    const bool refused = outcome == v1::OUTCOME_REFUSED || outcome == v1::OUTCOME_FENCED;
+    const bool refused =
+        outcome == v1::OUTCOME_REFUSED || outcome == v1::OUTCOME_FENCED || outcome == v1::OUTCOME_UNROUTABLE;
     if (!stored && (!refused || frame.sends > 1)) outcome = v1::OUTCOME_UNKNOWN;
     uint64_t position = 0;
-    if (stored) position = confirm.first_position() + (sequences_ ? frame.first_sequence + from - first : 0);
+    if (stored && confirm.first_position() != 0)
+      position = confirm.first_position() + (sequences_ ? frame.first_sequence + from - first : 0);
     Resolve(frame, from, to, outcome, position, confirm.reason(), resolved);
   }
   DropDone();
@@ -146,7 +151,7 @@ void SendWindow::Resolve(Frame& frame, uint32_t from, uint32_t to, v1::Outcome o
     one.confirmation = {.first_ticket = frame.batch.first_ticket + begin,
                         .count = end - begin,
                         .outcome = outcome,
-                        .first_position = stored ? position + (begin - from) : 0,
+                        .first_position = stored && position != 0 ? position + (begin - from) : 0,
                         .reason = {}};
     if (!stored) one.reason = reason;
     if (callback == nullptr && !resolved.empty() && Continues(resolved.back(), one)) {

@@ -60,7 +60,8 @@ class SendWindow {
 
   // A binding begins: nothing of it has been sent. `last_sequence`: the highest that the broker has; new frames are
   // numbered above it, unless the first one's sequence was given. `window_bytes`: how much may be under way.
-  void Bound(uint64_t last_sequence, uint64_t window_bytes);
+  // `window_messages`: from the lowest sequence that is unresolved to the highest; 0 = kMaxSequences.
+  void Bound(uint64_t last_sequence, uint64_t window_bytes, uint64_t window_messages = 0);
   // The binding is gone. With sequences, what was under way is to be sent again; without, its outcome is unknown.
   void Lost(const std::string& reason, std::vector<Resolved>& resolved);
 
@@ -117,6 +118,7 @@ class SendWindow {
   const bool numbered_;
   uint64_t next_sequence_;
   uint64_t window_bytes_ = 0;
+  uint64_t window_messages_ = kMaxSequences;
   uint64_t under_way_bytes_ = 0;
   size_t under_way_ = 0;
   uint64_t freed_bytes_ = 0;

@@ -4,6 +4,8 @@
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <optional>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "client/cli/command.h"
@@ -14,6 +16,8 @@ namespace {
 
 struct Arguments {
   std::string queue;
+  std::optional<std::string> exchange;
+  bool mandatory = false;
   std::string text;
   bool has_text = false;
   std::string file;
@@ -32,6 +36,7 @@ struct Tally {
   uint64_t duplicates ABSL_GUARDED_BY(mutex) = 0;
   uint64_t unknown ABSL_GUARDED_BY(mutex) = 0;
   uint64_t refused ABSL_GUARDED_BY(mutex) = 0;
+  uint64_t unroutable ABSL_GUARDED_BY(mutex) = 0;
   uint64_t first_position ABSL_GUARDED_BY(mutex) = 0;
   uint64_t last_position ABSL_GUARDED_BY(mutex) = 0;
   std::string reason ABSL_GUARDED_BY(mutex);
@@ -45,7 +50,9 @@ struct Tally {
       last_position = confirmation.first_position + confirmation.count - 1;
       return;
     }
-    (confirmation.outcome == v1::OUTCOME_UNKNOWN ? unknown : refused) += confirmation.count;
+    (confirmation.outcome == v1::OUTCOME_UNKNOWN      ? unknown
+     : confirmation.outcome == v1::OUTCOME_UNROUTABLE ? unroutable
+                                                      : refused) += confirmation.count;
     reason = std::string(confirmation.reason);
   }
 };
@@ -68,6 +75,8 @@ class Publishing {
     if (client == nullptr) return command_.exit_code();
     ProducerOptions options;
     options.queue = arguments_.queue;
+    options.exchange = arguments_.exchange;
+    options.mandatory = arguments_.mandatory;
     options.name = arguments_.producer;
     options.first_sequence = arguments_.first_sequence;
     options.delivery_timeout = command_.timeout();
@@ -148,10 +157,15 @@ class Publishing {
   int Report(const absl::Status& status) {
     MutexLock lock(&tally_.mutex);
     if (command_.json()) {
-      Json json = {{"queue", arguments_.queue},       {"published", published_},   {"confirmed", tally_.stored},
-                   {"duplicates", tally_.duplicates}, {"unknown", tally_.unknown}, {"refused", tally_.refused},
+      Json json = {{"published", published_},   {"confirmed", tally_.stored}, {"duplicates", tally_.duplicates},
+                   {"unknown", tally_.unknown}, {"refused", tally_.refused},  {"unroutable", tally_.unroutable},
                    {"reason", tally_.reason}};
-      if (tally_.stored > 0) {
+      if (arguments_.exchange) {
+        json["exchange"] = *arguments_.exchange;
+      } else {
+        json["queue"] = arguments_.queue;
+      }
+      if (tally_.stored > 0 && !arguments_.exchange) {
         json["first_position"] = tally_.first_position;
         json["last_position"] = tally_.last_position;
       }
@@ -160,8 +174,9 @@ class Publishing {
     } else {
       std::string text =
           absl::StrCat(Thousands(tally_.stored), tally_.stored == 1 ? " message" : " messages", " confirmed");
-      if (tally_.stored == 1) absl::StrAppend(&text, " at position ", PositionText(tally_.first_position));
-      if (tally_.stored > 1) {
+      const bool placed = !arguments_.exchange;
+      if (placed && tally_.stored == 1) absl::StrAppend(&text, " at position ", PositionText(tally_.first_position));
+      if (placed && tally_.stored > 1) {
         absl::StrAppend(&text, " at positions ", PositionText(tally_.first_position), " to ",
                         PositionText(tally_.last_position));
       }
@@ -177,6 +192,11 @@ class Publishing {
     if (tally_.unknown > 0) {
       return absl::UnknownError(absl::StrCat("of ", Thousands(tally_.unknown),
                                              " messages it is unknown whether they are stored: ", tally_.reason));
+    }
+    if (tally_.unroutable > 0) {
+      return absl::NotFoundError(absl::StrCat(
+          Thousands(tally_.unroutable), " messages are unroutable: no queue is bound for them; `trireme binding list ",
+          "--exchange '", arguments_.exchange.value_or(""), "'` says what is bound"));
     }
     if (tally_.refused > 0) {
       return absl::FailedPreconditionError(
@@ -206,9 +226,21 @@ void AddPublishCommand(CLI::App& app, Command& command) {
       "  trireme publish orders --file picture.png --content-type image/png\n"
       "  seq 1 100000 | trireme publish numbers            # each line is a message\n"
       "  trireme publish orders 'x' --producer shop --first-sequence 7   # may be repeated: stored once\n"
-      "  trireme publish orders 'x' --key k1 --header kind=test --count 10 --output json\n",
+      "  trireme publish orders 'x' --key k1 --header kind=test --count 10 --output json\n"
+      "  trireme publish --exchange shop --routing-key order.new --mandatory 'one message'\n",
       [&command, arguments, text] {
         arguments->has_text = (*text)->count() > 0;
+        if (arguments->exchange && !arguments->has_text && !arguments->queue.empty()) {
+          // With an exchange no queue is named: the one word is the message.
+          arguments->text = std::exchange(arguments->queue, "");
+          arguments->has_text = true;
+        }
+        if (arguments->exchange ? !arguments->queue.empty() : arguments->queue.empty()) {
+          return command.Usage("say where to publish: a QUEUE, or --exchange NAME, not both");
+        }
+        if (arguments->mandatory && !arguments->exchange) {
+          return command.Usage("--mandatory is for an exchange; name it with --exchange");
+        }
         if (arguments->has_text && !arguments->file.empty()) {
           return command.Usage("a message and --file are both given; give one of them");
         }
@@ -220,8 +252,10 @@ void AddPublishCommand(CLI::App& app, Command& command) {
         }
         return Publishing(command, *arguments).Run();
       });
-  publish->add_option("QUEUE", arguments->queue, "The queue")->required();
+  publish->add_option("QUEUE", arguments->queue, "The queue; not with --exchange");
   *text = publish->add_option("MESSAGE", arguments->text, "The message's body; without it lines of standard input");
+  publish->add_option("--exchange", arguments->exchange, "Publish to an exchange; '' is the default one");
+  publish->add_flag("--mandatory", arguments->mandatory, "Fail where no queue is bound for a message");
   publish->add_option("--file", arguments->file, "One message with the file's content; - = standard input");
   publish->add_flag("--lines", arguments->lines, "Each line of the file (or of standard input) is a message");
   publish->add_option("--count", arguments->count, "Publish each message so many times")->check(Positive());

@@ -267,6 +267,55 @@ TEST_F(ProducerTest, AsksWhoLeadsBeforeItOpens) {
   EXPECT_EQ(producer->server(), leader.address());
 }
 
+TEST_F(ProducerTest, AnExchangeIsBoundAtAnyNodeAndNumberedByTheClock) {
+  ScriptedBroker broker;
+  uint64_t first = 0;
+  broker.OnPublish([&](Publishing& stream) {
+    stream.ExpectOpen();
+    stream.Opened();
+    const v1::Bind bind = stream.ExpectBind();
+    EXPECT_EQ(bind.exchange(), "x");
+    EXPECT_TRUE(bind.mandatory());
+    stream.Bound(bind.alias(), 0, 0);
+    const v1::Append append = stream.ExpectAppend();
+    first = append.first_sequence();
+    stream.Confirm(append.alias(), first, 1, v1::OUTCOME_UNROUTABLE, 0, "no queue is bound for it");
+    const v1::Append lost = stream.ExpectAppend();
+    EXPECT_EQ(lost.first_sequence(), first + 1);
+    return grpc::Status(grpc::StatusCode::UNAVAILABLE, "gone");
+  });
+  broker.OnPublish([&](Publishing& stream) {
+    const uint32_t alias = stream.Begin(0);
+    const v1::Append again = stream.ExpectAppend();
+    EXPECT_EQ(again.first_sequence(), first + 1) << "the same sequence as before";
+    stream.Confirm(alias, first + 1, 1, v1::OUTCOME_OK, 0);
+    return stream.UntilClosed();
+  });
+  auto producer = Produce({broker.address()}, [](ProducerOptions& options) {
+    options.queue.clear();
+    options.exchange = "x";
+    options.mandatory = true;
+  });
+  EXPECT_EQ(producer->PublishAndWait(Body("a")).status().code(), absl::StatusCode::kNotFound);
+  const absl::StatusOr<Confirmation> stored = producer->PublishAndWait(Body("b"));
+  ASSERT_TRUE(stored.ok()) << stored.status();
+  EXPECT_EQ(stored->first_position, 0u);
+  EXPECT_EQ(broker.resolves(), 0) << "no queue's leader is looked for";
+  EXPECT_GT(first, uint64_t{1'600'000'000'000'000}) << "microseconds, above what a process before it may have used";
+}
+
+TEST_F(ProducerTest, AQueueOrAnExchangeButNotBoth) {
+  client_ = *Client::Create({.servers = {"127.0.0.1:1"}});
+  ProducerOptions both;
+  both.queue = "q";
+  both.exchange = "x";
+  EXPECT_EQ(client_->CreateProducer(std::move(both)).status().code(), absl::StatusCode::kInvalidArgument);
+  ProducerOptions mandatory;
+  mandatory.queue = "q";
+  mandatory.mandatory = true;
+  EXPECT_EQ(client_->CreateProducer(std::move(mandatory)).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
 TEST_F(ProducerTest, BoundElsewhereIsFollowed) {
   ScriptedBroker follower, leader;
   follower.ResolveTo("");

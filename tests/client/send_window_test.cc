@@ -287,6 +287,41 @@ TEST_F(SendWindowTest, StaysWithinTheBrokersMemory) {
   EXPECT_TRUE(sequences.Admits(65'535));
 }
 
+TEST_F(SendWindowTest, StaysWithinTheMessagesThatTheBrokerGrants) {
+  SendWindow window(true);
+  window.Bound(0, 1 << 30, 1'000);
+  window.Add(MakeBatch(400));
+  EXPECT_TRUE(window.Admits(600));
+  EXPECT_FALSE(window.Admits(601));
+  window.Bound(0, 1 << 30);
+  EXPECT_TRUE(window.Admits(601)) << "0 is as many as there may be";
+}
+
+TEST_F(SendWindowTest, AtAnExchangeThereAreNoPositions) {
+  SendWindow window(true);
+  window.Bound(0, 1'000);
+  window.Add(MakeBatch(4));
+  SendWindow::Out out;
+  ASSERT_TRUE(window.Next(out));
+  window.Confirm(MakeConfirm(1, 1, v1::OUTCOME_OK), resolved_);
+  window.Confirm(MakeConfirm(2, 1, v1::OUTCOME_UNROUTABLE), resolved_);
+  window.Confirm(MakeConfirm(3, 2, v1::OUTCOME_DUPLICATE), resolved_);
+  EXPECT_EQ(Text(), (Texts{"1+1 OK@0", "2+1 UNROUTABLE@0", "3+2 DUPLICATE@0"}));
+}
+
+TEST_F(SendWindowTest, UnroutableAfterAnEarlierTryIsUnknown) {
+  SendWindow window(true);
+  window.Bound(0, 1'000);
+  window.Add(MakeBatch(1));
+  SendWindow::Out out;
+  ASSERT_TRUE(window.Next(out));
+  window.Lost("", resolved_);
+  ASSERT_TRUE(window.Next(out));
+  // The first try may have found a binding that is gone by now.
+  window.Confirm(MakeConfirm(1, 1, v1::OUTCOME_UNROUTABLE), resolved_);
+  EXPECT_EQ(Text(), (Texts{"1+1 UNKNOWN@0"}));
+}
+
 TEST_F(SendWindowTest, ExpiryTellsSentFromUnsent) {
   SendWindow window(true);
   window.Bound(0, 100);
