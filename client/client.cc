@@ -156,6 +156,19 @@ void Client::DescribeQueue(const v1::DescribeQueueRequest& request, Done<v1::Des
   CallAsync(*core_, To(*core_, "Admin/DescribeQueue"), request, std::move(done));
 }
 
+absl::StatusOr<v1::BrowseQueueResponse> Client::BrowseQueue(const v1::BrowseQueueRequest& request) {
+  return CallAndWait<v1::BrowseQueueResponse>(*core_, To(*core_, "Admin/BrowseQueue"), request);
+}
+absl::StatusOr<v1::ListLeasesResponse> Client::ListLeases(const v1::ListLeasesRequest& request) {
+  return CallAndWait<v1::ListLeasesResponse>(*core_, To(*core_, "Admin/ListLeases"), request);
+}
+absl::StatusOr<v1::ExplainMessageResponse> Client::ExplainMessage(const v1::ExplainMessageRequest& request) {
+  return CallAndWait<v1::ExplainMessageResponse>(*core_, To(*core_, "Admin/ExplainMessage"), request);
+}
+absl::StatusOr<v1::ReleaseLeasesResponse> Client::ReleaseLeases(const v1::ReleaseLeasesRequest& request) {
+  return CallAndWait<v1::ReleaseLeasesResponse>(*core_, To(*core_, "Admin/ReleaseLeases"), request);
+}
+
 void Client::DescribeReplica(const std::string& queue, const std::string& server, std::chrono::milliseconds timeout,
                              Done<v1::DescribeReplicaResponse> done) {
   CallOptions options = To(*core_, "Admin/DescribeReplica");

@@ -76,6 +76,13 @@ class Client {
 
   // From here on blocking only.
 
+  // One page each.
+  absl::StatusOr<v1::BrowseQueueResponse> BrowseQueue(const v1::BrowseQueueRequest& request);
+  absl::StatusOr<v1::ListLeasesResponse> ListLeases(const v1::ListLeasesRequest& request);
+  absl::StatusOr<v1::ExplainMessageResponse> ExplainMessage(const v1::ExplainMessageRequest& request);
+  // The count is of the try that was answered.
+  absl::StatusOr<v1::ReleaseLeasesResponse> ReleaseLeases(const v1::ReleaseLeasesRequest& request);
+
   absl::StatusOr<v1::CreateExchangeResponse> CreateExchange(const v1::CreateExchangeRequest& request);
   absl::StatusOr<v1::DescribeExchangeResponse> DescribeExchange(const std::string& name);
   // One page.

@@ -32,29 +32,16 @@ constexpr uint64_t kMaxTokens = 10'000;
 constexpr size_t kMaxRequestBytes = size_t{2} << 20;
 constexpr std::chrono::milliseconds kRetryAfter{10};
 
-// What a call does at the leader, on the queue's shard; it answers through `answer`, once, from any shard.
-using Act = std::function<void(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& queue)>;
-
-// Gets the queue's name out of a request, and refuses what can be refused without the queue. May say that the call is
-// repeatable, and which group it wants.
-using Inspect = std::function<absl::StatusOr<std::string>(QueueCall& call)>;
-
-// Answers on the call's own shard, from wherever.
-template <typename Response>
-void Reply(const QueueCallPtr& call, Response response) {
-  RunOn(call->api->shard(), [call, response = std::move(response)] { Respond(call, response); });
-}
-
 // Until the client gives up; for those that wait, too.
 std::chrono::milliseconds TimeLeft(const QueueCall& call) {
   const raft::MonotonicTime end = DeadlineOf(call.stream->deadline(), kPatience + kMaxWait);
   return std::chrono::duration_cast<std::chrono::milliseconds>(end - call.api->shard()->Now());
 }
 
-void Forward(const QueueCallPtr& call, const Inspect& inspect, const Act& act, const std::string& queue,
+void Forward(const QueueCallPtr& call, const QueueInspect& inspect, const QueueAct& act, const std::string& queue,
              ShardApi::Route route);
 
-void DoHere(const QueueCallPtr& call, const Act& act, const QueuePtr& queue) {
+void DoHere(const QueueCallPtr& call, const QueueAct& act, const QueuePtr& queue) {
   ShardApi* owner = call->api->of(queue->group);
   RunOn(owner->shard(), [call, act, owner, queue] {
     QueueReplica* replica = owner->Replica(queue->group);
@@ -63,7 +50,7 @@ void DoHere(const QueueCallPtr& call, const Act& act, const QueuePtr& queue) {
   });
 }
 
-void Dispatch(const QueueCallPtr& call, const Inspect& inspect, const Act& act, const std::string& queue) {
+void Dispatch(const QueueCallPtr& call, const QueueInspect& inspect, const QueueAct& act, const std::string& queue) {
   call->api->FindRoute({queue, call->group}, call->deadline,
                        [call, inspect, act, queue](absl::StatusOr<ShardApi::Route> route) {
                          if (!route.ok()) return Respond(call, route.status());
@@ -72,7 +59,7 @@ void Dispatch(const QueueCallPtr& call, const Inspect& inspect, const Act& act, 
                        });
 }
 
-void Forward(const QueueCallPtr& call, const Inspect& inspect, const Act& act, const std::string& queue,
+void Forward(const QueueCallPtr& call, const QueueInspect& inspect, const QueueAct& act, const std::string& queue,
              ShardApi::Route route) {
   if (call->forwarded) return Respond(call, NotLeaderError(queue));
   ShardApi* api = call->api;
@@ -102,23 +89,6 @@ void Forward(const QueueCallPtr& call, const Inspect& inspect, const Act& act, c
         here->shard()->After(kRetryAfter, [call, inspect, act, queue] { Dispatch(call, inspect, act, queue); });
       });
   api->forwards().Add(raft::NodeId(route.leader.node_id()), forwarded);
-}
-
-void Handle(raft::RawService& service, const FindApi& apis, std::string method, Inspect inspect, Act act) {
-  service.HandleUnary(std::move(method), [apis, inspect = std::move(inspect), act = std::move(act)](
-                                             std::shared_ptr<raft::RawServerStream> stream, grpc::ByteBuffer request) {
-    auto call = std::make_shared<QueueCall>();
-    call->api = apis(stream->shard()->id());
-    call->deadline = DeadlineOf(stream->deadline(), kPatience);
-    call->forwarded = stream->Metadata(kForwardedBy).has_value();
-    call->stream = std::move(stream);
-    call->request = std::move(request);
-    absl::StatusOr<std::string> queue = inspect(*call);
-    if (!queue.ok()) return Respond(call, queue.status());
-    if (call->to_exchange) return SendToExchange(call);
-    call->again = [inspect, act, name = *queue](const QueueCallPtr& again) { Dispatch(again, inspect, act, name); };
-    call->again(call);
-  });
 }
 
 template <typename Request>
@@ -427,13 +397,31 @@ void Respond(const QueueCallPtr& call, const absl::Status& status) {
   call->stream->Finish(ToGrpc(status));
 }
 
+void HandleQueueCall(raft::RawService& service, const FindApi& apis, std::string method, QueueInspect inspect,
+                     QueueAct act) {
+  service.HandleUnary(std::move(method), [apis, inspect = std::move(inspect), act = std::move(act)](
+                                             std::shared_ptr<raft::RawServerStream> stream, grpc::ByteBuffer request) {
+    auto call = std::make_shared<QueueCall>();
+    call->api = apis(stream->shard()->id());
+    call->deadline = DeadlineOf(stream->deadline(), kPatience);
+    call->forwarded = stream->Metadata(kForwardedBy).has_value();
+    call->stream = std::move(stream);
+    call->request = std::move(request);
+    absl::StatusOr<std::string> queue = inspect(*call);
+    if (!queue.ok()) return Respond(call, queue.status());
+    if (call->to_exchange) return SendToExchange(call);
+    call->again = [inspect, act, name = *queue](const QueueCallPtr& again) { Dispatch(again, inspect, act, name); };
+    call->again(call);
+  });
+}
+
 void RegisterQueueCalls(raft::RawService& service, const FindApi& apis) {
-  Handle(service, apis, "/trireme.v1.Broker/Send", InspectSend, ActSend);
-  Handle(service, apis, "/trireme.v1.Broker/Receive", InspectReceive, ActReceive);
-  Handle(service, apis, "/trireme.v1.Broker/Settle", InspectSettle, ActSettle);
-  Handle(service, apis, "/trireme.v1.Broker/Extend", InspectExtend, ActExtend);
-  Handle(service, apis, "/trireme.v1.Admin/DescribeQueue", InspectName<v1::DescribeQueueRequest>, ActDescribe);
-  Handle(service, apis, "/trireme.v1.Admin/PurgeQueue", InspectName<v1::PurgeQueueRequest>, ActPurge);
+  HandleQueueCall(service, apis, "/trireme.v1.Broker/Send", InspectSend, ActSend);
+  HandleQueueCall(service, apis, "/trireme.v1.Broker/Receive", InspectReceive, ActReceive);
+  HandleQueueCall(service, apis, "/trireme.v1.Broker/Settle", InspectSettle, ActSettle);
+  HandleQueueCall(service, apis, "/trireme.v1.Broker/Extend", InspectExtend, ActExtend);
+  HandleQueueCall(service, apis, "/trireme.v1.Admin/DescribeQueue", InspectName<v1::DescribeQueueRequest>, ActDescribe);
+  HandleQueueCall(service, apis, "/trireme.v1.Admin/PurgeQueue", InspectName<v1::PurgeQueueRequest>, ActPurge);
 }
 
 }  // namespace trireme::broker

@@ -1,8 +1,10 @@
 // The calls of Broker and Admin that want a queue's leader: done here, or passed on to it.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "broker/api/shard_api.h"
 #include "raft/grpc/raw_server.h"
@@ -33,8 +35,22 @@ void Respond(const QueueCallPtr& call, const google::protobuf::MessageLite& resp
 // forwarded it, which does so itself.
 void Respond(const QueueCallPtr& call, const absl::Status& status);
 
+// Answers on the call's own shard, from wherever.
+template <typename Response>
+void Reply(const QueueCallPtr& call, Response response) {
+  RunOn(call->api->shard(), [call, response = std::move(response)] { Respond(call, response); });
+}
+
+// What a call does at the leader, on the queue's shard; it answers through Reply, once, from any shard.
+using QueueAct = std::function<void(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& queue)>;
+// Gets the queue's name out of a request, and refuses what can be refused without the queue. May say that the call is
+// repeatable, and which group it wants.
+using QueueInspect = std::function<absl::StatusOr<std::string>(QueueCall& call)>;
+
 // Handlers for RawService::HandleUnary; `apis` finds the services of the shard that took the call.
 using FindApi = std::function<ShardApi*(raft::ShardId)>;
+void HandleQueueCall(raft::RawService& service, const FindApi& apis, std::string method, QueueInspect inspect,
+                     QueueAct act);
 void RegisterQueueCalls(raft::RawService& service, const FindApi& apis);
 
 }  // namespace trireme::broker

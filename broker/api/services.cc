@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "broker/api/consume_stream.h"
 #include "broker/api/errors.h"
+#include "broker/api/look_calls.h"
 #include "broker/api/publish_stream.h"
 #include "broker/api/queue_calls.h"
 #include "broker/api/queue_info.h"
@@ -91,6 +92,7 @@ void Services::Register(raft::RawService& service) {
     return ClientStream::Open<ConsumeStream>(apis(stream->shard()->id()), stream);
   });
   RegisterQueueCalls(service, apis);
+  RegisterLookCalls(service, apis);
   RegisterAdmin(service);
 }
 

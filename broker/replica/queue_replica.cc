@@ -692,12 +692,28 @@ void QueueReplica::Purge(absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done
   i.AddFact(queue::fact::Purged{}, Impl::PurgeWaiter{std::move(done)});
 }
 
+absl::Status QueueReplica::MovedError() {
+  return Error(absl::StatusCode::kUnavailable, {.reason = kNotLeader}, kMoved);
+}
+
+void QueueReplica::Look(absl::AnyInvocable<void(const absl::Status&)> done) {
+  if (impl_->refuses()) return done(impl_->NotDone());
+  group_->ReadBarrier([alive = alive(), done = std::move(done)](const absl::Status& status) mutable {
+    done(status.ok() && !alive.expired() ? absl::OkStatus() : MovedError());
+  });
+}
+
+const queue::Machine& QueueReplica::machine() const {
+  return impl_->machine;
+}
+
+std::weak_ptr<void> QueueReplica::alive() const {
+  return impl_->alive;
+}
+
 void QueueReplica::Describe(absl::AnyInvocable<void(absl::StatusOr<QueueFigures>)> done) {
-  Impl& i = *impl_;
-  if (i.refuses()) return done(i.NotDone());
-  group_->ReadBarrier([&i, alive = std::weak_ptr<bool>(i.alive), done = std::move(done)](absl::Status status) mutable {
-    if (!status.ok() || alive.expired())
-      return done(Error(absl::StatusCode::kUnavailable, {.reason = kNotLeader}, kMoved));
+  Look([&i = *impl_, done = std::move(done)](const absl::Status& status) mutable {
+    if (!status.ok()) return done(status);
     const queue::Subscription& s = i.machine.subscription(kSubscription);
     QueueFigures figures;
     figures.at_index = i.machine.applied();

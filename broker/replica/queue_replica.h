@@ -144,6 +144,12 @@ class QueueReplica final : public raft::StateMachine {
   // ---- looking and cleaning
 
   void Purge(absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done);
+  // OK once machine() is as new as when this was asked. UNAVAILABLE with kNotLeader: another node leads.
+  void Look(absl::AnyInvocable<void(const absl::Status&)> done);
+  const queue::Machine& machine() const;
+  // Expires with this object, for whoever is called back later.
+  std::weak_ptr<void> alive() const;
+  static absl::Status MovedError();
   // Linearizable.
   void Describe(absl::AnyInvocable<void(absl::StatusOr<QueueFigures>)> done);
   // Of this replica alone, on any node. Encodes the whole state, which is bounded (Safety rule 1).

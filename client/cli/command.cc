@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "client/error.h"
 
 namespace trireme::client {
@@ -286,8 +287,27 @@ absl::StatusOr<std::string> ParseClusterId(const std::string& hex) {
   return absl::HexStringToBytes(hex);
 }
 
+absl::StatusOr<std::string> ParseHex(const std::string& hex) {
+  if (hex.size() % 2 != 0 || hex.find_first_not_of("0123456789abcdefABCDEF") != std::string::npos) {
+    return absl::InvalidArgumentError(absl::StrCat("\"", hex, "\" is not an even number of hexadecimal digits"));
+  }
+  return absl::HexStringToBytes(hex);
+}
+
 std::string PositionText(uint64_t position) {
   return absl::StrCat(position >> 16, ":", position & 0xffff);
+}
+
+absl::StatusOr<uint64_t> ParsePosition(const std::string& text) {
+  const std::vector<std::string> parts = absl::StrSplit(text, ':');
+  uint64_t index = 0, slot = 0;
+  if (parts.size() == 1 && absl::SimpleAtoi(parts[0], &index)) return index;
+  if (parts.size() == 2 && absl::SimpleAtoi(parts[0], &index) && absl::SimpleAtoi(parts[1], &slot) &&
+      index < uint64_t{1} << 48 && slot < 65'535) {
+    return index << 16 | slot;
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "\"", text, "\" is no position; it is INDEX:SLOT, as `trireme queue browse` prints it, or the number in JSON"));
 }
 
 std::string TimeText(int64_t ms) {

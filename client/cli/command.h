@@ -115,8 +115,12 @@ std::string Thousands(uint64_t number);
 std::string Hex(const std::string& bytes);
 // 32 hexadecimal digits as 16 bytes. INVALID_ARGUMENT names what was given.
 absl::StatusOr<std::string> ParseClusterId(const std::string& hex);
+// An even number of hexadecimal digits as bytes. INVALID_ARGUMENT names what was given.
+absl::StatusOr<std::string> ParseHex(const std::string& hex);
 // "index:slot".
 std::string PositionText(uint64_t position);
+// That, or the number alone. INVALID_ARGUMENT names what was given.
+absl::StatusOr<uint64_t> ParsePosition(const std::string& text);
 // Milliseconds since the Unix epoch as UTC, "2024-05-01T12:00:00Z".
 std::string TimeText(int64_t ms);
 
@@ -124,6 +128,10 @@ void AddClusterCommands(CLI::App& app, Command& command);
 void AddQueueCommands(CLI::App& app, Command& command);
 void AddExchangeCommands(CLI::App& app, Command& command);
 void AddBindingCommands(CLI::App& app, Command& command);
+// To the queues' commands.
+void AddBrowseCommand(CLI::App& queue, Command& command);
+void AddMessageCommands(CLI::App& app, Command& command);
+void AddLeaseCommands(CLI::App& app, Command& command);
 void AddPublishCommand(CLI::App& app, Command& command);
 void AddConsumeCommand(CLI::App& app, Command& command);
 void AddBenchCommand(CLI::App& app, Command& command);

@@ -1,9 +1,9 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "client/cli/command.h"
+#include "client/cli/message_text.h"
 
 namespace trireme::client {
 namespace {
@@ -21,38 +21,10 @@ struct Arguments {
   double wait_s = 2;
 };
 
-bool IsText(const std::string& bytes) {
-  // What JSON can carry: valid UTF-8.
-  try {
-    (void)Json(bytes).dump();
-    return true;
-  } catch (const Json::exception&) {
-    return false;
-  }
-}
-
-void PutBytes(Json& json, const char* name, const std::string& bytes) {
-  if (IsText(bytes)) {
-    json[name] = bytes;
-  } else {
-    json[absl::StrCat(name, "_base64")] = absl::Base64Escape(bytes);
-  }
-}
-
 // One line of JSON.
 std::string MessageJson(const v1::Message& message, uint64_t position, uint32_t deliveries) {
   Json json = {{"position", position}, {"deliveries", deliveries}};
-  if (!message.key().empty()) json["key"] = message.key();
-  if (!message.id().empty()) json["id"] = message.id();
-  for (const auto& [name, value] : message.headers()) json["headers"][name] = ValueJson(value);
-  if (message.expires_at_ms() != 0) json["expires_at_ms"] = message.expires_at_ms();
-  if (message.due_at_ms() != 0) json["due_at_ms"] = message.due_at_ms();
-  if (message.priority() != 0) json["priority"] = message.priority();
-  if (!message.reply_to().empty()) json["reply_to"] = message.reply_to();
-  if (!message.correlation_id().empty()) json["correlation_id"] = message.correlation_id();
-  if (!message.content_type().empty()) json["content_type"] = message.content_type();
-  if (!message.routing_key().empty()) json["routing_key"] = message.routing_key();
-  PutBytes(json, "body", message.body());
+  PutMessage(json, message);
   return json.dump();
 }
 

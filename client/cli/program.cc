@@ -105,6 +105,8 @@ int RunProgram(const std::vector<std::string>& arguments) {
   AddQueueCommands(app, command);
   AddExchangeCommands(app, command);
   AddBindingCommands(app, command);
+  AddMessageCommands(app, command);
+  AddLeaseCommands(app, command);
   AddPublishCommand(app, command);
   AddConsumeCommand(app, command);
   AddBenchCommand(app, command);

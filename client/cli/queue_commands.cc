@@ -313,7 +313,7 @@ struct Arguments {
 }  // namespace
 
 void AddQueueCommands(CLI::App& app, Command& command) {
-  CLI::App* queue = command.AddGroup(app, "queue", "Create, list, describe, delete and purge queues");
+  CLI::App* queue = command.AddGroup(app, "queue", "Create, list, describe, browse, delete and purge queues");
   auto arguments = std::make_shared<Arguments>();
   const CLI::Range counts(1, 1'000'000);
 
@@ -371,6 +371,8 @@ void AddQueueCommands(CLI::App& app, Command& command) {
       command.Add(queue, "purge", "Drop all messages that wait; what consumers hold stays theirs",
                   "  trireme queue purge orders\n", [&command, arguments] { return Purge(command, arguments->name); });
   purge->add_option("NAME", arguments->name, "The queue")->required();
+
+  AddBrowseCommand(*queue, command);
 }
 
 }  // namespace trireme::client
