@@ -76,6 +76,8 @@ int main(int argc, char** argv) {
   app.footer("Exit codes: 0 clean, 127 crash, 128 the healed cluster made no progress, 129 a property was violated");
   CLI11_PARSE(app, argc, argv);
 
+  // In order with what is logged.
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
   for (int signal : {SIGABRT, SIGSEGV, SIGFPE, SIGBUS}) std::signal(signal, OnAbort);
   auto end = std::chrono::steady_clock::now() + std::chrono::duration<double, std::ratio<60>>(minutes);
   RunResult total;
