@@ -16,6 +16,10 @@ using raft::IndexRange;
 
 namespace {
 
+// On a full disk, before it is asked for room again.
+constexpr std::chrono::seconds kNoRoomPause(1);
+constexpr uint64_t kReclaimMarginSegments = 4;
+
 uint64_t CountOf(const Ranges& ranges) {
   uint64_t count = 0;
   for (const IndexRange& r : ranges) count += r.last - r.first + 1;
@@ -31,7 +35,7 @@ bool Store::Impl::BackgroundDue() const {
 }
 
 bool Store::Impl::NeedsSlot() const {
-  if (segments_->free() > 0) return false;
+  if (segments_->free() > 0 || std::chrono::steady_clock::now() < slot_not_before_) return false;
   size_t most = budget_slots() + options_.headroom_segments;
   if (segments_->retired() == 0) return segments_->size() < most;
   // What is retired becomes free with the next batch, unless that has nowhere to go.
@@ -111,12 +115,22 @@ void Store::Impl::RunBackground() {
     if (!BackgroundDue()) {
       // Also when what it was woken for has come to nothing meanwhile.
       idle_wake_.notify_all();
-      background_wake_.wait(lock);
+      if (std::chrono::steady_clock::now() < slot_not_before_) {
+        background_wake_.wait_until(lock, slot_not_before_);
+      } else {
+        background_wake_.wait(lock);
+      }
       continue;
     }
     background_busy_ = true;
     if (NeedsSlot()) {
-      if (absl::Status s = AllocateSlot(lock); !s.ok() && !absl::IsCancelled(s)) Fail(s);
+      absl::Status s = AllocateSlot(lock);
+      if (absl::IsResourceExhausted(s)) {
+        // Writers wait, for what is consumed frees those that are in use; nothing that was written is lost.
+        slot_not_before_ = std::chrono::steady_clock::now() + kNoRoomPause;
+      } else if (!s.ok() && !absl::IsCancelled(s)) {
+        Fail(s);
+      }
     } else if (NeedsStage() && (!staged_last_ || !(NeedsFlush() || NeedsMove()))) {
       // In turn with the rest.
       staged_last_ = true;
@@ -136,7 +150,8 @@ void Store::Impl::RunBackground() {
 }
 
 absl::Status Store::Impl::AllocateSlot(Lock& lock) {
-  uint64_t number = next_segment_number_++;
+  // On this thread alone.
+  const uint64_t number = next_segment_number_;
   lock.unlock();
   std::string name = SegmentName(number);
   absl::StatusOr<std::shared_ptr<File>> file = MakeSegmentFile(
@@ -153,6 +168,7 @@ absl::Status Store::Impl::AllocateSlot(Lock& lock) {
   }
   lock.lock();
   if (!status.ok()) return status;
+  ++next_segment_number_;
   segments_->Add(*std::move(file), absl::StrCat(wal_, "/", name));
   room_wake_.notify_one();
   return absl::OkStatus();
@@ -219,6 +235,7 @@ absl::Status Store::Impl::CollectLive(SlotId slot, uint64_t first, uint64_t last
             break;
           case RecordType::kMemberlessSnapshotPart:
           case RecordType::kSnapshotPart:
+          case RecordType::kSnapshotStored:
             needed =
                 std::find(group.snapshot.parts.begin(), group.snapshot.parts.end(), ref) != group.snapshot.parts.end();
             break;
@@ -289,7 +306,10 @@ absl::Status Store::Impl::WriteMovedRows(SlotId slot, std::map<GroupId, Move>& m
       const std::vector<RecordRef>& parts = group.snapshot.parts;
       if (std::any_of(parts.begin(), parts.end(), [&](const RecordRef& r) { return r.slot == slot; })) {
         move.snapshot = group.snapshot;
-        for (const RecordRef& ref : parts) {
+        // RocksDB may have one by now that is to take its place, whose record is not durable yet; it is covered by the
+        // log.
+        const bool there = group.snapshot.stored || (group.storing > 0 && group.old_snapshot >= group.snapshot.index);
+        for (const RecordRef& ref : there ? std::vector<RecordRef>() : parts) {
           files.push_back((*segments_)[ref.slot].file);
           ++(*segments_)[ref.slot].pins;
           pinned.push_back(ref.slot);
@@ -361,8 +381,7 @@ bool Store::Impl::FlushOld(Lock& lock) {
     return false;
   }
   required_durable_ = written;
-  uint64_t stored = old_->StoredBytes();
-  if (stored >= old_bytes_ + unreclaimable_ + std::max(options_.reclaim_bytes, old_bytes_) && !reclaim_due_) {
+  if (!reclaim_due_ && WorthReclaiming() && std::chrono::steady_clock::now() >= reclaim_not_before_) {
     reclaim_due_ = true;
     reclaim_wake_.notify_one();
   }
@@ -433,25 +452,58 @@ void Store::Impl::RunOldOps(Lock& lock, bool flush) {
   TidySegments();
 }
 
+bool Store::Impl::WorthReclaiming() const {
+  uint64_t alive = old_bytes_ + staged_bytes_;
+  return old_->StoredBytes() >= alive + unreclaimable_ + std::max(options_.reclaim_bytes, alive);
+}
+
 void Store::Impl::RunReclaimer() {
   constexpr int kTries = 100;
+  // What is left to the moving of segments meanwhile.
+  const uint64_t margin = kReclaimMarginSegments * format_.segment_bytes;
+  auto room = [&]() -> uint64_t {
+    absl::StatusOr<uint64_t> free = fs_->FreeBytes(options_.directory);
+    // Where that cannot be told there is none.
+    return free.ok() ? *free - std::min(*free, margin) : 0;
+  };
+  bool lacked_room = false;
+  uint64_t room_then = 0;
+  int tries = 0;
   Lock lock(mutex_);
-  for (int tries = 1;; ++tries) {
-    reclaim_wake_.wait(lock, [this] { return failed_ || background_stopping_ || reclaim_due_; });
+  auto woken = [this] { return failed_ || background_stopping_ || reclaim_due_; };
+  for (;;) {
+    if (!lacked_room) {
+      reclaim_wake_.wait(lock, woken);
+    } else if (!reclaim_wake_.wait_for(lock, kNoRoomPause, woken)) {
+      lock.unlock();
+      const bool grown = room() >= room_then + format_.segment_bytes;
+      lock.lock();
+      reclaim_due_ = reclaim_due_ || (grown && WorthReclaiming());
+      continue;
+    }
     if (failed_ || background_stopping_) return;
+    uint64_t alive = old_bytes_ + staged_bytes_;
     lock.unlock();
-    absl::Status status = old_->Reclaim();
+    absl::Status status = old_->Reclaim(alive, room);
+    lacked_room = absl::IsResourceExhausted(status);
+    if (lacked_room) room_then = room();
     lock.lock();
     if (absl::IsCancelled(status)) return;
-    if (absl::IsUnavailable(status) && tries < kTries) {
+    if (absl::IsUnavailable(status) && ++tries < kTries) {
       reclaim_wake_.wait_for(lock, std::chrono::milliseconds(50), [this] { return failed_ || background_stopping_; });
       continue;
     }
     tries = 0;
     reclaim_due_ = false;
-    if (!status.ok() && !absl::IsUnavailable(status)) return Fail(status);
-    uint64_t stored = old_->StoredBytes();
-    unreclaimable_ = stored - std::min(stored, old_bytes_);
+    if (lacked_room) {
+      // Once there is more room, or more has died, which then may be enough.
+      reclaim_not_before_ = std::chrono::steady_clock::now() + 10 * kNoRoomPause;
+    } else if (!status.ok() && !absl::IsUnavailable(status)) {
+      return Fail(status);
+    } else {
+      uint64_t stored = old_->StoredBytes();
+      unreclaimable_ = stored - std::min(stored, old_bytes_ + staged_bytes_);
+    }
     idle_wake_.notify_all();
   }
 }

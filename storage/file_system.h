@@ -12,7 +12,7 @@
 
 namespace trireme::storage {
 
-// An open file. Thread-safe. Errors name the path.
+// An open file. Thread-safe. Errors name the path; ResourceExhausted = the disk is full.
 class File {
  public:
   virtual ~File() = default;
@@ -54,6 +54,8 @@ class FileSystem {
   virtual absl::Status Rename(const std::string& from, const std::string& to) = 0;
   virtual absl::Status Remove(const std::string& path) = 0;
   virtual absl::Status SyncDirectory(const std::string& directory) = 0;
+  // That this process may still write where the directory lies.
+  virtual absl::StatusOr<uint64_t> FreeBytes(const std::string& directory) = 0;
   // Keeps other processes and other stores of this one off. FailedPrecondition, naming the directory and the holder's
   // process id where it is known, if it is held already. `file` is the lock file's name in it.
   virtual absl::StatusOr<std::unique_ptr<DirectoryLock>> Lock(const std::string& directory,

@@ -45,7 +45,8 @@ void Store::Impl::ApplyDeleted(GroupId id, uint64_t sequence) {
   Group& group = *it->second;
   // What was installed has no row at first.
   const bool in_old = group.row || group.staging || !group.index.old().empty() ||
-                      (group.snapshot.index > Index() && group.snapshot.parts.empty());
+                      (group.snapshot.index > Index() && group.snapshot.parts.empty()) ||
+                      group.old_snapshot > Index() || group.old_snapshot_unknown;
   if (group.created_slot != kNoSlot) --(*segments_)[group.created_slot].live;
   if (group.hard_state_slot != kNoSlot) --(*segments_)[group.hard_state_slot].live;
   ReleaseSnapshot(group.snapshot);
@@ -98,9 +99,23 @@ bool Store::Impl::ApplySnapshotPart(Group& group, const SnapshotPart& part, cons
   group.incoming.parts.push_back(ref);
   ++(*segments_)[ref.slot].live;
   if (part.offset + part.bytes.size() < part.total) return false;
+  if (part.index < group.snapshot.index) {
+    ReleaseSnapshot(group.incoming);  // a larger one has overtaken it
+    return false;
+  }
   ReleaseSnapshot(group.snapshot);
   SetSnapshot(group, std::exchange(group.incoming, {}));
   return true;
+}
+
+void Store::Impl::ApplySnapshotStored(Group& group, const SnapshotStored& stored, const RecordRef& ref) {
+  // One of another replica has taken its place, or a smaller one, which went by the log, has overtaken it.
+  if (stored.generation != group.generation || stored.index < group.snapshot.index) return;
+  ReleaseSnapshot(group.snapshot);
+  SetSnapshot(
+      group,
+      {.index = stored.index, .term = stored.term, .membership = stored.membership, .parts = {ref}, .stored = true});
+  ++(*segments_)[ref.slot].live;
 }
 
 void Store::Impl::SetSnapshot(Group& group, SnapshotRef snapshot) {
@@ -213,6 +228,11 @@ bool Store::Impl::AddNext(Submission& s) {
     case Submission::Kind::kStage:
       if (!Fits(kRecordHeaderBytes)) return false;
       add(RecordType::kSnapshotStaged, s.group, builder_->AddSnapshotStaged(s.group));
+      s.started = true;
+      return true;
+    case Submission::Kind::kStored:
+      if (!Fits(kRecordHeaderBytes + s.bytes.size())) return false;
+      add(RecordType::kSnapshotStored, s.group, builder_->AddSnapshotStored(s.group, s.bytes.view())).stored = s.stored;
       s.started = true;
       return true;
     case Submission::Kind::kInstall:
@@ -358,6 +378,11 @@ void Store::Impl::Apply() {
         break;
       case RecordType::kSnapshotPart:
         ApplySnapshotPart(group, a.part, ref, a.membership);
+        break;
+      case RecordType::kSnapshotStored:
+        // One that was installed meanwhile covers it.
+        --group.storing;
+        ApplySnapshotStored(group, *a.stored, ref);
         break;
       default: {
         terms.clear();

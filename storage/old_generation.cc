@@ -40,6 +40,7 @@ absl::Status Convert(const rocksdb::Status& s, const std::string& what) {
   std::string text = absl::StrCat(what, ": ", s.ToString());
   if (s.IsCorruption()) return absl::DataLossError(text);
   if (s.IsNotFound()) return absl::NotFoundError(text);
+  if (s.IsNoSpace()) return absl::ResourceExhaustedError(text);
   return absl::InternalError(text);
 }
 
@@ -204,7 +205,13 @@ std::optional<OldRow> DecodeRow(std::string_view bytes) {
 class Listener final : public rocksdb::EventListener {
  public:
   explicit Listener(std::function<void(const absl::Status&)> failed) : failed_(std::move(failed)) {}
-  void OnBackgroundError(rocksdb::BackgroundErrorReason, rocksdb::Status* status) override {
+  void OnBackgroundError(rocksdb::BackgroundErrorReason reason, rocksdb::Status* status) override {
+    // A compaction that finds no room leaves everything as it was, so it is as if it had not begun, and what has died
+    // can still go (Safety rule 19). Whatever else cannot be written is lost.
+    if (reason == rocksdb::BackgroundErrorReason::kCompaction && status->IsNoSpace()) {
+      *status = rocksdb::Status::OK();
+      return;
+    }
     if (failed_) failed_(Convert(*status, "RocksDB failed in the background"));
   }
 
@@ -225,6 +232,7 @@ struct OldGeneration::Impl {
   uint64_t unflushed_bytes = 0;
   std::atomic<uint64_t> points_deleted = 0;
   std::atomic<uint64_t> ranges_deleted = 0;
+  std::atomic<uint64_t> rewrites = 0;
 
   rocksdb::ColumnFamilyHandle* log() const { return families[1]; }
   rocksdb::ColumnFamilyHandle* raft() const { return families[2]; }
@@ -517,7 +525,7 @@ uint64_t OldGeneration::ranges_deleted() const {
   return impl_->ranges_deleted;
 }
 
-absl::Status OldGeneration::Reclaim() {
+absl::Status OldGeneration::Rewrite(std::optional<double> oldest_part) {
   rocksdb::ColumnFamilyMetaData meta;
   impl_->db->GetColumnFamilyMetaData(impl_->log(), &meta);
   std::vector<std::string> files;
@@ -528,24 +536,74 @@ absl::Status OldGeneration::Reclaim() {
     }
   }
   if (files.empty()) return absl::OkStatus();
+  ++impl_->rewrites;
   // Not CompactRange, which flushes.
-  auto collect = [this](const char* on) {
-    return impl_->db->SetOptions(
-        impl_->log(), {{"enable_blob_garbage_collection", on}, {"blob_garbage_collection_age_cutoff", "1.0"}});
+  auto collect = [this](const char* on, double part) {
+    return impl_->db->SetOptions(impl_->log(), {{"enable_blob_garbage_collection", on},
+                                                {"blob_garbage_collection_age_cutoff", absl::StrCat(part)}});
   };
-  rocksdb::Status s = collect("true");
+  rocksdb::Status s = oldest_part ? collect("true", *oldest_part) : rocksdb::Status::OK();
   if (s.ok()) {
     rocksdb::CompactionOptions options;
     options.compression = rocksdb::kNoCompression;
     options.output_file_size_limit = uint64_t{64} << 20;
     s = impl_->db->CompactFiles(options, impl_->log(), files, static_cast<int>(meta.levels.size()) - 1);
-    rocksdb::Status off = collect("false");
+    rocksdb::Status off = oldest_part ? collect("false", 1.0) : rocksdb::Status::OK();
     if (s.ok()) s = off;
   }
   if (s.IsIncomplete() || s.IsShutdownInProgress()) return absl::CancelledError(s.ToString());
   // Some of the files went into a compaction of RocksDB's own meanwhile.
   if (s.IsAborted() || s.IsInvalidArgument()) return absl::UnavailableError(s.ToString());
   return Convert(s, "reclaim space in RocksDB");
+}
+
+absl::Status OldGeneration::Reclaim(uint64_t alive_bytes, absl::FunctionRef<uint64_t()> room_bytes) {
+  std::optional<uint64_t> last_file;  // of those that there were at the beginning
+  uint64_t first_file = 0;
+  for (;;) {
+    rocksdb::ColumnFamilyMetaData meta;
+    impl_->db->GetColumnFamilyMetaData(impl_->log(), &meta);
+    std::vector<rocksdb::BlobMetaData>& blobs = meta.blob_files;
+    std::sort(blobs.begin(), blobs.end(),
+              [](const auto& a, const auto& b) { return a.blob_file_number < b.blob_file_number; });
+    const uint64_t room = room_bytes();
+    const auto no_room = [&](uint64_t needed) {
+      return absl::ResourceExhaustedError(absl::StrCat("to reclaim space in ", impl_->directory, " takes ", needed,
+                                                       " bytes, there is room for ", room));
+    };
+    if (!last_file) {
+      if (meta.size + alive_bytes <= room) {
+        absl::Status s = Rewrite(1.0);
+        if (!absl::IsResourceExhausted(s)) return s;
+      }
+      if (meta.size > room) return no_room(meta.size);
+      // Only the tree, without what is dead: so all blob files go of which nothing is alive, and it is known how much
+      // is alive in the others.
+      last_file = blobs.empty() ? 0 : blobs.back().blob_file_number;
+      if (absl::Status s = Rewrite(std::nullopt); !s.ok()) return s;
+      continue;
+    }
+    // All that were there are gone; or, which nothing here brings about, one stays.
+    if (blobs.empty() || blobs.front().blob_file_number > *last_file) return absl::OkStatus();
+    if (blobs.front().blob_file_number == first_file) return absl::UnavailableError("a blob file is in use");
+    first_file = blobs.front().blob_file_number;
+    // As many of the oldest as there is room for what is alive in them, which comes to lie in new ones.
+    size_t count = 0;
+    uint64_t bytes = meta.size;
+    for (const rocksdb::BlobMetaData& file : blobs) {
+      bytes += file.total_blob_bytes - std::min(file.total_blob_bytes, file.garbage_blob_bytes);
+      if (file.blob_file_number > *last_file || bytes > room) break;
+      ++count;
+    }
+    if (count == 0) return no_room(bytes);
+    // RocksDB rounds down, and newer ones may have come.
+    double part = (static_cast<double>(count) + 0.5) / static_cast<double>(blobs.size());
+    if (absl::Status s = Rewrite(std::min(part, 1.0)); !s.ok()) return s;
+  }
+}
+
+uint64_t OldGeneration::rewrites() const {
+  return impl_->rewrites;
 }
 
 void OldGeneration::CancelReclaim() {

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -105,15 +106,21 @@ class OldGeneration {
   // By DeleteDead.
   uint64_t points_deleted() const;
   uint64_t ranges_deleted() const;
-  // Rewrites the log family's files without what is dead. Takes long; may run beside everything else. Unavailable when
-  // it is to be tried again later, Cancelled after CancelReclaim.
-  absl::Status Reclaim();
+  // By Reclaim, of the log family's files.
+  uint64_t rewrites() const;
+  // Rewrites the log family's files without what is dead: all at once when there is room for `alive_bytes` more, else
+  // in steps, each of which fits in the room that the ones before it have made (Safety rule 19). Takes long; may run
+  // beside everything else. Unavailable when it is to be tried again later, ResourceExhausted when there is no room
+  // for a step, Cancelled after CancelReclaim.
+  absl::Status Reclaim(uint64_t alive_bytes, absl::FunctionRef<uint64_t()> room_bytes);
   // The last call but for the destructor.
   void CancelReclaim();
 
  private:
   struct Impl;
   explicit OldGeneration(std::unique_ptr<Impl> impl);
+  // With what is alive in the oldest part of the blob files, which so become free; nothing = in none of them.
+  absl::Status Rewrite(std::optional<double> oldest_part);
 
   std::unique_ptr<Impl> impl_;
 };

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -131,6 +132,12 @@ class Posix final : public FileSystem {
     ::close(fd);
     if (error != 0) return Error(error, "sync", directory);
     return absl::OkStatus();
+  }
+
+  absl::StatusOr<uint64_t> FreeBytes(const std::string& directory) override {
+    struct statvfs figures;
+    if (::statvfs(directory.c_str(), &figures) != 0) return Error(errno, "statvfs", directory);
+    return uint64_t{figures.f_bavail} * uint64_t{figures.f_frsize};
   }
 
   absl::StatusOr<std::unique_ptr<DirectoryLock>> Lock(const std::string& directory, const std::string& file) override {

@@ -79,9 +79,11 @@ absl::Status Store::Impl::Open() {
   for (auto& [id, group] : groups_) {
     ReleaseSnapshot(group->incoming);  // cut short by the end of the process
     DropStaging(id, *group);           // and so was this
+    group->old_snapshot_unknown = group->old_snapshot == Index();
     group->submitted_last = group->index.last_index();
-    // A move that a crash cut short may have left packs of what is replayed from the log.
-    if (*flushed > 0 && !group->index.runs().empty()) {
+    // A move that a crash cut short may have left packs of what is replayed from the log; in a directory, too, that
+    // was never flushed by its own: RocksDB is flushed when its memory is full.
+    if (!group->index.runs().empty()) {
       Require({.group = id, .generation = group->generation, .from = group->index.runs().front().first});
     }
   }
@@ -229,6 +231,7 @@ absl::Status Store::Impl::LoadOld() {
     absl::StatusOr<OldSnapshot> snapshot = old_->ReadSnapshot(id, group->generation);
     if (snapshot.ok()) {
       SetSnapshot(*group, {.index = snapshot->index, .term = snapshot->term, .membership = snapshot->membership});
+      group->old_snapshot = snapshot->index;
       recovered_snapshots_[id] = snapshot->bytes;
     } else if (!absl::IsNotFound(snapshot.status())) {
       return snapshot.status();
@@ -333,6 +336,24 @@ absl::Status Store::Impl::ReplayRecord(const Record& record, const RecordRef& re
         recovered_snapshots_[record.group] = Bytes::Take(std::move(bytes));
         incoming_snapshots_.erase(record.group);
       }
+      return absl::OkStatus();
+    }
+    case RecordType::kSnapshotStored: {
+      std::optional<SnapshotStored> stored = DecodeSnapshotStored(record.payload);
+      if (!stored) return damaged();
+      if (stored->generation != group.generation || stored->index < group.snapshot.index) return absl::OkStatus();
+      absl::StatusOr<OldSnapshot> snapshot = old_->ReadSnapshot(record.group, group.generation);
+      if (!snapshot.ok() || snapshot->index < stored->index) {
+        return absl::DataLossError(
+            absl::StrCat((*segments_)[ref.slot].path, ", byte ", ref.offset, ": the snapshot of group ",
+                         record.group.value(), " as of ", stored->index.value(), " is not in RocksDB: ",
+                         snapshot.ok() ? absl::StrCat("there is one as of ", snapshot->index.value())
+                                       : snapshot.status().ToString()));
+      }
+      // A later one is of a log that is there, too: its own record was not durable yet.
+      ApplySnapshotStored(group, {stored->generation, snapshot->index, snapshot->term, snapshot->membership}, ref);
+      group.old_snapshot = snapshot->index;
+      recovered_snapshots_[record.group] = snapshot->bytes;
       return absl::OkStatus();
     }
     default:

@@ -78,6 +78,23 @@ bool ParseSegmentName(std::string_view name, uint64_t* number) {
   return error == std::errc() && end == name.data() + name.size();
 }
 
+namespace {
+
+absl::Status FillSegment(File& file, std::string_view header, uint64_t segment_bytes, absl::FunctionRef<bool()> stop) {
+  if (absl::Status s = file.Write(0, header); !s.ok()) return s;
+  // Real zeroes, not a hole or a reservation: an overwrite of allocated blocks syncs without a change of metadata.
+  std::string zeroes(std::min<uint64_t>(segment_bytes, uint64_t{1} << 20), '\0');
+  for (uint64_t at = header.size(); at < segment_bytes;) {
+    if (stop()) return absl::CancelledError("stopping");
+    uint64_t n = std::min<uint64_t>(zeroes.size(), segment_bytes - at);
+    if (absl::Status s = file.Write(at, std::string_view(zeroes).substr(0, n)); !s.ok()) return s;
+    at += n;
+  }
+  return file.Sync();
+}
+
+}  // namespace
+
 absl::StatusOr<std::shared_ptr<File>> MakeSegmentFile(FileSystem* fs, const std::string& directory,
                                                       const std::string& name, std::string_view header,
                                                       uint64_t segment_bytes, absl::FunctionRef<bool()> stop) {
@@ -86,16 +103,12 @@ absl::StatusOr<std::shared_ptr<File>> MakeSegmentFile(FileSystem* fs, const std:
   absl::StatusOr<std::unique_ptr<File>> opened = fs->Open(temporary, FileSystem::Mode::kCreate);
   if (!opened.ok()) return opened.status();
   std::shared_ptr<File> file = *std::move(opened);
-  if (absl::Status s = file->Write(0, header); !s.ok()) return s;
-  // Real zeroes, not a hole or a reservation: an overwrite of allocated blocks syncs without a change of metadata.
-  std::string zeroes(std::min<uint64_t>(segment_bytes, uint64_t{1} << 20), '\0');
-  for (uint64_t at = header.size(); at < segment_bytes;) {
-    if (stop()) return absl::CancelledError("stopping");
-    uint64_t n = std::min<uint64_t>(zeroes.size(), segment_bytes - at);
-    if (absl::Status s = file->Write(at, std::string_view(zeroes).substr(0, n)); !s.ok()) return s;
-    at += n;
+  if (absl::Status s = FillSegment(*file, header, segment_bytes, stop); !s.ok()) {
+    // What it takes on a full disk is needed elsewhere. If it stays, the next start removes it.
+    file.reset();
+    if (absl::IsResourceExhausted(s)) fs->Remove(temporary).IgnoreError();
+    return s;
   }
-  if (absl::Status s = file->Sync(); !s.ok()) return s;
   if (absl::Status s = fs->Rename(temporary, path); !s.ok()) return s;
   if (absl::Status s = fs->SyncDirectory(directory); !s.ok()) return s;
   return file;

@@ -75,7 +75,7 @@ class Segments {
 };
 
 // Makes a segment's file of zeroes with its header, durable under its name. `stop` is asked now and then; if it says
-// so the result is Cancelled.
+// so the result is Cancelled. ResourceExhausted, leaving nothing, when the disk is full.
 absl::StatusOr<std::shared_ptr<File>> MakeSegmentFile(FileSystem* fs, const std::string& directory,
                                                       const std::string& name, std::string_view header,
                                                       uint64_t segment_bytes, absl::FunctionRef<bool()> stop);

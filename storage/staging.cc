@@ -1,5 +1,6 @@
-// Snapshots of other replicas: staged in RocksDB under a generation of their own, and installed by one record of the
-// write-ahead log (Safety rule 13). README.md has the steps.
+// Snapshots that come to RocksDB past the write-ahead log. Those of other replicas: staged under a generation of their
+// own, and installed by one record of the log (Safety rule 13); README.md has the steps. And those of our own that are
+// too large for the log, which a record of it says to be there.
 #include <algorithm>
 
 #include "raft/core/check.h"
@@ -78,6 +79,7 @@ void Store::Impl::DropStaging(GroupId id, Group& group) {
     if (group.staging->slot != kNoSlot) --(*segments_)[group.staging->slot].live;
     Require({.group = id, .what = RequiredOp::What::kDropGeneration, .generation = group.staging->generation});
   }
+  staged_bytes_ -= group.staging->bytes;
   group.staging.reset();
 }
 
@@ -92,8 +94,11 @@ void Store::Impl::ApplyStaged(Group& group, uint64_t submission, SlotId slot, ui
 }
 
 void Store::Impl::ApplyInstalled(GroupId id, Group& group, const SnapshotInstalled& installed, SlotId slot) {
-  if (group.staging && group.staging->slot != kNoSlot) --(*segments_)[group.staging->slot].live;
-  group.staging.reset();
+  if (group.staging) {
+    if (group.staging->slot != kNoSlot) --(*segments_)[group.staging->slot].live;
+    staged_bytes_ -= group.staging->bytes;
+    group.staging.reset();
+  }
   ReleaseSnapshot(group.snapshot);
   ReleaseSnapshot(group.incoming);
   group.incoming = {};
@@ -107,6 +112,7 @@ void Store::Impl::ApplyInstalled(GroupId id, Group& group, const SnapshotInstall
   dead_.erase(id);
   if (auto moving = moving_.find(id); moving != moving_.end()) moving->second.replaced = true;
   group.generation = installed.generation;
+  group.old_snapshot = installed.index;
   Require({.group = id, .what = RequiredOp::What::kDropBelow, .generation = installed.generation});
   ApplyHardState(group, installed.hard_state, slot);
   // The record is the group's birth, too: of what the log has of it before, nothing counts any more.
@@ -123,10 +129,24 @@ bool Store::Impl::NeedsStage() const {
 }
 
 std::deque<Store::Impl::StageTask>::const_iterator Store::Impl::NextStageTask() const {
-  return std::find_if(stage_tasks_.begin(), stage_tasks_.end(), [this](const StageTask& task) {
-    const Staging* staging = StagingOf(task);
-    return staging == nullptr || staging->generation != 0;
-  });
+  return std::find_if(stage_tasks_.begin(), stage_tasks_.end(), [this](const StageTask& task) { return Ready(task); });
+}
+
+bool Store::Impl::Ready(const StageTask& task) const {
+  if (task.store) {
+    // What it covers is durable: else a crash might leave it ahead of the log.
+    const Group* group = GroupOf(task);
+    return group == nullptr || (group->generation != 0 &&
+                                (group->pending.empty() || group->pending.front().entry.index > task.store->index));
+  }
+  const Staging* staging = StagingOf(task);
+  return staging == nullptr || staging->generation != 0;
+}
+
+Store::Impl::Group* Store::Impl::GroupOf(const StageTask& task) const {
+  auto it = groups_.find(task.group);
+  if (it == groups_.end() || it->second->deleting || it->second->submission != task.submission) return nullptr;
+  return it->second.get();
 }
 
 Store::Impl::Staging* Store::Impl::StagingOf(const StageTask& task) const {
@@ -142,6 +162,7 @@ void Store::Impl::RunStageTask(Lock& lock) {
   auto next = stage_tasks_.begin() + (NextStageTask() - stage_tasks_.cbegin());
   StageTask task = std::move(*next);
   stage_tasks_.erase(next);
+  if (task.store) return StoreSnapshot(lock, std::move(task));
   const Staging* staging = StagingOf(task);
   if (staging == nullptr) {
     // Dropped, or its group is deleted: there is nothing to do, and nothing that an install could say.
@@ -184,6 +205,7 @@ void Store::Impl::StageEntries(Lock& lock, StageTask task) {
     for (const Entry& e : task.entries) AddRange(staging->live, {e.index, e.index});
     staging->last = task.entries.back().index;
     staging->bytes += bytes;
+    staged_bytes_ += bytes;
   }
   lock.unlock();
   task.done();
@@ -215,6 +237,41 @@ void Store::Impl::InstallStaged(Lock& lock, StageTask task) {
           .bytes = std::move(record),
           .install = std::move(task.install),
           .done = std::move(task.done)});
+}
+
+void Store::Impl::StoreSnapshot(Lock& lock, StageTask task) {
+  const Index index = task.store->index;
+  // Null when there is nothing to store any more: the group is deleted, or has a later one.
+  auto wanted = [&] {
+    Group* group = GroupOf(task);
+    return group != nullptr && index >= group->snapshot.index ? group : nullptr;
+  };
+  if (Group* group = wanted()) {
+    const uint64_t generation = task.store->generation = group->generation;
+    group->old_snapshot = index;
+    ++group->storing;
+    lock.unlock();
+    absl::Status status =
+        old_->PutSnapshot(task.group, generation, {index, task.store->term, task.store->membership, task.state});
+    lock.lock();
+    if (!status.ok()) return Fail(status);
+    // Safety rule 14: it is in a flushed file before the record that says so.
+    if (!FlushOld(lock)) return;
+    group = wanted();
+    if (group == nullptr || group->generation != generation) {
+      if (Group* there = GroupOf(task)) --there->storing;
+    } else {
+      Bytes record = Bytes::Take(EncodeSnapshotStored(*task.store));
+      return Submit({.kind = Submission::Kind::kStored,
+                     .group = task.group,
+                     .bytes = std::move(record),
+                     .stored = std::move(task.store),
+                     .done = std::move(task.done)});
+    }
+  }
+  lock.unlock();
+  task.done();
+  lock.lock();
 }
 
 }  // namespace trireme::storage

@@ -228,6 +228,7 @@ void Store::Impl::CreateGroup(GroupId id, ReplicaId replica, Bytes descriptor, D
   it->second = std::make_unique<Group>();
   it->second->replica = replica;
   it->second->descriptor = descriptor;
+  it->second->submission = submissions_ + 1;
   Submit({.kind = Submission::Kind::kCreate,
           .group = id,
           .replica = replica,
@@ -269,14 +270,22 @@ void Store::Impl::Write(std::vector<raft::LogWrite> writes, Done done) {
 }
 
 void Store::Impl::SaveSnapshot(GroupId id, Index index, Term term, Bytes snapshot, Done done) {
-  TRIREME_CHECK(snapshot.size() <= options_.young_budget_bytes / 4)
-      << "the snapshot of group " << id << " has " << snapshot.size() << " bytes";
   std::lock_guard<std::mutex> lock(mutex_);
   Group& group = Submitted(id);
   CheckNotInstalling(id, group);
   TRIREME_CHECK(index >= group.snapshot.index) << "the snapshot of group " << id << " goes back to " << index;
   TRIREME_CHECK(index <= group.submitted_last) << "the snapshot of group " << id << " is ahead of its log";
   std::optional<raft::MembershipAt> membership = MembershipAsOf(group, index);
+  if (snapshot.size() > largest_snapshot_in_log()) {
+    stage_tasks_.push_back({.group = id,
+                            .submission = group.submission,
+                            .store = std::make_shared<SnapshotStored>(
+                                SnapshotStored{.index = index, .term = term, .membership = std::move(membership)}),
+                            .state = std::move(snapshot),
+                            .done = std::move(done)});
+    background_wake_.notify_one();
+    return;
+  }
   Bytes encoded = EncodeMembershipAt(membership);
   Submit({.kind = Submission::Kind::kSnapshot,
           .group = id,
@@ -321,7 +330,7 @@ absl::Status Store::Impl::WaitForBackground(std::chrono::seconds at_most) {
   say(background_busy_, "what the background thread is at");
   say(reclaim_due_, "to reclaim space in RocksDB");
   say(NeedsSlot(), "a new segment");
-  say(NeedsStage(), "to stage or install a snapshot");
+  say(NeedsStage(), "to stage, install or store a snapshot");
   say(NeedsMove(), "to move the oldest segment");
   say(NeedsFlush(), "to flush RocksDB");
   say(NeedsDelete(), "to delete what is dead in RocksDB");

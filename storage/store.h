@@ -36,7 +36,7 @@ struct StoreOptions {
   uint64_t segment_bytes = uint64_t{64} << 20;
   // What is alive in the write-ahead log's oldest segments moves to RocksDB when more than this is in use; at least
   // two segments. Up to headroom_segments more are in use while the move is under way; then writes wait. A snapshot
-  // may have at most a quarter of it.
+  // that is larger than a quarter of it goes to RocksDB at once.
   uint64_t young_budget_bytes = uint64_t{512} << 20;
   uint32_t headroom_segments = 4;
   // A batch, which is one write and one sync, takes no more than this, or a single record.
@@ -97,6 +97,8 @@ class Store final : public raft::LogStore, public raft::SnapshotStaging {
   struct Deletions {
     uint64_t points = 0;  // of single packs
     uint64_t ranges = 0;  // by range tombstones
+    // Of RocksDB's files, to give back the space of what is dead.
+    uint64_t rewrites = 0;
   };
   Deletions deletions() const;
 

@@ -72,7 +72,7 @@ class Store::Impl {
                raft::Bytes state, Done done);
   void Drop(raft::GroupId group);
 
-  Deletions deletions() const { return {old_->points_deleted(), old_->ranges_deleted()}; }
+  Deletions deletions() const { return {old_->points_deleted(), old_->ranges_deleted(), old_->rewrites()}; }
   uint64_t last_synced() const;
   absl::Status WaitForBackground(std::chrono::seconds at_most);
 
@@ -89,8 +89,10 @@ class Store::Impl {
     raft::Index index;
     raft::Term term;
     std::optional<raft::MembershipAt> membership = {};
-    // Its parts in the write-ahead log; none when it is in RocksDB, or there is none.
+    // Its parts in the write-ahead log; or, of one that is `stored` in RocksDB, the record that says so. None when
+    // nothing in the log is needed of it, or there is none.
     std::vector<RecordRef> parts = {};
+    bool stored = false;
   };
 
   // A snapshot of another replica that is not installed yet.
@@ -131,6 +133,13 @@ class Store::Impl {
     uint64_t old_bytes = 0;
     // Whether RocksDB has a row of it.
     bool row = false;
+    // Of the snapshot that was put into RocksDB past the log last, in this generation, or found there; how many of
+    // those wait for their records; and whether one may be there though nothing tells of it.
+    raft::Index old_snapshot;
+    int storing = 0;
+    bool old_snapshot_unknown = false;
+    // The submission that created it, which tells it from another one of the same id; 0 = it was found.
+    uint64_t submission = 0;
 
     // As of the last submission.
     std::vector<PendingEntry> pending;
@@ -140,7 +149,7 @@ class Store::Impl {
 
   // What a caller handed over, until all of it is durable.
   struct Submission {
-    enum class Kind : uint8_t { kWrite, kCreate, kDelete, kSnapshot, kStage, kInstall };
+    enum class Kind : uint8_t { kWrite, kCreate, kDelete, kSnapshot, kStored, kStage, kInstall };
     Kind kind = Kind::kWrite;
     uint64_t number = 0;
     std::vector<raft::LogWrite> writes = {};  // kWrite
@@ -152,6 +161,7 @@ class Store::Impl {
     std::optional<raft::MembershipAt> membership = {};
     raft::Bytes encoded_membership = {};
     std::shared_ptr<const SnapshotInstalled> install = {};  // `bytes` is its encoding
+    std::shared_ptr<const SnapshotStored> stored = {};      // and so it is of this
     Done done = {};
 
     // How far batches have got with it: the write, the entry in it; or the byte of the snapshot.
@@ -176,6 +186,7 @@ class Store::Impl {
     raft::ReplicaId replica;
     raft::Bytes descriptor;
     std::shared_ptr<const SnapshotInstalled> install;
+    std::shared_ptr<const SnapshotStored> stored;
   };
 
   // A change of RocksDB that has to be durable before the segment goes that tells of it.
@@ -198,12 +209,14 @@ class Store::Impl {
     Ranges ranges;
   };
 
-  // What the background thread is to do for a snapshot: stage entries, or install what was staged.
+  // What the background thread is to do for a snapshot: stage entries, install what was staged, or store one of the
+  // group's own that is too large for the log.
   struct StageTask {
     raft::GroupId group;
-    uint64_t submission = 0;  // of its Staging
+    uint64_t submission = 0;  // of its Staging; of the group's creation
     std::vector<raft::Entry> entries = {};
-    std::shared_ptr<SnapshotInstalled> install = {};  // null = it stages
+    std::shared_ptr<SnapshotInstalled> install = {};
+    std::shared_ptr<SnapshotStored> store = {};  // neither = it stages
     raft::Bytes state = {};
     Done done = {};
   };
@@ -287,6 +300,8 @@ class Store::Impl {
   // Returns whether the snapshot is whole now. `membership` is the part's, decoded.
   bool ApplySnapshotPart(Group& group, const SnapshotPart& part, const RecordRef& ref,
                          std::optional<raft::MembershipAt> membership);
+  // RocksDB has it, as the record there says.
+  void ApplySnapshotStored(Group& group, const SnapshotStored& stored, const RecordRef& ref);
   static void SetSnapshot(Group& group, SnapshotRef snapshot);
   void ReleaseSnapshot(SnapshotRef& snapshot);
   void ApplyStaged(Group& group, uint64_t submission, SlotId slot, uint64_t sequence);
@@ -335,6 +350,8 @@ class Store::Impl {
   void Require(RequiredOp op);
   absl::Status RunRequired(const RequiredOp& op);
   void AddDead(raft::GroupId id, Group& group, const Ranges& dead);
+  // What is dead in RocksDB is worth to be given back.
+  bool WorthReclaiming() const;
   void RunReclaimer();
 
   // ---- staging.cc, on the background thread
@@ -342,9 +359,13 @@ class Store::Impl {
   std::deque<StageTask>::const_iterator NextStageTask() const;
   // Null if it was dropped.
   Staging* StagingOf(const StageTask& task) const;
+  // Null if it was deleted.
+  Group* GroupOf(const StageTask& task) const;
+  bool Ready(const StageTask& task) const;
   void RunStageTask(Lock& lock);
   void StageEntries(Lock& lock, StageTask task);
   void InstallStaged(Lock& lock, StageTask task);
+  void StoreSnapshot(Lock& lock, StageTask task);
 
   // ---- reader.cc
   void Unpin(const std::vector<SlotId>& slots);
@@ -356,6 +377,8 @@ class Store::Impl {
   absl::StatusOr<raft::Bytes> ReadSnapshotParts(raft::GroupId group, const SnapshotRef& snapshot,
                                                 const std::vector<std::shared_ptr<File>>& files) const;
 
+  // A larger one takes the way past the log: its parts could fill it before the last is there.
+  size_t largest_snapshot_in_log() const { return options_.young_budget_bytes / 4; }
   uint64_t budget_slots() const { return options_.young_budget_bytes / format_.segment_bytes; }
 
   struct SlotReleaser {
@@ -404,13 +427,19 @@ class Store::Impl {
   // Bounded by what the callers allow to be under way.
   std::deque<StageTask> stage_tasks_ ABSL_GUARDED_BY(mutex_);
   bool staged_last_ ABSL_GUARDED_BY(mutex_) = false;
+  // Of what is alive in RocksDB, and of what is staged there.
   uint64_t old_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t staged_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   // Groups of which a segment is being moved, from before the first of it reaches RocksDB until its index says so.
   absl::flat_hash_map<raft::GroupId, Meanwhile> moving_ ABSL_GUARDED_BY(mutex_);
   // A move that could not empty its segment is not tried again before another batch is durable.
   uint64_t move_blocked_at_ ABSL_GUARDED_BY(mutex_) = 0;
   bool background_busy_ ABSL_GUARDED_BY(mutex_) = false;
   bool reclaim_due_ ABSL_GUARDED_BY(mutex_) = false;
+  // Before then there is no room for it.
+  std::chrono::steady_clock::time_point reclaim_not_before_ ABSL_GUARDED_BY(mutex_);
+  // No segment could be made, for the disk is full: not tried again before then.
+  std::chrono::steady_clock::time_point slot_not_before_ ABSL_GUARDED_BY(mutex_);
   // What the last reclaiming left beyond what is alive.
   uint64_t unreclaimable_ ABSL_GUARDED_BY(mutex_) = 0;
   // Bytes of the write-ahead log per second that moves have freed lately.

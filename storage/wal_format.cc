@@ -170,6 +170,25 @@ std::optional<GroupCreated> DecodeGroupCreated(std::string_view payload) {
   return GroupCreated{replica, r.rest()};
 }
 
+std::string EncodeSnapshotStored(const SnapshotStored& stored) {
+  raft::Writer w;
+  w.Fixed64(stored.generation);
+  w.Varint(stored.index.value());
+  w.Varint(stored.term.value());
+  w.Counted(EncodeMembershipAt(stored.membership).view());
+  return w.Take();
+}
+
+std::optional<SnapshotStored> DecodeSnapshotStored(std::string_view payload) {
+  raft::Reader r(payload);
+  SnapshotStored stored;
+  stored.generation = r.Fixed64();
+  stored.index = raft::Index(r.Varint());
+  stored.term = raft::Term(r.Varint());
+  if (!DecodeMembershipAt(r.Counted(), &stored.membership) || !r.done()) return std::nullopt;
+  return stored;
+}
+
 std::string EncodeSnapshotInstalled(const SnapshotInstalled& installed) {
   raft::Writer w;
   w.Fixed64(installed.generation);
@@ -325,6 +344,10 @@ uint32_t BatchBuilder::AddGroupDeleted(raft::GroupId group) {
 
 uint32_t BatchBuilder::AddSnapshotStaged(raft::GroupId group) {
   return AddWhole(RecordType::kSnapshotStaged, group, {});
+}
+
+uint32_t BatchBuilder::AddSnapshotStored(raft::GroupId group, std::string_view stored) {
+  return AddWhole(RecordType::kSnapshotStored, group, stored);
 }
 
 uint32_t BatchBuilder::AddSnapshotInstalled(raft::GroupId group, std::string_view installed) {

@@ -55,6 +55,7 @@ enum class RecordType : uint8_t {
   kSnapshotPart = 6,
   kSnapshotStaged = 7,     // from now on RocksDB may hold entries of the group under this batch's number
   kSnapshotInstalled = 8,  // and from now on they, and nothing else, are the group's
+  kSnapshotStored = 9,     // RocksDB has the group's snapshot, which is too large for the log; since FORMAT 5
 };
 
 // What a record says. Views point into the bytes it was decoded from.
@@ -75,6 +76,15 @@ struct SnapshotPart {
   std::string_view membership;  // as of the index (EncodeMembershipAt); in the part at offset 0
   std::string_view bytes;
 };
+
+// RocksDB has this one, or a later one, under the group's generation.
+struct SnapshotStored {
+  uint64_t generation = 0;
+  raft::Index index;
+  raft::Term term;
+  std::optional<raft::MembershipAt> membership;
+};
+std::string EncodeSnapshotStored(const SnapshotStored& stored);
 
 // All of a group, at once: what came before it in the log counts for nothing.
 struct SnapshotInstalled {
@@ -119,6 +129,7 @@ std::optional<raft::HardState> DecodeHardState(std::string_view payload);
 std::optional<SnapshotPart> DecodeSnapshotPart(const Record& record);
 std::optional<GroupCreated> DecodeGroupCreated(std::string_view payload);
 std::optional<SnapshotInstalled> DecodeSnapshotInstalled(std::string_view payload);
+std::optional<SnapshotStored> DecodeSnapshotStored(std::string_view payload);
 
 // Checks and reads the record that starts `bytes` (which may go on behind it). Nothing if its checksum is wrong.
 std::optional<Record> DecodeRecord(std::string_view bytes, uint32_t salt);
@@ -136,6 +147,8 @@ class BatchBuilder {
   uint32_t AddGroupDeleted(raft::GroupId group);
   uint32_t AddSnapshotPart(raft::GroupId group, const SnapshotPart& part);
   uint32_t AddSnapshotStaged(raft::GroupId group);
+  // What EncodeSnapshotStored gave.
+  uint32_t AddSnapshotStored(raft::GroupId group, std::string_view stored);
   // What EncodeSnapshotInstalled gave.
   uint32_t AddSnapshotInstalled(raft::GroupId group, std::string_view installed);
   // The size of the record added last, with its header, without padding.

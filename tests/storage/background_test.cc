@@ -1,4 +1,6 @@
 // What the background thread does while the log goes on: moves that are held up, work that comes to nothing.
+#include <chrono>
+
 #include "gtest/gtest.h"
 #include "tests/storage/store_harness.h"
 
@@ -19,7 +21,7 @@ using Survival = FaultFileSystem::Survival;
 constexpr char kOld[] = "/disk/store/old";
 
 class BackgroundTest : public ::testing::Test {
- protected:
+ public:
   // A segment has room for 13 batches of one block.
   static StoreOptions SmallOptions() {
     StoreOptions options;
@@ -31,6 +33,7 @@ class BackgroundTest : public ::testing::Test {
     return options;
   }
 
+ protected:
   BackgroundTest() : h_(SmallOptions()) {}
 
   void Submit(GroupId group, size_t bytes) {
@@ -149,6 +152,116 @@ TEST_F(BackgroundTest, WorkThatComesToNothingIsNotWaitedFor) {
     ASSERT_EQ(h_.Settle(), "") << "round " << i;
     h_.Await();
   }
+}
+
+class FullDiskTest : public ::testing::Test {
+ protected:
+  static StoreOptions Options() {
+    StoreOptions options = BackgroundTest::SmallOptions();
+    options.pack_bytes = 8 << 10;  // three entries
+    return options;
+  }
+  FullDiskTest() : h_(Options()) {}
+
+  void Append(uint64_t first, uint64_t last) {
+    for (uint64_t i = first; i <= last; ++i) {
+      std::vector<LogWrite> writes;
+      writes.push_back({kGroup, {}, {{Term(1), Index(i), EntryType::kCommand, Bytes::Take(std::string(3000, 'e'))}}});
+      h_.Write(std::move(writes));
+      if (i % 13 == 0) h_.Await();
+    }
+    h_.Await();
+  }
+  // Most of it in RocksDB, all of it covered by a snapshot. Returns what it takes on the disk.
+  uint64_t MakeBacklog() {
+    EXPECT_EQ(h_.Open(), "");
+    h_.Create(kGroup, "a backlog");
+    h_.Await();
+    Append(1, kEntries);
+    h_.Save(kGroup, kEntries, "state");
+    h_.Await();
+    EXPECT_EQ(h_.Settle(), "");
+    EXPECT_EQ(h_.store()->deletions().rewrites, 0u);
+    EXPECT_GT(h_.disk().UsedBytes(), 3'500'000u);
+    return h_.disk().UsedBytes();
+  }
+  // More than a half dies, so that there is something alive in each file.
+  void Consume() {
+    std::vector<raft::IndexRange> live;
+    for (uint64_t i = 1; i <= kEntries; i += 15) live.push_back({Index(i), Index(i + 5)});
+    h_.Compact(kGroup, kEntries, live);
+    ASSERT_EQ(h_.Settle(), "");
+  }
+
+  static constexpr GroupId kGroup{1};
+  static constexpr uint64_t kEntries = 1200;
+  StoreHarness h_;
+};
+
+// Safety rule 19, broken on purpose where all that is alive is written anew before anything goes: the process ends when
+// half of a backlog is consumed, for there is no room for the other half twice.
+TEST_F(FullDiskTest, SpaceIsGivenBackInStepsThatFit) {
+  const uint64_t before = MakeBacklog();
+  h_.disk().LimitTo(before + (1 << 20));
+  Consume();
+  EXPECT_FALSE(h_.failed());
+  EXPECT_GE(h_.store()->deletions().rewrites, 3u);
+  EXPECT_LT(h_.disk().UsedBytes(), before - 1'500'000);
+  EXPECT_EQ(h_.CheckAll(), "");
+}
+
+// There is no room at all: nothing happens, until there is.
+TEST_F(FullDiskTest, WithoutRoomSpaceIsGivenBackLater) {
+  const uint64_t before = MakeBacklog();
+  h_.disk().LimitTo(before + (96 << 10));
+  Consume();
+  EXPECT_FALSE(h_.failed());
+  EXPECT_EQ(h_.store()->deletions().rewrites, 0u);
+  h_.disk().LimitTo(0);
+  const auto patience = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (h_.store()->deletions().rewrites == 0 && std::chrono::steady_clock::now() < patience) {
+    ASSERT_EQ(h_.Settle(), "");
+  }
+  ASSERT_EQ(h_.Settle(), "");
+  EXPECT_GT(h_.store()->deletions().rewrites, 0u);
+  EXPECT_LT(h_.disk().UsedBytes(), before - 1'500'000);
+  EXPECT_EQ(h_.CheckAll(), "");
+}
+
+// Somebody else takes the room while it is at work.
+TEST_F(FullDiskTest, ACompactionThatFindsNoRoomHarmsNothing) {
+  const uint64_t before = MakeBacklog();
+  h_.disk().LimitTo(before + (300 << 10), /*lies=*/true);
+  Consume();
+  EXPECT_TRUE(h_.disk().AwaitFull());
+  EXPECT_GT(h_.store()->deletions().rewrites, 0u);
+  EXPECT_FALSE(h_.failed());
+  EXPECT_EQ(h_.CheckAll(), "");
+  h_.disk().LimitTo(0);
+  Append(kEntries + 1, kEntries + 100);
+  ASSERT_EQ(h_.Settle(), "");
+  EXPECT_FALSE(h_.failed());
+  EXPECT_EQ(h_.CheckAll(), "");
+  EXPECT_EQ(h_.Open(), "");
+}
+
+TEST_F(FullDiskTest, WritersWaitForASegmentThatCannotBeMade) {
+  ASSERT_EQ(h_.Open(), "");
+  ASSERT_EQ(h_.Settle(), "");
+  h_.disk().LimitTo(h_.disk().UsedBytes() + (16 << 10));
+  h_.Create(kGroup, "on a full disk");
+  for (uint64_t i = 1; i <= 40; ++i) {
+    std::vector<LogWrite> writes;
+    writes.push_back({kGroup, {}, {{Term(1), Index(i), EntryType::kCommand, Bytes::Take(std::string(3000, 'e'))}}});
+    h_.Write(std::move(writes));
+  }
+  ASSERT_TRUE(h_.disk().AwaitFull());
+  EXPECT_FALSE(h_.failed());
+  h_.disk().LimitTo(0);
+  h_.Await();
+  EXPECT_FALSE(h_.failed());
+  EXPECT_EQ(h_.CheckAll(), "");
+  EXPECT_EQ(h_.Open(), "");
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "gtest/gtest.h"
+#include "tests/storage/raw_rocksdb.h"
 #include "tests/storage/store_harness.h"
 
 namespace trireme::storage {
@@ -231,6 +232,53 @@ TEST(CrashTest, AtEveryStepOfAnInstallLosingNothing) {
   CrashEverywhere(Survival::kAll, InstallScript);
 }
 
+// Snapshots that are too large for the log, between others that are not, of a group that goes and comes back.
+std::string LargeSnapshotScript(StoreHarness& h) {
+  std::string wrong = h.Open();
+  if (!wrong.empty() || h.store() == nullptr) return wrong;
+  constexpr uint64_t kLarge = 1, kBusy = 2;
+  h.Create(GroupId(kBusy), "the busy one");
+  h.Create(GroupId(kLarge), "the large one");
+  h.Await();
+  uint64_t next = 1, busy = 1;
+  for (uint64_t round = 0; round < 6 && !h.failed(); ++round) {
+    Append(h, kLarge, Entries(next, 10, 1 + round, 300), HardState{Term(1 + round), ReplicaId(5), Index(next)});
+    next += 10;
+    const size_t size = round % 3 == 1 ? 500 : 50'000;
+    h.Save(GroupId(kLarge), next - 3, std::string(size, static_cast<char>('a' + round)));
+    h.Await();
+    if (h.failed()) break;
+    h.Compact(GroupId(kLarge), next - 3, {{Index(next - 8), Index(next - 7)}});
+    if (round == 3) {
+      h.Delete(GroupId(kLarge));
+      h.Await();
+      h.Create(GroupId(kLarge), "the large one again");
+      h.Await();
+      next = 1;
+    }
+    for (int i = 0; i < 6; ++i) {
+      Append(h, kBusy, Entries(busy, 5, 1, 1500));
+      busy += 5;
+    }
+    if (round == 1 || round == 4) {
+      wrong = h.Open();
+      if (!wrong.empty() || h.store() == nullptr) return wrong;
+    }
+  }
+  if (h.failed() || h.store() == nullptr) return "";
+  wrong = h.Settle();
+  if (wrong.empty()) wrong = h.CheckAll();
+  h.Close();
+  return wrong;
+}
+
+TEST(CrashTest, AtEveryStepOfLargeSnapshotsTornSectorBySector) {
+  CrashEverywhere(Survival::kTorn, LargeSnapshotScript);
+}
+TEST(CrashTest, AtEveryStepOfLargeSnapshotsLosingAllThatWasNotSynced) {
+  CrashEverywhere(Survival::kNothing, LargeSnapshotScript);
+}
+
 // Safety rule 16: whatever write or sync fails, nothing completes afterwards, and what completed before is there.
 TEST(CrashTest, AFailedWriteOrSyncEndsIt) {
   uint64_t steps = 0;
@@ -262,6 +310,42 @@ TEST(CrashTest, AFailedWriteOrSyncEndsIt) {
     ASSERT_EQ(h.Open(), "");
   }
   EXPECT_GT(mattered, 0);
+}
+
+// Entries so small that RocksDB is flushed in the middle of a move, the first of all, whose end the process does not
+// live to see; what was overwritten meanwhile is moved later, in packs with other bounds.
+TEST(CrashTest, NothingIsLeftOfAFirstMoveThatWasCutShort) {
+  StoreOptions options;
+  options.segment_bytes = 3 << 20;
+  options.young_budget_bytes = 2 * options.segment_bytes;
+  options.batch_cap_bytes = 256 << 10;
+  options.pack_bytes = 2 * sizeof(Entry);
+  StoreHarness h(options);
+  constexpr uint64_t kTiny = 1, kLarge = 2, kOverwritten = 1000;
+  ASSERT_EQ(h.Open(), "");
+  h.Create(GroupId(kTiny), "tiny");
+  h.Create(GroupId(kLarge), "large");
+  h.Await();
+  for (uint64_t i = 1; i < 98'000; i += 1000) Append(h, kTiny, Entries(i, 1000, 1, 1));
+  h.disk().Hold("/disk/store/old/MANIFEST");
+  uint64_t large = 1;
+  for (; large <= 35; ++large) Append(h, kLarge, Entries(large, 1, 1, 200'000));
+  ASSERT_TRUE(h.disk().AwaitHeld());
+  Append(h, kTiny, Entries(kOverwritten, 50, 2, 200));
+  ASSERT_EQ(h.store()->figures().bytes_moved, 0u);
+  // The flush that is held is the move's first; its last begins behind it.
+  h.disk().CrashAt(h.disk().steps() + 8);
+  h.disk().Release();
+  ASSERT_EQ(h.Settle(), "");
+  h.Close();
+  h.disk().Restart(Survival::kNothing, 1);
+  ASSERT_GT(RawRocksDb(&h.disk()).GenerationsOf(GroupId(kTiny)).size(), 0u) << "nothing was flushed";
+
+  ASSERT_EQ(h.Open(), "");
+  for (; large <= 80; ++large) Append(h, kLarge, Entries(large, 1, 1, 200'000));
+  ASSERT_EQ(h.Settle(), "");
+  ASSERT_GT(h.store()->figures().bytes_moved, 6'000'000u);
+  EXPECT_EQ(h.CheckAll(), "");
 }
 
 }  // namespace

@@ -39,6 +39,12 @@ class FaultFileSystem::OpenFile final : public File {
   absl::Status Write(uint64_t offset, std::string_view bytes) override {
     std::lock_guard<std::mutex> lock(fs_->mutex_);
     if (absl::Status s = Usable(); !s.ok()) return s;
+    const uint64_t size = node_->content.size();
+    if (fs_->limit_ > 0 && offset + bytes.size() > size && fs_->Used() - size + offset + bytes.size() > fs_->limit_) {
+      fs_->full_ = true;
+      fs_->full_wake_.notify_all();
+      return absl::ResourceExhaustedError(absl::StrCat("no space left on the device: ", path_));
+    }
     absl::StatusOr<Outcome> outcome = fs_->Step("write", path_);
     if (!outcome.ok()) return outcome.status();
     if (offset + bytes.size() > node_->content.size()) node_->content.resize(offset + bytes.size());
@@ -130,6 +136,36 @@ void FaultFileSystem::WaitWhileHeld(Guard& lock, const std::string& path) {
   held_wake_.notify_all();
   held_wake_.wait(lock, goes_on);
   --waiting_;
+}
+
+void FaultFileSystem::LimitTo(uint64_t bytes, bool lies) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  lies_ = lies;
+  limit_ = bytes;
+  full_ = false;
+}
+
+uint64_t FaultFileSystem::Used() const {
+  uint64_t used = 0;
+  for (const auto& [path, node] : names_) used += node->content.size();
+  return used;
+}
+
+uint64_t FaultFileSystem::UsedBytes() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return Used();
+}
+
+bool FaultFileSystem::AwaitFull(std::chrono::seconds at_most) {
+  Guard lock(mutex_);
+  return full_wake_.wait_for(lock, at_most, [this] { return full_; });
+}
+
+absl::StatusOr<uint64_t> FaultFileSystem::FreeBytes(const std::string& directory) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (absl::Status s = Alive(directory); !s.ok()) return s;
+  if (limit_ == 0 || lies_) return uint64_t{1} << 60;
+  return limit_ - std::min(limit_, Used());
 }
 
 std::string FaultFileSystem::failed_call() const {

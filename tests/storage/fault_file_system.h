@@ -1,5 +1,5 @@
 // A disk in memory that does what disks do when the power goes: what was not synced is lost, kept, or torn sector by
-// sector; what was created or renamed is there or not. It can also fail a call, and flip bits.
+// sector; what was created or renamed is there or not. It can also be full, fail a call, and flip bits.
 #pragma once
 
 #include <chrono>
@@ -48,6 +48,11 @@ class FaultFileSystem final : public FileSystem {
   // Whether any has come to wait; waits for that, but no longer than `at_most`.
   bool AwaitHeld(std::chrono::seconds at_most = std::chrono::seconds(60));
   void Release();
+  // From now on there is room for so many bytes in all; 0 = for all that comes. `lies`: it says that there is more.
+  void LimitTo(uint64_t bytes, bool lies = false);
+  uint64_t UsedBytes() const;
+  // Whether a write has found no room since LimitTo; waits for that, but no longer than `at_most`.
+  bool AwaitFull(std::chrono::seconds at_most = std::chrono::seconds(60));
   // Back to life: no crash or failure is planned, no file is open, no lock is held. What is on the disk depends on
   // `survival` and `seed`.
   void Restart(Survival survival, uint64_t seed);
@@ -66,6 +71,7 @@ class FaultFileSystem final : public FileSystem {
   absl::Status Rename(const std::string& from, const std::string& to) override;
   absl::Status Remove(const std::string& path) override;
   absl::Status SyncDirectory(const std::string& directory) override;
+  absl::StatusOr<uint64_t> FreeBytes(const std::string& directory) override;
   absl::StatusOr<std::unique_ptr<DirectoryLock>> Lock(const std::string& directory, const std::string& file) override;
 
   bool IsDirectory(const std::string& path) const;
@@ -81,6 +87,7 @@ class FaultFileSystem final : public FileSystem {
   };
 
   using Guard = std::unique_lock<std::mutex>;
+  uint64_t Used() const;
   void WaitWhileHeld(Guard& lock, const std::string& path);
   // Counts a step on `path`. An error if it fails. What it leaves on the disk is up to the outcome.
   enum class Outcome : uint8_t { kDone, kLast, kTraceless };
@@ -103,6 +110,10 @@ class FaultFileSystem final : public FileSystem {
   std::string held_;  // empty = nothing is
   int waiting_ = 0;
   std::condition_variable held_wake_;
+  uint64_t limit_ = 0;
+  bool lies_ = false;
+  bool full_ = false;
+  std::condition_variable full_wake_;
   std::set<std::string> directories_;
   std::map<std::string, std::shared_ptr<Node>> names_;
   std::map<std::string, std::shared_ptr<Node>> durable_names_;

@@ -4,7 +4,9 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "raft/core/checksum.h"
+#include "raft/core/coding.h"
 #include "storage/segments.h"
+#include "tests/storage/raw_rocksdb.h"
 #include "tests/storage/store_harness.h"
 
 namespace trireme::storage {
@@ -56,6 +58,24 @@ class LostFilesTest : public ::testing::Test {
   }
   void RemoveAll(const std::string& directory) {
     for (const std::string& path : h_.disk().Files(directory)) h_.disk().RemoveFile(path);
+  }
+  // What the store has, as of an earlier version.
+  static void WriteFormat(StoreHarness& h, int version) {
+    const std::string format = h.disk().Content(kFormat);
+    std::string text = absl::StrCat("trireme store\nversion ", version, "\n");
+    for (const char* name : {"salt ", "segment_bytes ", "segments "}) {
+      const size_t at = format.find(absl::StrCat("\n", name));
+      ASSERT_NE(at, std::string::npos);
+      if (version == 2 && std::string_view(name) == "segments ") continue;
+      text += format.substr(at + 1, format.find('\n', at + 1) - at);
+    }
+    text += absl::StrCat("checksum ", raft::Crc32c(text), "\n");
+    h.disk().RemoveFile(kFormat);
+    absl::StatusOr<std::unique_ptr<File>> file = h.disk().Open(kFormat, FileSystem::Mode::kCreate);
+    ASSERT_TRUE(file.ok());
+    ASSERT_TRUE((*file)->Write(0, text).ok());
+    ASSERT_TRUE((*file)->Sync().ok());
+    ASSERT_TRUE(h.disk().SyncDirectory("/disk/store").ok());
   }
   std::string OpenError() { return std::string(h_.OpenStatus().ToString()); }
 
@@ -129,26 +149,78 @@ TEST_F(LostFilesTest, TheFirstStartMayBeCutShortAnywhere) {
 // The format before the segments were counted.
 TEST_F(LostFilesTest, ADirectoryOfVersion2IsTakenOver) {
   Fill(45);
-  std::string format = h_.disk().Content(kFormat);
-  std::string text = "trireme store\nversion 2\n";
-  for (const char* name : {"salt ", "segment_bytes "}) {
-    size_t at = format.find(name);
-    ASSERT_NE(at, std::string::npos);
-    text += format.substr(at, format.find('\n', at) + 1 - at);
-  }
-  text += absl::StrCat("checksum ", raft::Crc32c(text), "\n");
-  h_.disk().RemoveFile(kFormat);
-  absl::StatusOr<std::unique_ptr<File>> file = h_.disk().Open(kFormat, FileSystem::Mode::kCreate);
-  ASSERT_TRUE(file.ok());
-  ASSERT_TRUE((*file)->Write(0, text).ok());
-  ASSERT_TRUE((*file)->Sync().ok());
-  ASSERT_TRUE(h_.disk().SyncDirectory("/disk/store").ok());
-
+  WriteFormat(h_, 2);
   ASSERT_EQ(h_.Open(), "");
   EXPECT_EQ(h_.groups().at(kGroup).durable.last(), 45u);
   h_.Close();
   h_.disk().RemoveFile(h_.disk().Files("/disk/store/wal").back());
   EXPECT_THAT(OpenError(), HasSubstr("DATA_LOSS"));
+}
+
+// The format before snapshots and rows told of memberships, and of generations.
+TEST_F(LostFilesTest, ADirectoryOfVersion3IsTakenOver) {
+  StoreOptions options = SmallOptions();
+  options.young_budget_bytes = 2 * options.segment_bytes;
+  StoreHarness h(options);
+  constexpr GroupId kBusy(8);
+  auto append = [&](GroupId group, int entries) {
+    for (int i = 0; i < entries; ++i) {
+      std::vector<LogWrite> writes;
+      Index next(h.groups().at(group).submitted.last() + 1);
+      writes.push_back({group, HardState{Term(1), ReplicaId(1), next - 1}, {}});
+      writes[0].entries.push_back({Term(1), next, EntryType::kCommand, Bytes::Copy(std::string(3000, 'x'))});
+      h.Write(std::move(writes));
+      h.Await();
+    }
+  };
+  ASSERT_EQ(h.Open(), "");
+  h.Create(kGroup, "old");
+  h.Create(kBusy, "busy");
+  h.Await();
+  append(kGroup, 10);
+  h.Save(kGroup, 6, "its state");
+  h.Await();
+  append(kBusy, 80);
+  ASSERT_EQ(h.Settle(), "");
+  h.Close();
+  int rows = 0, snapshots = 0;
+  {
+    RawRocksDb raw(&h.disk());
+    raw.RewriteKeys("raft", [&](std::string* key, std::string* row) {
+      if (key->size() != 8) return;
+      ASSERT_EQ(row->substr(row->size() - 2), std::string(2, '\0')) << "no memberships, nothing staged";
+      row->front() = 1;
+      row->resize(row->size() - 2);
+      ++rows;
+    });
+    raw.RewriteKeys("state", [&](std::string* key, std::string* snapshot) {
+      ASSERT_EQ(key->size(), 16u);
+      ASSERT_EQ(snapshot->at(16), '\0') << "no membership";
+      key->resize(8);
+      const std::string head = snapshot->substr(0, 16), state = snapshot->substr(21);
+      raft::Writer old;
+      old.Raw(head);
+      old.Fixed32(raft::Crc32c(state, raft::Crc32c(head)));
+      old.Raw(state);
+      *snapshot = old.Take();
+      ++snapshots;
+    });
+  }
+  ASSERT_EQ(rows, 2);
+  ASSERT_EQ(snapshots, 1);
+  WriteFormat(h, 3);
+
+  ASSERT_EQ(h.Open(), "");
+  EXPECT_THAT(h.disk().Content(kFormat), HasSubstr("version 5"));
+  EXPECT_EQ(h.groups().at(kGroup).durable.snapshot, "its state");
+  EXPECT_EQ(h.groups().at(kGroup).durable.last(), 10u);
+  append(kGroup, 30);
+  h.Save(kGroup, 20, "its next state");
+  h.Await();
+  append(kBusy, 80);
+  ASSERT_EQ(h.Settle(), "");
+  ASSERT_EQ(h.Open(), "");
+  EXPECT_EQ(h.groups().at(kGroup).durable.snapshot, "its next state");
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "tests/storage/raw_rocksdb.h"
 
 #include "raft/core/check.h"
+#include "rocksdb/write_batch.h"
 #include "tests/storage/rocksdb_adapter.h"
 
 namespace trireme::storage {
@@ -52,11 +53,19 @@ std::set<uint64_t> RawRocksDb::GenerationsOf(raft::GroupId group) {
 }
 
 void RawRocksDb::Rewrite(const std::string& family, const std::function<void(std::string*)>& change) {
+  RewriteKeys(family, [&](std::string*, std::string* value) { change(value); });
+}
+
+void RawRocksDb::RewriteKeys(const std::string& family,
+                             const std::function<void(std::string* key, std::string* value)>& change) {
   std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(rocksdb::ReadOptions(), Family(family)));
   for (it->SeekToFirst(); it->Valid(); it->Next()) {
-    std::string value = it->value().ToString();
-    change(&value);
-    rocksdb::Status s = db_->Put(rocksdb::WriteOptions(), Family(family), it->key(), value);
+    std::string key = it->key().ToString(), value = it->value().ToString();
+    change(&key, &value);
+    rocksdb::WriteBatch batch;
+    rocksdb::Status s = batch.Delete(Family(family), it->key());
+    if (s.ok()) s = batch.Put(Family(family), key, value);
+    if (s.ok()) s = db_->Write(rocksdb::WriteOptions(), &batch);
     TRIREME_CHECK(s.ok()) << s.ToString();
   }
   rocksdb::Status s = db_->Flush(rocksdb::FlushOptions(), families_);

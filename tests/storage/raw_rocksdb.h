@@ -21,8 +21,9 @@ class RawRocksDb {
 
   // Of the group's entries.
   std::set<uint64_t> GenerationsOf(raft::GroupId group);
-  // Changes the values of a family, "log" or "state", behind RocksDB's own checksums.
+  // Changes the values of a family, "log", "raft" or "state", behind RocksDB's own checksums; and their keys.
   void Rewrite(const std::string& family, const std::function<void(std::string*)>& change);
+  void RewriteKeys(const std::string& family, const std::function<void(std::string* key, std::string* value)>& change);
 
  private:
   rocksdb::ColumnFamilyHandle* Family(const std::string& name);

@@ -17,6 +17,7 @@ using rocksdb::Slice;
 IOStatus Convert(const absl::Status& s) {
   if (s.ok()) return IOStatus::OK();
   std::string text(s.message());
+  if (absl::IsResourceExhausted(s)) return IOStatus::NoSpace(text);
   return absl::IsNotFound(s) ? IOStatus::PathNotFound(text) : IOStatus::IOError(text);
 }
 

@@ -203,5 +203,34 @@ TEST_F(StagingTest, AGroupTakesWhatIsStagedAlongWhenItIsDeleted) {
   EXPECT_EQ(h_.Open(), "");
 }
 
+// Safety rule 18: what is staged is not dead, so nothing is written anew to be rid of it.
+TEST(StagingSpaceTest, WhatIsStagedIsNotTakenForDead) {
+  StoreOptions options = SmallOptions();
+  options.reclaim_bytes = 64 << 10;
+  StoreHarness h(options);
+  ASSERT_EQ(h.Open(), "");
+  h.Create(kGroup, "behind");
+  h.Create(kOther, "busy");
+  h.Await();
+  for (uint64_t round = 0; round < 20; ++round) {
+    h.Stage(kGroup, Index(100'000), Term(5), Entries(round * 100 + 1, round * 100 + 100, 5, 2000));
+    std::vector<LogWrite> writes;
+    writes.push_back({kOther, HardState{Term(1), ReplicaId(1), Index(0)}, Entries(round * 30 + 1, round * 30 + 30, 1)});
+    h.Write(std::move(writes));
+    h.Await();
+    ASSERT_EQ(h.Settle(), "");
+  }
+  EXPECT_GT(h.store()->figures().bytes_moved, 0u);
+  EXPECT_EQ(h.store()->deletions().rewrites, 0u);
+  // But what is dropped is.
+  h.store()->Drop(kGroup);
+  std::vector<LogWrite> writes;
+  writes.push_back({kOther, {}, Entries(601, 900, 1)});
+  h.Write(std::move(writes));
+  h.Await();
+  ASSERT_EQ(h.Settle(), "");
+  EXPECT_GT(h.store()->deletions().rewrites, 0u);
+}
+
 }  // namespace
 }  // namespace trireme::storage

@@ -296,6 +296,38 @@ TEST_F(StoreTest, LargeEntriesAndSnapshots) {
   EXPECT_EQ(groups_[0].snapshot.view(), state);
 }
 
+TEST_F(StoreTest, ASnapshotThatIsTooLargeForTheLogIsStored) {
+  Open();
+  Create(kGroup);
+  Append(kGroup, Entries(1, 20, 1), HardState{Term(1), ReplicaId(1), Index(1)});
+  Snapshot(kGroup, 5, 1, "small");
+  const std::string large(options_.young_budget_bytes / 4 + 1, 'l');
+  Snapshot(kGroup, 10, 1, large);
+  store_->Compact(kGroup, Index(10), {});
+  for (int restart = 0; restart < 2; ++restart) {
+    Open();
+    EXPECT_EQ(groups_[0].log.snapshot_index, Index(10));
+    EXPECT_EQ(groups_[0].snapshot.view(), large);
+    ExpectEntries(kGroup, Entries(11, 10, 1));
+  }
+  // The record that tells of it moves.
+  Create(GroupId(8));
+  for (uint64_t i = 1; i <= 600; i += 5) Append(GroupId(8), Entries(i, 5, 1, 900));
+  ASSERT_TRUE(store_->WaitForBackground().ok());
+  Open();
+  EXPECT_EQ(groups_[0].snapshot.view(), large);
+  ExpectEntries(kGroup, Entries(11, 10, 1));
+  // Larger than all that the log may have in use; and a small one after it.
+  const std::string huge(3 * options_.young_budget_bytes, 'h');
+  Snapshot(kGroup, 15, 1, huge);
+  Open();
+  EXPECT_EQ(groups_[0].snapshot.view(), huge);
+  Snapshot(kGroup, 18, 1, "small again");
+  Open();
+  EXPECT_EQ(groups_[0].log.snapshot_index, Index(18));
+  EXPECT_EQ(groups_[0].snapshot.view(), "small again");
+}
+
 TEST_F(StoreTest, SpaceOfConsumedBacklogsIsGivenBack) {
   Open();
   Create(kGroup);
