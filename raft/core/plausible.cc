@@ -3,6 +3,9 @@
 namespace trireme::raft {
 namespace {
 
+// Elections that a replica may have missed. Far more than there can be, and far fewer than there are terms.
+constexpr uint64_t kTermLeapMax = uint64_t{1} << 32;
+
 bool EntriesInOrder(const Message& append) {
   if ((append.log_index == Index()) != (append.log_term == Term())) return false;
   Index index = append.log_index;
@@ -20,6 +23,8 @@ bool EntriesInOrder(const Message& append) {
 
 bool Replica::Impl::Plausible(const Message& m) const {
   if (m.to != config_.id || m.from == config_.id || m.from == ReplicaId()) return false;
+  // What a leap makes durable can never be taken back, and behind the last term there is none.
+  if (m.term.value() > term_.value() + kTermLeapMax) return false;
   if (m.term == Term() || m.term > kTermMax || m.log_term > m.term || m.hint_term > m.term) return false;
   if (m.log_index > kIndexMax || m.commit > kIndexMax || m.hint_index > kIndexMax || m.all_match > kIndexMax) {
     return false;
