@@ -129,6 +129,8 @@ absl::StatusOr<Group*> HostCore::Add(const GroupSpec& spec, std::unique_ptr<Stat
   groups_[spec.group] = group;
   for (const Member& member : spec.members) {
     if (member.node != options_.node && ++neighbours_[member.node] == 1) {
+      // Nothing was exchanged with it on this shard before: its silence begins now.
+      alive_at_[member.node] = ticks_;
       heartbeats_due_.insert(member.node);
       WantTurn();
     }

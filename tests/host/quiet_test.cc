@@ -234,6 +234,24 @@ TEST_F(QuietTest, ALeaderThatIsCutOffGivesUpAsTheOthersElect) {
   EXPECT_TRUE(AwaitQuiet());
 }
 
+// Nodes that share no group on this shard exchange nothing there: what is not known of them yet is no absence.
+TEST_F(QuietTest, TheFirstGroupOfAnIdleShardIsNotCutOff) {
+  world_.StartAll();
+  for (uint64_t group = 1; group <= 2; ++group) {
+    world_.Run(milliseconds(3'000));
+    world_.AddEverywhere(group);
+    for (uint64_t id = 1; id <= 3; ++id) EXPECT_FALSE(On(id, group)->cut_off()) << "node " << id << ", group " << group;
+    ASSERT_TRUE(world_.AwaitLeader(group));
+    for (uint64_t id = 1; id <= 3; ++id) world_.node(id).host->Remove(GroupId(group));
+  }
+  // But where they stay away it is, after the same time as any other.
+  CutOff(1);
+  world_.AddEverywhere(3);
+  EXPECT_FALSE(On(1, 3)->cut_off());
+  world_.Run(milliseconds(1'500));
+  EXPECT_TRUE(On(1, 3)->cut_off());
+}
+
 // Back before anyone missed it, and without a connection seen to close: it leads no more, and must not be waited for.
 TEST_F(QuietTest, TheLeadersIncarnationChanges) {
   Up();
