@@ -410,6 +410,7 @@ void NodeImpl::BecomeMember(const meta::Identity& identity, absl::AnyInvocable<v
     absl::MutexLock lock(&heard_mutex_);
     host.announced = announced_file_->Of(nodes_);
   }
+  host.disk_low = [this] { return disk_->low(); };
   host.tick = config_.tick;
   host.election_ticks = config_.election_ticks;
   host.read_lease = config_.read_lease;

@@ -561,6 +561,11 @@ void QueueReplica::Publish(Publication publication) {
     return Publishing::Refuse(
         publication, absl::ResourceExhaustedError("the queue's node is low on disk; free some, or consume what waits"));
   }
+  if (group_->disk_low()) {
+    return Publishing::Refuse(publication,
+                              absl::ResourceExhaustedError("too many of the queue's nodes are low on disk; free some "
+                                                           "there, or consume what waits"));
+  }
   i.leading->publishing.Accept(std::move(publication));
   i.FlushSoon();
 }

@@ -141,7 +141,10 @@ StateDigest FromWire(const pb::StateDigest& from) {
 
 // Of the same sender at the same time, and empty.
 Frame Like(const Frame& frame) {
-  return {.wall_ms = frame.wall_ms, .incarnation = frame.incarnation, .last_synced = frame.last_synced};
+  return {.wall_ms = frame.wall_ms,
+          .incarnation = frame.incarnation,
+          .last_synced = frame.last_synced,
+          .disk_low = frame.disk_low};
 }
 
 // Takes entries' bytes off the payload, one behind the other.
@@ -280,6 +283,45 @@ bool Skip(uint64_t tag, Reader* in) {
   }
 }
 
+// Before a header is parsed, for what is empty in it takes two bytes there and hundreds in memory: no more than fit in
+// a frame by the reckoning of WireSize, which is what SplitFrame goes by.
+absl::Status CheckCounts(std::string_view header) {
+  constexpr uint64_t kMessages = (pb::RaftFrameHeader::kMessagesFieldNumber << 3) | 2;
+  constexpr uint64_t kChunks = (pb::RaftFrameHeader::kSnapshotChunksFieldNumber << 3) | 2;
+  constexpr uint64_t kAnswers = (pb::RaftFrameHeader::kSnapshotAnswersFieldNumber << 3) | 2;
+  constexpr uint64_t kDigests = (pb::RaftFrameHeader::kDigestsFieldNumber << 3) | 2;
+  size_t messages = 0, entries = 0;
+  const auto count_entries = [&entries](std::string_view part, uint64_t field) {
+    Reader in(part);
+    while (in.ok() && !in.empty()) {
+      const uint64_t tag = in.Varint();
+      entries += tag == ((field << 3) | 2) ? 1 : 0;
+      if (!Skip(tag, &in)) return false;
+    }
+    return in.ok();
+  };
+  Reader in(header);
+  bool whole = true;
+  while (whole && in.ok() && !in.empty()) {
+    const uint64_t tag = in.Varint();
+    if (tag == kMessages || tag == kChunks) {
+      ++messages;
+      whole = count_entries(in.Counted(), tag == kMessages ? uint64_t{pb::RaftMessage::kEntriesFieldNumber}
+                                                           : uint64_t{pb::SnapshotChunk::kEntriesFieldNumber});
+    } else {
+      messages += tag == kAnswers || tag == kDigests ? 1 : 0;
+      whole = Skip(tag, &in);
+    }
+  }
+  if (!whole || !in.ok()) return absl::InvalidArgumentError("a frame whose header is no RaftFrameHeader");
+  if (messages > kFrameBytesMax / kMessageOverhead || entries > kFrameBytesMax / kEntryOverhead) {
+    return absl::InvalidArgumentError(absl::StrCat("a frame with ", messages, " messages and ", entries,
+                                                   " entries; the limits are ", kFrameBytesMax / kMessageOverhead,
+                                                   " and ", kFrameBytesMax / kEntryOverhead));
+  }
+  return absl::OkStatus();
+}
+
 // What the payload is made of, in order.
 void ForEachBody(const Frame& frame, absl::FunctionRef<void(const Bytes&)> body) {
   for (const GroupMessage& message : frame.messages) {
@@ -305,6 +347,7 @@ grpc::ByteBuffer EncodeFrame(const Frame& frame) {
   header->set_wall_ms(frame.wall_ms);
   header->set_incarnation(frame.incarnation);
   header->set_last_synced(frame.last_synced);
+  header->set_disk_low(frame.disk_low);
   if (frame.heartbeat.has_value()) ToWire(*frame.heartbeat, header->mutable_heartbeat());
   for (const GroupMessage& message : frame.messages) ToWire(message, header->add_messages());
   for (const SnapshotChunk& chunk : frame.chunks) ToWire(chunk, header->add_snapshot_chunks());
@@ -363,6 +406,7 @@ absl::StatusOr<Frame> DecodeFrame(const grpc::ByteBuffer& buffer) {
   }
   if (!in.ok()) return absl::InvalidArgumentError("a frame that ends too soon");
 
+  if (absl::Status s = CheckCounts(header_bytes); !s.ok()) return s;
   google::protobuf::Arena arena;
   auto* header = google::protobuf::Arena::CreateMessage<pb::RaftFrameHeader>(&arena);
   if (!header->ParseFromArray(header_bytes.data(), static_cast<int>(header_bytes.size()))) {
@@ -372,6 +416,7 @@ absl::StatusOr<Frame> DecodeFrame(const grpc::ByteBuffer& buffer) {
   frame.wall_ms = header->wall_ms();
   frame.incarnation = header->incarnation();
   frame.last_synced = header->last_synced();
+  frame.disk_low = header->disk_low();
   if (header->has_heartbeat()) frame.heartbeat = FromWire(header->heartbeat());
   frame.messages.resize(static_cast<size_t>(header->messages_size()));
   Payload payload(std::move(payload_bytes));

@@ -90,9 +90,11 @@ absl::StatusOr<Hello> DecodeHello(const Get& get) {
 }
 
 absl::Status CheckHello(const Hello& hello, const NodeIdentity& self, const PeerDirectory& directory) {
-  // The cluster first: of another cluster nothing else means anything here (Safety rule 23).
+  // The cluster first: of another cluster nothing else means anything here (Safety rule 23). To such a caller nothing
+  // is said that it could say next time.
   if (hello.from.cluster_id != self.cluster_id) {
-    return Mismatch("the caller's cluster", Show(hello.from.cluster_id), Show(self.cluster_id));
+    return absl::FailedPreconditionError(
+        absl::StrCat("the caller's cluster is ", Show(hello.from.cluster_id), ", which is not this node's"));
   }
   if (hello.to != self.node) {
     return Mismatch("the node asked for", absl::StrCat(hello.to.value()), absl::StrCat(self.node.value()));

@@ -76,7 +76,8 @@ HostCore::HostCore(HostOptions options, Shard* shard, LogStore* store, SnapshotS
                Wake(group);  // what was kept for it may go
                MarkDirty(group);
              },
-             [this](NodeId node) { return Alive(node); }),
+             [this](NodeId node) { return Alive(node); },
+             [this](HostedGroup* group) { LeaveToUndamaged(group); }),
       receipts_({}, shard, staging, [this](NodeId to, SnapshotAnswer answer) { Queue(to, answer); },
                 [this](HostedGroup* group) { Stirred(group); }) {
   for (const auto& [node, announced] : options_.announced) liveness_.Remember(node, announced);
@@ -183,6 +184,10 @@ void HostCore::Remove(GroupId id) {
   }
   groups_.erase(found);
   group->gone = true;
+  if (gathering_.has_value() && group->last_batch == gathering_->number) {
+    gathering_->writes[group->slot_in_batch].group = GroupId();
+    gathering_->some_gone = true;
+  }
   tail_bytes_ -= std::exchange(group->tail_bytes, 0);
   FailBarriers(group.get(), absl::UnavailableError("the group was removed from this node"));
   store_->DeleteGroup(id, [] {});
@@ -233,6 +238,11 @@ void HostCore::Receive(NodeId from, Frame frame) {
     WantTurn();
   }
   clock_.Heard(from, frame.wall_ms, shard_->Now());
+  if (frame.disk_low) {
+    low_nodes_.insert(from);
+  } else {
+    low_nodes_.erase(from);
+  }
   // First: a leader that resigns because of what it found out says both.
   ReceiveOthers(from, frame);
   for (GroupMessage& incoming : frame.messages) {
@@ -244,6 +254,10 @@ void HostCore::Receive(NodeId from, Frame frame) {
       continue;
     }
     if (!SpeaksTo(*group, from, message.from, message.to)) {
+      ++dropped_;
+      continue;
+    }
+    if (!message.entries.empty() && Congested()) {
       ++dropped_;
       continue;
     }
@@ -403,6 +417,7 @@ Host::Figures HostCore::figures() const {
   figures.snapshots_receiving = receipts_.under_way();
   figures.snapshots_installed = snapshots_installed_;
   figures.snapshot_bytes_sent = sends_.bytes_sent();
+  figures.held_bytes = held_bytes_;
   figures.digests_compared = digests_compared_;
   figures.digests_differed = digests_differed_;
   return figures;

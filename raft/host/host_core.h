@@ -57,6 +57,9 @@ class HostCore {
   // be found here.
   bool CutOff(const HostedGroup& group) const;
   void CountProposal() { ++proposals_; }
+  bool DiskLow(const HostedGroup& group) const;
+  // Too much waits for the disk.
+  bool Congested() const { return held_bytes_ > options_.held_bytes_max; }
   void ReadEntries(HostedGroup* group, Index first, Index last, size_t max_bytes, LogStore::ReadDone done);
 
  private:
@@ -73,7 +76,10 @@ class HostCore {
       Message message;
     };
     uint64_t number = 0;
+    // Without a group where that was removed before the batch was submitted (some_gone).
     std::vector<LogWrite> writes;
+    bool some_gone = false;
+    size_t bytes = 0;  // of entries
     std::vector<Handed> handed;
     std::vector<After> after;
     bool durable = false;
@@ -125,6 +131,8 @@ class HostCore {
   void Apply(HostedGroup* group, const std::vector<Entry>& entries);
   void StartRead(const GroupPtr& group, const EntryRead& read);
   void ReadDone(HostedGroup* group, const EntryRead& read, absl::StatusOr<std::vector<Entry>> entries);
+  // What this leader should send is damaged here.
+  void LeaveToUndamaged(HostedGroup* group);
   void AnswerReads(HostedGroup* group, const std::vector<ReadReady>& ready);
   // The turn's time, for leases.
   void TellClock(HostedGroup* group);
@@ -221,15 +229,19 @@ class HostCore {
 
   std::optional<Batch> gathering_;
   std::deque<Batch> under_way_;  // numbers are consecutive
+  size_t held_bytes_ = 0;        // of entries in both
   uint64_t last_batch_ = 0;
   std::vector<Install> installs_;  // to be submitted behind the writes of this turn
   std::map<NodeId, Frame> outgoing_;
 
+  bool DiskLow() const { return options_.disk_low && options_.disk_low(); }
+
   NodeLiveness liveness_;
+  std::set<NodeId> low_nodes_;  // others that have said so of their disks
   std::map<NodeId, size_t> neighbours_;  // other nodes, and how many groups they share with this one
   std::set<NodeId> heartbeats_due_;
   absl::flat_hash_map<NodeId, uint64_t> alive_at_;  // the last tick at which it was
-  uint64_t last_synced_;                            // as of the last tick
+  uint64_t last_synced_;                            // as of the last tick, or write
   bool told_forgot_ = false;
   uint64_t oldest_write_ = 0;  // that was under way at the last tick, and for how many ticks
   int stalled_ticks_ = 0;

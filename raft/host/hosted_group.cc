@@ -39,6 +39,10 @@ size_t HostedGroup::max_uncommitted_bytes() const {
   return host_->options().max_uncommitted_bytes;
 }
 
+bool HostedGroup::disk_low() const {
+  return host_->DiskLow(*this);
+}
+
 NodeId HostedGroup::leader_node() const {
   if (leading()) return NodeOf(replica.id());
   if (replica.leader() == ReplicaId() && replica.term() == handed_in + 1) return NodeOf(handed_to);
@@ -64,6 +68,10 @@ bool HostedGroup::cut_off() const {
 Proposed HostedGroup::Propose(std::vector<Bytes> commands, bool urgent) {
   if (!live()) return {.error = ProposeError::kNotLeader};
   host_->CountProposal();
+  // One that comes alone passes here, too, for the next one waits for it.
+  if (!urgent && host_->Congested() && replica.uncommitted_bytes() > 0) {
+    return {.error = ProposeError::kTooMuchUncommitted};
+  }
   Proposed proposed = replica.Propose(std::move(commands), urgent);
   if (!proposed.error.has_value()) {
     host_->Wake(this);

@@ -20,7 +20,7 @@ class HostCore;
 // About how many bytes of the log lie behind an index.
 struct LagMarks {
   uint64_t applied_bytes = 0;  // in this life
-  // Ascending; (index, applied_bytes then).
+  // Ascending; (index, applied_bytes then). A bounded number: the farther back, the farther apart.
   std::vector<std::pair<Index, uint64_t>> marks;
 
   void Mark(Index index);
@@ -45,6 +45,7 @@ class HostedGroup final : public Group, public Support {
   Index applied_index() const override { return replica.applied_index(); }
   size_t uncommitted_bytes() const override { return replica.uncommitted_bytes(); }
   size_t max_uncommitted_bytes() const override;
+  bool disk_low() const override;
   void StepDown() override;
   void WantLeader() override;
   std::optional<TransferError> HandOver() override;
@@ -105,6 +106,9 @@ class HostedGroup final : public Group, public Support {
   std::map<uint64_t, std::vector<Barrier>> asked_barriers;
   std::multimap<Index, Barrier> ready_barriers;
   uint64_t last_read_context = 0;
+
+  int failed_apply_reads = 0;     // in a row
+  uint64_t leave_again_tick = 0;  // not before, because of damage
 
   // Since the last snapshot.
   size_t applied_bytes = 0;

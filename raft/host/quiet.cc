@@ -76,6 +76,11 @@ bool HostCore::CutOff(const HostedGroup& group) const {
   });
 }
 
+bool HostCore::DiskLow(const HostedGroup& group) const {
+  return !HasQuorum(group,
+                    [this](NodeId node) { return node == options_.node ? !DiskLow() : !low_nodes_.contains(node); });
+}
+
 bool HostCore::HasQuorum(const HostedGroup& group, absl::FunctionRef<bool(NodeId)> is_alive) {
   for (Half half : {Half::kOld, Half::kNew}) {
     size_t voters = 0, alive = 0;

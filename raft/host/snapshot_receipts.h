@@ -21,7 +21,7 @@ namespace trireme::raft {
 class SnapshotReceipts {
  public:
   struct Options {
-    size_t state_bytes_max = size_t{128} << 20;
+    size_t state_bytes_max = size_t{1} << 30;
     size_t at_once = 32;       // of all groups; others have to wait
     int patience_ticks = 600;  // without a chunk: what was staged is given up
   };

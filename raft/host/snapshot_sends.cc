@@ -46,8 +46,7 @@ void SnapshotSends::Begin(const Key& key, Snapshot& snapshot) {
   snapshot.begun = true;
   const Term term = group->replica.TermAt(index);
   TRIREME_CHECK(term > Term()) << "group " << key.first << " does not know the term of " << index;
-  snapshot.header =
-      group->replica.SnapshotMessage(key.second, {index, term, group->replica.MembershipAsOf(index)});
+  snapshot.header = group->replica.SnapshotMessage(key.second, {index, term, group->replica.MembershipAsOf(index)});
   snapshot.state = group->machine->Snapshot();
   snapshot.checksum = Crc32c(snapshot.state.view());
   LookAtLive(*group, snapshot);
@@ -114,7 +113,9 @@ void SnapshotSends::EntriesRead(const Key& key, uint64_t serial, absl::StatusOr<
         spdlog::error("group {}: a snapshot for replica {} stops: live entries behind {} cannot be read: {}",
                       key.first.value(), key.second.value(), snapshot.at.entry.value(), entries.status().ToString());
       }
-      return Finish(key, false);
+      Finish(key, false);
+      if (absl::IsDataLoss(entries.status())) damaged_(group.get());
+      return;
     }
   } else {
     snapshot.failed_reads = 0;
@@ -283,8 +284,8 @@ std::optional<Index> SnapshotSends::NeededAbove(GroupId group) const {
   for (auto it = sends_.lower_bound({group, ReplicaId()}); it != sends_.end() && it->first.first == group; ++it) {
     if (it->second.begun) take(it->second.header.log_index - 1);
   }
-  for (auto it = catching_up_.lower_bound({group, ReplicaId()});
-       it != catching_up_.end() && it->first.first == group; ++it) {
+  for (auto it = catching_up_.lower_bound({group, ReplicaId()}); it != catching_up_.end() && it->first.first == group;
+       ++it) {
     // One less: what is deleted cannot tell the term that the next entry is joined to.
     take(it->second.has - 1);
   }

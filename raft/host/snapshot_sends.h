@@ -40,9 +40,15 @@ class SnapshotSends {
   using Changed = std::function<void(HostedGroup*)>;
   // Whether a node is there at all.
   using Alive = std::function<bool(NodeId)>;
+  // What it should send of the group is damaged here.
+  using Damaged = std::function<void(HostedGroup*)>;
 
-  SnapshotSends(Options options, Send send, Changed changed, Alive alive)
-      : options_(options), send_(std::move(send)), changed_(std::move(changed)), alive_(std::move(alive)) {}
+  SnapshotSends(Options options, Send send, Changed changed, Alive alive, Damaged damaged)
+      : options_(options),
+        send_(std::move(send)),
+        changed_(std::move(changed)),
+        alive_(std::move(alive)),
+        damaged_(std::move(damaged)) {}
 
   // The core asked for one. It is told what became of it, but for Drop.
   void Start(const std::shared_ptr<HostedGroup>& group, ReplicaId follower);
@@ -69,12 +75,12 @@ class SnapshotSends {
     // What was alive when it was last looked at; dead ones among it are found when they are read.
     std::vector<IndexRange> live;
     SnapshotPosition at;
-    SnapshotChunk chunk;   // being gathered, or under way
+    SnapshotChunk chunk;        // being gathered, or under way
     uint64_t first_number = 0;  // of its first sending
-    size_t gathered = 0;   // bytes of it
-    bool full = false;     // though there is room left: the next entry is too large for it
+    size_t gathered = 0;        // bytes of it
+    bool full = false;          // though there is room left: the next entry is too large for it
     bool reading = false;
-    bool asking = false;   // within ReadEntries
+    bool asking = false;  // within ReadEntries
     bool flying = false;
     int silent_ticks = 0;  // since the chunk left last; how long it is under way in all
     int stuck_ticks = 0;
@@ -111,6 +117,7 @@ class SnapshotSends {
   const Send send_;
   const Changed changed_;
   const Alive alive_;
+  const Damaged damaged_;
   std::map<Key, Snapshot> sends_;
   std::map<Key, CatchingUp> catching_up_;
   std::map<Key, Pause> pauses_;

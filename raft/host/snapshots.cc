@@ -2,6 +2,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -14,7 +15,8 @@ namespace {
 
 // More would say nothing that matters.
 constexpr size_t kLagMarksMax = 64;
-// So much more of the log is kept for a replica that has a snapshot and follows than for one that is away.
+// On a disk that is nearly full, so much more of the log is kept for a replica that gets a snapshot, or has one and
+// follows, than for one that is away.
 constexpr uint64_t kBehindSnapshot = 8;
 
 }  // namespace
@@ -62,7 +64,11 @@ Index HostCore::CompactTo(const HostedGroup& group) const {
       upto = std::min(upto, match == Index() ? Index() : match - 1);
     }
     if (std::optional<Index> needed = sends_.NeededAbove(group.id())) {
-      if (group.lag.BytesBehind(*needed) <= options_.lag_bytes * kBehindSnapshot) upto = std::min(upto, *needed);
+      // However long it grows, or one that is deep would be sent for ever: what the replica has would be of no use
+      // before it could follow. It ends: a send that does not move is given up, and publishing stops on a low disk.
+      if (!DiskLow() || group.lag.BytesBehind(*needed) <= options_.lag_bytes * kBehindSnapshot) {
+        upto = std::min(upto, *needed);
+      }
     }
   } else if (staging_ != nullptr && TooFar(group, all_match)) {
     // Who else is behind is not known here: a little more is kept, for whoever follows closely when this one leads.
@@ -96,7 +102,21 @@ void HostCore::Compact(HostedGroup* group) {
 }
 
 void LagMarks::Mark(Index index) {
-  if (marks.size() == kLagMarksMax) marks.erase(marks.begin() + 1);
+  if (marks.size() == kLagMarksMax) {
+    // The one goes whose neighbours are closest to each other, as seen from here: so an answer is off by a part of
+    // what it is, whether that is much or little.
+    size_t least = 1;
+    double closest = std::numeric_limits<double>::infinity();
+    for (size_t i = 1; i + 1 < marks.size(); ++i) {
+      const auto gap = static_cast<double>(marks[i + 1].second - marks[i - 1].second);
+      const double part = gap / (static_cast<double>(applied_bytes - marks[i - 1].second) + 1);
+      if (part < closest) {
+        closest = part;
+        least = i;
+      }
+    }
+    marks.erase(marks.begin() + static_cast<ptrdiff_t>(least));
+  }
   marks.emplace_back(index, applied_bytes);
 }
 
@@ -134,8 +154,9 @@ void HostCore::Installed(HostedGroup* group, const SnapshotMeta& snapshot, const
   if (!group->live()) return;
   absl::Status status = group->machine->Restore(state, snapshot.index);
   if (!status.ok()) {
-    return Halt(group, absl::Status(status.code(), absl::StrCat("the snapshot of group ", group->id().value(), " as of ",
-                                                                snapshot.index.value(), ": ", status.message())));
+    return Halt(group,
+                absl::Status(status.code(), absl::StrCat("the snapshot of group ", group->id().value(), " as of ",
+                                                         snapshot.index.value(), ": ", status.message())));
   }
   spdlog::info("group {}: installed a snapshot as of {}", group->id().value(), snapshot.index.value());
   ++snapshots_installed_;

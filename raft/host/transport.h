@@ -34,6 +34,7 @@ struct Frame {
   int64_t wall_ms = 0;  // the sender's wall clock
   uint64_t incarnation = 0;
   uint64_t last_synced = 0;  // of the sender's store
+  bool disk_low = false;     // the sender's (HostOptions::disk_low)
   std::optional<NodeHeartbeat> heartbeat{};
   std::vector<GroupMessage> messages{};
   std::vector<SnapshotChunk> chunks{};

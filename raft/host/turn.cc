@@ -13,6 +13,10 @@ namespace {
 
 // Applying may bring about proposals, and so more output. Past this many rounds the rest waits for the next turn.
 constexpr int kRoundsMax = 64;
+// In a row, of entries to be applied. The core asks again at each tick.
+constexpr int kFailedApplyReadsMax = 20;
+// Between two times that a group is left because of damage.
+constexpr uint64_t kLeaveAgainTicks = 600;
 
 }  // namespace
 
@@ -155,10 +159,18 @@ void HostCore::AddWrite(const GroupPtr& group, Output* output) {
     handed.term = output->entries.back().term;
     // A later output of the same turn may overwrite what an earlier one had.
     Index first = output->entries.front().index;
-    while (!write.entries.empty() && write.entries.back().index >= first) write.entries.pop_back();
+    while (!write.entries.empty() && write.entries.back().index >= first) {
+      batch.bytes -= write.entries.back().data.size();
+      held_bytes_ -= write.entries.back().data.size();
+      write.entries.pop_back();
+    }
     TRIREME_CHECK(write.entries.empty() || write.entries.back().index + 1 == first)
         << "group " << group->id() << " writes " << first << " behind " << write.entries.back().index;
-    std::move(output->entries.begin(), output->entries.end(), std::back_inserter(write.entries));
+    for (Entry& entry : output->entries) {
+      batch.bytes += entry.data.size();
+      held_bytes_ += entry.data.size();
+      write.entries.push_back(std::move(entry));
+    }
   }
   if (output->hard_state.has_value()) write.hard_state = output->hard_state;
   batch.handed.push_back(std::move(handed));
@@ -234,15 +246,31 @@ void HostCore::ReadDone(HostedGroup* group, const EntryRead& read, absl::StatusO
       spdlog::error("group {}: entries from {} on cannot be read: {} ({} before)", group->id().value(),
                     read.first.value(), entries.status().ToString(), read_log_.TakeKeptBack());
     }
-    // A damaged entry that was only meant for a follower stops nobody here; one to apply leaves this replica behind for
-    // good. Other errors may pass: the core asks again.
-    if (read.purpose == EntryRead::For::kApply && absl::IsDataLoss(entries.status())) {
-      return Halt(group, entries.status());
+    // What cannot be applied leaves this replica behind for good; so does what could not be read so often. Other errors
+    // may pass: the core asks again. What was only meant for a follower stops nobody here.
+    const bool damaged = absl::IsDataLoss(entries.status());
+    if (read.purpose == EntryRead::For::kApply) {
+      // While a snapshot is being installed, what it replaces may be gone.
+      if (!group->installing) ++group->failed_apply_reads;
+      if (damaged || group->failed_apply_reads >= kFailedApplyReadsMax) return Halt(group, entries.status());
+    } else if (damaged) {
+      LeaveToUndamaged(group);
     }
     entries = std::vector<Entry>();
+  } else if (read.purpose == EntryRead::For::kApply) {
+    group->failed_apply_reads = 0;
   }
   group->replica.EntriesRead(read, *std::move(entries));
   MarkDirty(group);
+}
+
+// Safety rule 17: who lacks a damaged entry gets it from another, so one that has it leads. Where all are damaged, they
+// take turns, now and then.
+void HostCore::LeaveToUndamaged(HostedGroup* group) {
+  if (group->replica.role() != Role::kLeader || ticks_ < group->leave_again_tick) return;
+  if (group->HandOver().has_value()) return;
+  group->leave_again_tick = ticks_ + kLeaveAgainTicks;
+  spdlog::warn("group {}: hands leadership over, for what a follower lacks is damaged here", group->id().value());
 }
 
 void HostCore::AnswerReads(HostedGroup* group, const std::vector<ReadReady>& ready) {
@@ -326,8 +354,11 @@ void HostCore::Submit() {
   if (!gathering_.has_value()) return;
   under_way_.push_back(std::move(*gathering_));
   gathering_.reset();
-  uint64_t number = under_way_.back().number;
-  store_->Write(std::exchange(under_way_.back().writes, {}),
+  Batch& batch = under_way_.back();
+  const uint64_t number = batch.number;
+  // Of groups that were removed since, from within a machine's call, nothing may be written.
+  if (batch.some_gone) std::erase_if(batch.writes, [](const LogWrite& write) { return write.group == GroupId(); });
+  store_->Write(std::exchange(batch.writes, {}),
                 [this, shard = shard_, alive = std::weak_ptr<bool>(alive_), number]() mutable {
                   shard->Post([this, alive = std::move(alive), number] {
                     if (!alive.expired()) BatchDurable(number);
@@ -338,10 +369,13 @@ void HostCore::Submit() {
 void HostCore::BatchDurable(uint64_t number) {
   TRIREME_CHECK(!under_way_.empty() && number >= under_way_.front().number) << "write " << number << " completed twice";
   under_way_[number - under_way_.front().number].durable = true;
+  // Safety rule 12: whoever hears what this write lets us say hears with it that the write must not be forgotten.
+  last_synced_ = store_->last_synced();
   // A later one may have come first; each group hears of its writes in order.
   while (!under_way_.empty() && under_way_.front().durable) {
     Batch batch = std::move(under_way_.front());
     under_way_.pop_front();
+    held_bytes_ -= batch.bytes;
     for (const Batch::Handed& handed : batch.handed) {
       if (!handed.group->live()) continue;
       handed.group->replica.Persisted(handed.last, handed.term);
@@ -362,10 +396,12 @@ void HostCore::SendFrames() {
   for (NodeId node : std::exchange(heartbeats_due_, {}))
     outgoing_[node].heartbeat = liveness_.Next(node, shard_->Now());
   if (outgoing_.empty()) return;
+  const bool disk_low = DiskLow();
   for (auto& [node, frame] : std::exchange(outgoing_, {})) {
     frame.wall_ms = shard_->WallMs();
     frame.incarnation = options_.incarnation;
     frame.last_synced = last_synced_;
+    frame.disk_low = disk_low;
     ++frames_out_;
     transport_->Send(node, std::move(frame));
   }

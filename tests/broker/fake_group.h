@@ -70,6 +70,7 @@ class FakeGroup final : public raft::Group {
   raft::Index applied_index() const override { return raft::Index(entries_.empty() ? 0 : entries_.rbegin()->first); }
   size_t uncommitted_bytes() const override { return 0; }
   size_t max_uncommitted_bytes() const override { return 0; }
+  bool disk_low() const override { return false; }
   void StepDown() override {}
   bool cut_off() const override { return false; }
   std::optional<raft::TransferError> HandOver() override { return raft::TransferError::kNotLeader; }

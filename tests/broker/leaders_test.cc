@@ -31,6 +31,7 @@ class StubGroup final : public raft::Group {
   raft::Index applied_index() const override { return {}; }
   size_t uncommitted_bytes() const override { return 0; }
   size_t max_uncommitted_bytes() const override { return 0; }
+  bool disk_low() const override { return false; }
   void StepDown() override {}
   void WantLeader() override { ++wanted; }
   std::optional<raft::TransferError> HandOver() override { return raft::TransferError::kNotLeader; }

@@ -1,12 +1,14 @@
 // Frames on the wire: what goes in comes out, entries are shared and not copied, hostile bytes are refused.
 #include "raft/grpc/frame.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <random>
 #include <string>
 
 #include "raft/core/checksum.h"
+#include "raft/core/coding.h"
 #include "raft/grpc/buffers.h"
 #include "raft/grpc/peer_identity.h"
 #include "trireme/peer/v1/peer.pb.h"
@@ -219,7 +221,7 @@ TEST(FrameTest, EmptyFrame) {
 }
 
 TEST(FrameTest, WhatNodesTellEachOther) {
-  Frame frame{.wall_ms = 5, .incarnation = 7, .last_synced = 1'000'000};
+  Frame frame{.wall_ms = 5, .incarnation = 7, .last_synced = 1'000'000, .disk_low = true};
   frame.heartbeat = NodeHeartbeat{.sequence = 1, .peer_incarnation = 2, .heard = 3, .promised = 4, .peer_synced = 5};
   frame.messages.push_back(Vote());
   frame.messages.back().message.quiet = true;
@@ -228,6 +230,7 @@ TEST(FrameTest, WhatNodesTellEachOther) {
   ASSERT_TRUE(back.ok());
   EXPECT_EQ(back->incarnation, 7u);
   EXPECT_EQ(back->last_synced, 1'000'000u);
+  EXPECT_TRUE(back->disk_low);
   ASSERT_TRUE(back->heartbeat.has_value());
   EXPECT_EQ(back->heartbeat->sequence, 1u);
   EXPECT_EQ(back->heartbeat->peer_incarnation, 2u);
@@ -243,6 +246,7 @@ TEST(FrameTest, WhatNodesTellEachOther) {
     ASSERT_EQ(lane.size(), 1u);
     EXPECT_EQ(lane[0].incarnation, 7u);
     EXPECT_EQ(lane[0].last_synced, 1'000'000u);
+    EXPECT_TRUE(lane[0].disk_low);
     EXPECT_EQ(lane[0].messages.size(), 1u);
   }
   EXPECT_TRUE(split.lanes[static_cast<size_t>(Lane::kControl)][0].heartbeat.has_value());
@@ -330,6 +334,26 @@ TEST(FrameTest, RefusesWhatEncodeWouldNotWrite) {
   EXPECT_TRUE(DecodeFrame(Buffer(bytes + std::string("\x20\x05", 2))).ok()) << "an unknown field is passed over";
   EXPECT_FALSE(DecodeFrame(Buffer(bytes + std::string("\x1b", 1))).ok()) << "an unknown group is not";
   EXPECT_FALSE(DecodeFrame(Buffer(std::string(kFrameBytesMax + 1, '\0'))).ok()) << "beyond the limit";
+}
+
+// What is empty takes two bytes on the wire, and hundreds once it is read.
+TEST(FrameTest, MoreMessagesThanAFrameCanHoldAreRefusedUnread) {
+  auto refused = [](const std::string& header) {
+    Writer out;
+    out.Varint((3 << 3) | 5);
+    out.Fixed32(Crc32c(header));
+    out.Varint((1 << 3) | 2);
+    out.Counted(header);
+    return std::string(DecodeFrame(Buffer(out.Take())).status().message());
+  };
+  std::string messages, entries;
+  for (int i = 0; i < 300'000; ++i) messages += std::string("\x0a\x00", 2);
+  EXPECT_THAT(refused(messages), testing::HasSubstr("300000 messages"));
+  for (int i = 0; i < 1'500'000; ++i) entries += std::string("\x72\x00", 2);
+  Writer append;
+  append.Varint((1 << 3) | 2);
+  append.Counted(entries);
+  EXPECT_THAT(refused(append.Take()), testing::HasSubstr("1500000 entries"));
 }
 
 // Random bytes, and good frames with random damage: refused or read, never more than that.
@@ -454,7 +478,8 @@ TEST_F(HelloTest, EachMismatchIsNamed) {
   };
   Hello good = hello_;
   hello_.from.cluster_id = std::string(16, 'D');
-  EXPECT_TRUE(has(Refusal(), "4444444444", "4343434343")) << Refusal();
+  EXPECT_TRUE(has(Refusal(), "4444444444", "not this node's")) << Refusal();
+  EXPECT_FALSE(has(Refusal(), "cluster", "4343434343")) << "it is told what it should have said";
   hello_ = good;
   hello_.to = NodeId(1);
   EXPECT_TRUE(has(Refusal(), "is 1", "expected 2")) << Refusal();

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "raft/host/hosted_group.h"
 #include "tests/host/world.h"
 
 namespace trireme::raft::testing {
@@ -214,6 +215,69 @@ TEST_F(SnapshotTest, TheLogBehindItIsKeptWhileItIsSent) {
   EXPECT_GT(world_.node(LeaderId()).store->durable(GroupId(1)).snapshot_index, compacted + 60);
   ASSERT_TRUE(AwaitSame());
   EXPECT_EQ(Installed(down), 1u);
+}
+
+// However much is published while it is sent: what the follower has would be of no use without the log behind it, and
+// it would get another one, and another.
+TEST_F(SnapshotTest, ADeepOneIsSentOnceThoughTheLogBehindItGrows) {
+  world_.options.snapshot_bytes_per_second = 400;
+  world_.options.lag_bytes = 100;
+  Up();
+  Publish(10);
+  SetLive({});
+  const uint64_t down = FollowerId();
+  LeaveBehind(down);
+  world_.Start(down);
+  SetLive({});
+  ASSERT_TRUE(world_.RunUntil([&] { return world_.node(down).host->figures().snapshots_receiving > 0; }));
+  while (Installed(down) == 0 && published_ < 5000) {
+    Publish(50);
+    world_.Run(milliseconds(50));
+  }
+  EXPECT_GT(published_, 800);
+  ASSERT_TRUE(AwaitSame());
+  EXPECT_EQ(Installed(down), 1u);
+}
+
+// Only where the disk is nearly full its log is as bounded as ever.
+TEST_F(SnapshotTest, OnALowDiskTheLogBehindItIsBounded) {
+  world_.options.snapshot_bytes_per_second = 400;
+  world_.options.lag_bytes = 100;
+  bool low = false;
+  world_.options.disk_low = [&low] { return low; };
+  Up();
+  Publish(10);
+  SetLive({});
+  const uint64_t down = FollowerId();
+  LeaveBehind(down);
+  world_.Start(down);
+  SetLive({});
+  ASSERT_TRUE(world_.RunUntil([&] { return world_.node(down).host->figures().snapshots_receiving > 0; }));
+  const Index compacted = world_.node(LeaderId()).store->durable(GroupId(1)).compacted;
+  Publish(200);
+  world_.Run(milliseconds(1500));
+  EXPECT_LE(world_.node(LeaderId()).store->durable(GroupId(1)).compacted, compacted + 20);
+  low = true;
+  Publish(100);
+  world_.Run(milliseconds(1500));
+  EXPECT_GT(world_.node(LeaderId()).store->durable(GroupId(1)).compacted, compacted + 100);
+  low = false;
+  ASSERT_TRUE(AwaitSame());
+}
+
+TEST(LagMarksTest, BytesBehindAreKnownAsWellFarBackAsNear) {
+  LagMarks lag;
+  constexpr uint64_t kMarks = 20'000, kBytes = 1000;
+  for (uint64_t i = 1; i <= kMarks; ++i) {
+    lag.applied_bytes += kBytes;
+    lag.Mark(Index(i));
+  }
+  EXPECT_LE(lag.marks.size(), 64u);
+  for (uint64_t back : {1, 3, 10, 50, 100, 1000, 5000, 15'000}) {
+    const uint64_t behind = lag.BytesBehind(Index(kMarks - back));
+    EXPECT_GE(behind, back * kBytes) << back;
+    EXPECT_LE(behind, back * kBytes * 3 / 2 + 2 * kBytes) << back;
+  }
 }
 
 // Installing takes its time, and the leader takes snapshots of its own meanwhile: the follower gets the log behind the

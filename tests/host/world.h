@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "raft/core/check.h"
 #include "raft/core/checksum.h"
 #include "raft/core/coding.h"
 #include "raft/host/host.h"
@@ -177,6 +178,9 @@ class SimStore final : public LogStore, public SnapshotStaging {
     Submit([group](auto& all) { all.erase(group); }, std::move(done));
   }
   void Write(std::vector<LogWrite> writes, Done done) override {
+    for (const LogWrite& write : writes) {
+      TRIREME_CHECK(seen_.contains(write.group)) << "group " << write.group << " does not exist";
+    }
     ++figures_.syncs;
     groups_written += writes.size();
     for (const LogWrite& write : writes) {
@@ -204,6 +208,10 @@ class SimStore final : public LogStore, public SnapshotStaging {
     for (Index i = first; i <= last && !damaged.contains({group, i}); ++i) {
       auto found = log.find(i);
       if (found == log.end()) break;
+      if (absl::Status failed = read_fails ? read_fails(group, i) : absl::OkStatus(); !failed.ok()) {
+        if (entries.empty()) read_error = failed;
+        break;
+      }
       bytes += found->second.data.size();
       if (!entries.empty() && bytes > max_bytes) break;
       entries.push_back(found->second);
@@ -330,6 +338,7 @@ class SimStore final : public LogStore, public SnapshotStaging {
   std::set<std::pair<GroupId, Index>> damaged;  // entries whose checksum is wrong, until they are written again
   microseconds read_delay{0};                   // beside its latency
   absl::Status read_error;                      // of the next read
+  std::function<absl::Status(GroupId, Index)> read_fails;
   uint64_t reads = 0, snapshots = 0, groups_written = 0, stages = 0;
 
  private:
@@ -529,6 +538,7 @@ class World {
     o.incarnation = ++n.starts;
     o.seed = options.seed * 7 + id;
     o.announced = n.announced;
+    if (!o.disk_low) o.disk_low = [this, id] { return low_disks.contains(id); };
     o.forgot = [&n](absl::Status status) { n.forgot.push_back(std::move(status)); };
     n.host = std::make_unique<Host>(o, n.shard.get(), n.store.get(), n.store.get(), n.transport.get());
     for (StoredGroup& stored : n.store->Recover()) {
@@ -621,6 +631,7 @@ class World {
   HostOptions options;
   std::set<std::pair<NodeId, NodeId>> cut;          // both ways
   std::set<std::pair<NodeId, NodeId>> cut_one_way;  // from, to
+  std::set<uint64_t> low_disks;                     // ids of nodes; options.disk_low goes before it
   int loss_percent = 0, duplicate_percent = 0;
   microseconds net_latency_max{300};
   std::function<void(NodeId, NodeId, Frame&)> on_send;
