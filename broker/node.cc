@@ -44,9 +44,6 @@ namespace meta = trireme::meta::v1;
 // A clean stop: streams have this long to hear of it, and calls under way this much more to end.
 constexpr absl::Duration kDrainTime = absl::Milliseconds(200);
 constexpr std::chrono::milliseconds kShutdownTime{300};
-// How often it is written down what other nodes have announced.
-constexpr uint64_t kRememberEachSeconds = 10;
-
 static_assert(kMostMessageBytes + (size_t{1} << 20) <= raft::kFrameBytesMax);
 
 std::vector<std::string> ServiceNames() {
@@ -115,6 +112,7 @@ class NodeImpl final : public Node, public NodeContext, public ReplicaHosting {
   void RememberAnnounced();
   void LookAtCluster() ABSL_LOCKS_EXCLUDED(heard_mutex_);
   std::string WhyUnready() const;
+  absl::Status Condemn(absl::Status why);
   void End(absl::Status status) ABSL_LOCKS_EXCLUDED(mutex_);
   void HandOver();
   void Stop();
@@ -152,10 +150,10 @@ class NodeImpl final : public Node, public NodeContext, public ReplicaHosting {
 
   // The home shard reads the file before this node is a member, the ops thread writes it from then on.
   std::optional<AnnouncedFile> announced_file_;
-  uint64_t seconds_ = 0;  // of the ops thread
+  uint64_t opened_ = 0;  // how far the store was synced, as it was found
   absl::Mutex heard_mutex_;
   std::vector<NodeRecord> nodes_ ABSL_GUARDED_BY(heard_mutex_);
-  std::map<raft::NodeId, uint64_t> heard_ ABSL_GUARDED_BY(heard_mutex_);
+  std::map<raft::NodeId, raft::NodeMemory> heard_ ABSL_GUARDED_BY(heard_mutex_);
   // As of a second ago.
   std::string unready_ ABSL_GUARDED_BY(heard_mutex_) = "this node starts";
 
@@ -191,7 +189,21 @@ absl::Status NodeImpl::OpenData() {
     return absl::Status(store.status().code(), absl::StrCat("the store: ", store.status().message()));
   }
   store_ = *std::move(store);
-  return absl::OkStatus();
+  opened_ = store_->last_synced();
+  // Safety rule 12, as far as this directory itself can know.
+  const uint64_t synced = announced_file_->SyncedOf(directory_->identity().directory_id());
+  if (opened_ >= synced) return absl::OkStatus();
+  return Condemn(absl::DataLossError(absl::StrCat(
+      "the store in ", options.directory, " has ", opened_, " writes, but had ", synced,
+      " before: its disk lost writes, or it was restored from an older copy, so this node may have forgotten votes and "
+      "messages. Take it out of the cluster, and let it join with an empty data directory")));
+}
+
+// Before anything else can happen to it.
+absl::Status NodeImpl::Condemn(absl::Status why) {
+  absl::Status marked = DataDirectory::Condemn(config_.data, why);
+  if (!marked.ok()) Log(LogLevel::kError, "the data directory cannot be marked as one that forgot", "why", marked);
+  return why;
 }
 
 absl::Status NodeImpl::StartServer(const ApiFactory& api) {
@@ -273,9 +285,13 @@ void NodeImpl::EachSecond() {
   OnEachShard([this](NodeShard& shard) {
     if (shard.host() == nullptr) return;
     absl::MutexLock lock(&heard_mutex_);
-    for (const auto& [node, synced] : shard.host()->announced()) heard_[node] = std::max(heard_[node], synced);
+    for (const auto& [node, memory] : shard.host()->announced()) {
+      raft::NodeMemory& heard = heard_[node];
+      heard = {std::max(heard.synced, memory.synced), std::max(heard.incarnation, memory.incarnation),
+               heard.forgot || memory.forgot};
+    }
   });
-  if (++seconds_ % kRememberEachSeconds == 0) RememberAnnounced();
+  RememberAnnounced();
 }
 
 // On the home shard.
@@ -301,15 +317,18 @@ std::string NodeImpl::WhyUnready() const {
   return "";
 }
 
-// Safety rule 12: what the shards had heard a second ago.
+// Safety rule 12: what the shards had heard a second ago, and what this node's own store has.
 void NodeImpl::RememberAnnounced() {
+  if (self_.load(std::memory_order_acquire) == 0) return;
   std::vector<NodeRecord> nodes;
-  std::map<raft::NodeId, uint64_t> heard;
+  DirectoryHistories heard;
+  for (auto& [node, starts] : peer_service_->seen_starts()) heard[node].starts = starts;
   {
     absl::MutexLock lock(&heard_mutex_);
     nodes = nodes_;
-    heard = heard_;
+    for (const auto& [node, memory] : heard_) heard[node].memory = memory;
   }
+  heard[self()].memory.synced = store_->last_synced();
   absl::Status saved = announced_file_->Save(nodes, heard);
   if (!saved.ok()) Log(LogLevel::kError, "what other nodes announced cannot be written down", "why", saved);
 }
@@ -400,21 +419,26 @@ void NodeImpl::BecomeMember(const meta::Identity& identity, absl::AnyInvocable<v
   transport.self.node = raft::NodeId(identity.node_id());
   transport.self.directory_id = identity.directory_id();
   transport.self.incarnation = identity.starts();
+  transport.self.nonce = directory_->nonce();
   transport.self.shards = static_cast<uint32_t>(shards_.size());
   transport.credentials = grpc::InsecureChannelCredentials();
   raft::HostOptions host;
   host.node = transport.self.node;
   host.incarnation = transport.self.incarnation;
-  host.forgot = [this](absl::Status status) { End(std::move(status)); };
+  host.opened = opened_;
+  host.forgot = [this](absl::Status status) { End(Condemn(std::move(status))); };
   {
     absl::MutexLock lock(&heard_mutex_);
-    host.announced = announced_file_->Of(nodes_);
+    for (auto& [node, history] : announced_file_->Of(nodes_)) {
+      host.announced[node] = history.memory;
+      peer_service_->Remember(node, std::move(history.starts));
+    }
   }
   host.disk_low = [this] { return disk_->low(); };
   host.tick = config_.tick;
   host.election_ticks = config_.election_ticks;
   host.read_lease = config_.read_lease;
-  self_ = identity.node_id();
+  self_.store(identity.node_id(), std::memory_order_release);
   metrics_.Member(true);
 
   std::vector<raft::NodeId> others;

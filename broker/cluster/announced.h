@@ -1,4 +1,4 @@
-// What other nodes were once heard to have synced, kept over this node's own restarts (Safety rule 12).
+// What this node knows of the others' data directories, and of its own, kept over its restarts (Safety rule 12).
 #pragma once
 
 #include <cstdint>
@@ -7,28 +7,42 @@
 
 #include "absl/status/status.h"
 #include "broker/cluster/metadata.h"
+#include "raft/host/node_liveness.h"
+#include "raft/host/peer_starts.h"
 
 namespace trireme::broker {
 
-// Sequences of the nodes' stores, each with the data directory that it was heard of: a node that comes with another
-// directory has another store. In a file of the data directory. Not thread-safe.
+struct DirectoryHistory {
+  raft::NodeMemory memory;
+  raft::SeenStarts starts;  // of that directory, or of none
+
+  friend bool operator==(const DirectoryHistory&, const DirectoryHistory&) = default;
+};
+using DirectoryHistories = std::map<raft::NodeId, DirectoryHistory>;
+
+// Of each node, with the data directory that it was heard of: one that comes with another directory has another store.
+// Two files of the data directory, written in turn, so that damage to one takes back a second and not all. Not
+// thread-safe.
 class AnnouncedFile {
  public:
-  // Reads what is there. A file that is damaged counts as none, and is said in the log.
+  // Reads what is there. A file that is damaged is said in the log, and counts as none.
   explicit AnnouncedFile(std::string directory);
 
   // Of these nodes, as far as their directories are those of then.
-  std::map<raft::NodeId, uint64_t> Of(const std::vector<NodeRecord>& nodes) const;
-  // Durable when it returns; writes nothing if nothing has grown.
-  absl::Status Save(const std::vector<NodeRecord>& nodes, const std::map<raft::NodeId, uint64_t>& announced);
+  DirectoryHistories Of(const std::vector<NodeRecord>& nodes) const;
+  // How far the store of that directory was synced; 0 = not known.
+  uint64_t SyncedOf(const std::string& directory_id) const;
+  // Durable when it returns; writes nothing if nothing is new.
+  absl::Status Save(const std::vector<NodeRecord>& nodes, const DirectoryHistories& heard);
 
  private:
   struct Entry {
     std::string directory_id;
-    uint64_t synced = 0;
+    DirectoryHistory history;
   };
   const std::string directory_;
   std::map<raft::NodeId, Entry> entries_;
+  uint64_t written_ = 0;  // of the file that holds entries_
 };
 
 }  // namespace trireme::broker

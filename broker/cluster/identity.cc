@@ -28,15 +28,34 @@ constexpr std::string_view kMagic = "TRIREME-IDENTITY";
 constexpr char kFile[] = "identity";
 constexpr char kTemporary[] = "identity.new";
 constexpr char kLock[] = "lock";
+constexpr char kForgot[] = "forgot";
 
 absl::Status Failed(const char* what, const std::string& path) {
   return absl::ErrnoToStatus(errno, absl::StrCat(what, " ", path));
 }
 
+void Random(void* out, size_t size) {
+  TRIREME_CHECK(getrandom(out, size, 0) == static_cast<ssize_t>(size)) << "getrandom failed";
+}
+
 std::string RandomId() {
   std::string id(kIdBytes, '\0');
-  TRIREME_CHECK(getrandom(id.data(), id.size(), 0) == static_cast<ssize_t>(id.size())) << "getrandom failed";
+  Random(id.data(), id.size());
   return id;
+}
+
+uint64_t RandomNonce() {
+  uint64_t nonce = 0;
+  while (nonce == 0) Random(&nonce, sizeof nonce);
+  return nonce;
+}
+
+absl::Status CheckNotCondemned(const std::string& path) {
+  absl::StatusOr<std::optional<std::string>> file = ReadSmallFile(absl::StrCat(path, "/", kForgot));
+  if (!file.ok()) return file.status();
+  if (!file->has_value()) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("data directory ", path, " may not be used any more (file \"", kForgot, "\"): ", **file));
 }
 
 absl::Status MakeDirectory(const std::string& path) {
@@ -93,6 +112,7 @@ absl::StatusOr<std::unique_ptr<DataDirectory>> DataDirectory::Open(const std::st
     return absl::UnavailableError(absl::StrCat("data directory ", path, " is in use by another process"));
   }
 
+  if (absl::Status condemned = CheckNotCondemned(path); !condemned.ok()) return condemned;
   absl::StatusOr<std::optional<std::string>> file = ReadSmallFile(absl::StrCat(path, "/", kFile));
   if (!file.ok()) return file.status();
   meta::Identity identity;
@@ -126,6 +146,13 @@ absl::StatusOr<std::unique_ptr<DataDirectory>> DataDirectory::Open(const std::st
   absl::Status saved = directory->Save(identity);
   if (!saved.ok()) return saved;
   return directory;
+}
+
+DataDirectory::DataDirectory(std::string path, int lock_fd)
+    : path_(std::move(path)), lock_fd_(lock_fd), nonce_(RandomNonce()) {}
+
+absl::Status DataDirectory::Condemn(const std::string& path, const absl::Status& why) {
+  return WriteDurably(path, kForgot, std::string(why.message()));
 }
 
 DataDirectory::~DataDirectory() {

@@ -23,23 +23,30 @@ class DataDirectory {
   // the start, durably. Refuses, naming the path and what is wrong:
   //   UNAVAILABLE          another process holds it
   //   DATA_LOSS            the identity is damaged
-  //   FAILED_PRECONDITION  it belongs to a node at another address, or holds data but no identity
+  //   FAILED_PRECONDITION  it belongs to a node at another address, or holds data but no identity, or was condemned
   static absl::StatusOr<std::unique_ptr<DataDirectory>> Open(const std::string& path, const std::string& address);
   ~DataDirectory();
   DataDirectory(const DataDirectory&) = delete;
   DataDirectory& operator=(const DataDirectory&) = delete;
 
+  // From now on no process starts on that directory: what is in it may have forgotten something (Safety rule 12).
+  // Durable when it returns. Any thread.
+  static absl::Status Condemn(const std::string& path, const absl::Status& why);
+
   const std::string& path() const { return path_; }
+  // Of this start: made of chance, not 0.
+  uint64_t nonce() const { return nonce_; }
   const trireme::meta::v1::Identity& identity() const { return identity_; }
   // Durable when it returns (a temporary file, synced, renamed over the old one, the directory synced). On an error the
   // old identity stands, in memory and, unless the disk failed, on disk.
   absl::Status Save(const trireme::meta::v1::Identity& identity);
 
  private:
-  DataDirectory(std::string path, int lock_fd) : path_(std::move(path)), lock_fd_(lock_fd) {}
+  DataDirectory(std::string path, int lock_fd);
 
   const std::string path_;
   const int lock_fd_;
+  const uint64_t nonce_;
   trireme::meta::v1::Identity identity_;
 };
 

@@ -77,6 +77,7 @@ void ToWire(const NodeHeartbeat& from, pb::NodeHeartbeat* to) {
   to->set_heard(from.heard);
   to->set_promised(from.promised);
   to->set_peer_synced(from.peer_synced);
+  to->set_peer_forgot(from.peer_forgot);
 }
 
 NodeHeartbeat FromWire(const pb::NodeHeartbeat& from) {
@@ -84,7 +85,8 @@ NodeHeartbeat FromWire(const pb::NodeHeartbeat& from) {
           .peer_incarnation = from.peer_incarnation(),
           .heard = from.heard(),
           .promised = from.promised(),
-          .peer_synced = from.peer_synced()};
+          .peer_synced = from.peer_synced(),
+          .peer_forgot = from.peer_forgot()};
 }
 
 void ToWire(const SnapshotPosition& from, pb::SnapshotPosition* to) {
@@ -144,7 +146,8 @@ Frame Like(const Frame& frame) {
   return {.wall_ms = frame.wall_ms,
           .incarnation = frame.incarnation,
           .last_synced = frame.last_synced,
-          .disk_low = frame.disk_low};
+          .disk_low = frame.disk_low,
+          .opened = frame.opened};
 }
 
 // Takes entries' bytes off the payload, one behind the other.
@@ -348,6 +351,7 @@ grpc::ByteBuffer EncodeFrame(const Frame& frame) {
   header->set_incarnation(frame.incarnation);
   header->set_last_synced(frame.last_synced);
   header->set_disk_low(frame.disk_low);
+  if (frame.opened.has_value()) header->set_opened(*frame.opened);
   if (frame.heartbeat.has_value()) ToWire(*frame.heartbeat, header->mutable_heartbeat());
   for (const GroupMessage& message : frame.messages) ToWire(message, header->add_messages());
   for (const SnapshotChunk& chunk : frame.chunks) ToWire(chunk, header->add_snapshot_chunks());
@@ -417,6 +421,7 @@ absl::StatusOr<Frame> DecodeFrame(const grpc::ByteBuffer& buffer) {
   frame.incarnation = header->incarnation();
   frame.last_synced = header->last_synced();
   frame.disk_low = header->disk_low();
+  if (header->has_opened()) frame.opened = header->opened();
   if (header->has_heartbeat()) frame.heartbeat = FromWire(header->heartbeat());
   frame.messages.resize(static_cast<size_t>(header->messages_size()));
   Payload payload(std::move(payload_bytes));

@@ -13,6 +13,7 @@ constexpr char kFromDirectory[] = "trireme-from-directory-bin";
 constexpr char kTo[] = "trireme-to";
 constexpr char kToDirectory[] = "trireme-to-directory-bin";
 constexpr char kIncarnation[] = "trireme-incarnation";
+constexpr char kNonce[] = "trireme-nonce";
 constexpr char kShard[] = "trireme-shard";
 constexpr char kShards[] = "trireme-shards";
 constexpr char kLane[] = "trireme-lane";
@@ -60,15 +61,11 @@ class Fields {
 }  // namespace
 
 CallMetadata EncodeHello(const Hello& hello) {
-  return {{kCluster, hello.from.cluster_id},
-          {kFrom, absl::StrCat(hello.from.node.value())},
-          {kFromDirectory, hello.from.directory_id},
-          {kTo, absl::StrCat(hello.to.value())},
-          {kToDirectory, hello.to_directory_id},
-          {kIncarnation, absl::StrCat(hello.from.incarnation)},
-          {kShard, absl::StrCat(hello.shard)},
-          {kShards, absl::StrCat(hello.from.shards)},
-          {kLane, absl::StrCat(static_cast<uint32_t>(hello.lane))}};
+  return {{kCluster, hello.from.cluster_id},          {kFrom, absl::StrCat(hello.from.node.value())},
+          {kFromDirectory, hello.from.directory_id},  {kTo, absl::StrCat(hello.to.value())},
+          {kToDirectory, hello.to_directory_id},      {kIncarnation, absl::StrCat(hello.from.incarnation)},
+          {kNonce, absl::StrCat(hello.from.nonce)},   {kShard, absl::StrCat(hello.shard)},
+          {kShards, absl::StrCat(hello.from.shards)}, {kLane, absl::StrCat(static_cast<uint32_t>(hello.lane))}};
 }
 
 absl::StatusOr<Hello> DecodeHello(const Get& get) {
@@ -80,6 +77,7 @@ absl::StatusOr<Hello> DecodeHello(const Get& get) {
   hello.to = NodeId(fields.Number<uint64_t>(kTo));
   hello.to_directory_id = fields.Text(kToDirectory);
   hello.from.incarnation = fields.Number<uint64_t>(kIncarnation);
+  if (get(kNonce).has_value()) hello.from.nonce = fields.Number<uint64_t>(kNonce);
   hello.shard = fields.Number<uint32_t>(kShard);
   hello.from.shards = fields.Number<uint32_t>(kShards);
   auto lane = fields.Number<uint32_t>(kLane);

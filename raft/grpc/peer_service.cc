@@ -94,13 +94,19 @@ absl::StatusOr<Hello> PeerService::Check(const RawServerStream& stream, const Me
   absl::Status status = CheckHello(*hello, membership.self, *directory_);
   if (!status.ok()) return status;
   std::lock_guard lock(mutex_);
-  uint64_t& seen = incarnations_[hello->from.node];
-  if (hello->from.incarnation < seen) {
-    return absl::FailedPreconditionError(absl::StrCat("the incarnation of node ", hello->from.node.value(), " is ",
-                                                      hello->from.incarnation, ", expected ", seen, " or later"));
-  }
-  seen = hello->from.incarnation;
+  status = starts_.Check(hello->from.node, hello->from.directory_id, {hello->from.incarnation, hello->from.nonce});
+  if (!status.ok()) return status;
   return hello;
+}
+
+std::map<NodeId, SeenStarts> PeerService::seen_starts() const {
+  std::lock_guard lock(mutex_);
+  return starts_.seen();
+}
+
+void PeerService::Remember(NodeId node, SeenStarts seen) {
+  std::lock_guard lock(mutex_);
+  starts_.Remember(node, std::move(seen));
 }
 
 std::unique_ptr<StreamHandler> PeerService::Accept(RawServerStream* stream) {

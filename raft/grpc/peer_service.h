@@ -4,14 +4,15 @@
 #include <grpcpp/server_builder.h>
 
 #include <atomic>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "raft/grpc/peer_identity.h"
 #include "raft/grpc/raw_server.h"
 #include "raft/grpc/transport.h"
+#include "raft/host/peer_starts.h"
 #include "raft/host/rate_limit.h"
 
 namespace trireme::raft {
@@ -29,6 +30,9 @@ class PeerService {
   void Open(NodeIdentity self, std::vector<GrpcTransport*> transports);
   // Streams refused because of who called.
   uint64_t refused() const { return refused_.load(std::memory_order_relaxed); }
+  // What is to be remembered of the callers over this node's own restarts, and is put in again before Open.
+  std::map<NodeId, SeenStarts> seen_starts() const;
+  void Remember(NodeId node, SeenStarts seen);
 
  private:
   class Inbound;
@@ -42,11 +46,10 @@ class PeerService {
 
   const PeerDirectory* const directory_;
   std::atomic<uint64_t> refused_{0};
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   // Guarded by mutex_.
   std::shared_ptr<const Membership> membership_;
-  // The highest seen since this process started. A process that was replaced is not listened to any more.
-  absl::flat_hash_map<NodeId, uint64_t> incarnations_;
+  PeerStarts starts_;
   RateLimit log_;
 };
 

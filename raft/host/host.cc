@@ -69,6 +69,7 @@ HostCore::HostCore(HostOptions options, Shard* shard, LogStore* store, SnapshotS
       staging_(staging),
       transport_(transport),
       liveness_({options_.incarnation, options_.tick, options_.election_ticks}),
+      opened_(options_.opened.value_or(store->last_synced())),
       last_synced_(store->last_synced()),
       trim_above_(options_.tail_budget_bytes),
       sends_(SendOptions(options_), [this](NodeId to, SnapshotChunk chunk) { Queue(to, std::move(chunk)); },
@@ -220,7 +221,7 @@ void HostCore::Receive(NodeId from, Frame frame) {
   ++frames_in_;
   // Safety rule 12: until the process ends, which it is about to.
   if (told_forgot_) return;
-  if (frame.heartbeat.has_value() && frame.heartbeat->peer_synced > last_synced_) CheckForgot(from, *frame.heartbeat);
+  if (frame.heartbeat.has_value()) CheckForgot(from, *frame.heartbeat);
   if (told_forgot_) return;
   const bool heard = liveness_.Heard(from, frame, shard_->Now());
   TakeNodeChanges();
@@ -341,11 +342,17 @@ bool HostCore::SpeaksTo(const HostedGroup& group, NodeId from, ReplicaId sender,
 
 // Safety rule 12: what others remember of this node is compared with what it has.
 void HostCore::CheckForgot(NodeId from, const NodeHeartbeat& heartbeat) {
-  last_synced_ = std::max(last_synced_, store_->last_synced());
-  if (heartbeat.peer_synced <= last_synced_ || std::exchange(told_forgot_, true)) return;
+  // What is remembered of its former lives was there when this one began.
+  const bool of_this_life = heartbeat.peer_incarnation == options_.incarnation || heartbeat.peer_incarnation == 0;
+  if (of_this_life && heartbeat.peer_synced > last_synced_) last_synced_ = store_->last_synced();
+  const bool lacks = heartbeat.peer_synced > (of_this_life ? last_synced_ : opened_);
+  const bool started_elsewhere = heartbeat.peer_incarnation > options_.incarnation;
+  if (!lacks && !started_elsewhere && !heartbeat.peer_forgot) return;
+  if (std::exchange(told_forgot_, true)) return;
   absl::Status status = absl::DataLossError(absl::StrCat(
       "node ", from.value(), " remembers this node to have had ", heartbeat.peer_synced,
-      " writes on its disk; now there are ", last_synced_,
+      " writes on its disk in start ", heartbeat.peer_incarnation, "; start ", options_.incarnation, " began with ",
+      opened_,
       ". The data directory was restored from an older copy, or its disk lost writes, so this node may have forgotten "
       "votes and messages. Take it out of the cluster, and let it join with an empty data directory"));
   spdlog::error("shard {}: {}", shard_->id(), std::string(status.message()));
@@ -444,7 +451,7 @@ Group* Host::Find(GroupId group) {
 std::optional<int64_t> Host::WallOffsetMs(const std::vector<NodeId>& nodes) const {
   return impl_->core.WallOffsetMs(nodes);
 }
-std::map<NodeId, uint64_t> Host::announced() const {
+std::map<NodeId, NodeMemory> Host::announced() const {
   return impl_->core.announced();
 }
 Host::Figures Host::figures() const {

@@ -14,6 +14,7 @@
 #include "raft/core/membership.h"
 #include "raft/core/replica.h"
 #include "raft/host/log_store.h"
+#include "raft/host/node_liveness.h"
 #include "raft/host/shard.h"
 #include "raft/host/snapshot_staging.h"
 #include "raft/host/state_machine.h"
@@ -61,10 +62,12 @@ struct HostOptions {
   size_t snapshot_bytes_per_second = size_t{64} << 20;
   // A leader whose group had nothing to do for so many ticks lets it go quiet (Safety rule 10).
   int quiet_ticks = 10;
-  // What each node was once heard to have synced (Safety rule 12), as Host::announced gave it before this start.
-  std::map<NodeId, uint64_t> announced = {};
-  // Told, once, that another node remembers this one to have had more on its disk than it has (Safety rule 12): it must
-  // not go on.
+  // What this node remembers of the others (Safety rule 12), as Host::announced gave it before this start.
+  std::map<NodeId, NodeMemory> announced = {};
+  // LogStore::last_synced as this process found it, before anything was written. Nothing: it is now.
+  std::optional<uint64_t> opened = {};
+  // Told, once, that another node remembers this one to have had more on its disk than it had at this start, or to have
+  // been started more often (Safety rule 12): it must not go on, nor start again on this directory.
   std::function<void(absl::Status)> forgot = {};
   // Told when this node has given up another: it was not heard of for an election timeout, or its connection closed.
   std::function<void(NodeId)> lost = {};
@@ -147,8 +150,8 @@ class Host {
   // 7; nothing while no quorum of `nodes` has been heard of.
   std::optional<int64_t> WallOffsetMs(const std::vector<NodeId>& nodes) const;
 
-  // The highest sequence that each node was heard to have synced. To be remembered over restarts.
-  std::map<NodeId, uint64_t> announced() const;
+  // To be remembered of the other nodes over restarts.
+  std::map<NodeId, NodeMemory> announced() const;
 
   struct Figures {
     uint64_t groups = 0, active = 0, leading = 0, proposals = 0, elections = 0, frames_in = 0, frames_out = 0,

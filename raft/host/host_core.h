@@ -45,7 +45,7 @@ class HostCore {
   std::optional<int64_t> WallOffsetMs(const std::vector<NodeId>& nodes) const;
   Host::Figures figures() const;
 
-  std::map<NodeId, uint64_t> announced() const { return liveness_.announced(); }
+  std::map<NodeId, NodeMemory> announced() const { return liveness_.announced(); }
   const NodeLiveness& liveness() const { return liveness_; }
   const HostOptions& options() const { return options_; }
 
@@ -241,6 +241,7 @@ class HostCore {
   std::map<NodeId, size_t> neighbours_;  // other nodes, and how many groups they share with this one
   std::set<NodeId> heartbeats_due_;
   absl::flat_hash_map<NodeId, uint64_t> alive_at_;  // the last tick at which it was
+  const uint64_t opened_;                           // LogStore::last_synced as this process found it
   uint64_t last_synced_;                            // as of the last tick, or write
   bool told_forgot_ = false;
   uint64_t oldest_write_ = 0;  // that was under way at the last tick, and for how many ticks

@@ -55,12 +55,14 @@ bool NodeLiveness::Heard(NodeId from, const Frame& frame, MonotonicTime now) {
     Set(from, peer.gives, false, Event::kGives, Event::kGivesLost);
     Set(from, peer.gets, false, Event::kGets, Event::kGetsLost);
     if (restarted) changes_.push_back({from, Event::kRestarted});
-    // Safety rule 12.
-    peer.forgot = frame.last_synced < peer.synced;
-    if (peer.forgot) changes_.push_back({from, Event::kForgot});
+    // Safety rule 12: by what it had before it wrote anything new, and for good.
+    const uint64_t had = peer.memory.incarnation == 0 ? frame.last_synced : frame.opened.value_or(frame.last_synced);
+    peer.memory.forgot |= had < peer.memory.synced;
+    if (peer.memory.forgot) changes_.push_back({from, Event::kForgot});
   }
-  if (peer.forgot) return false;
-  peer.synced = std::max(peer.synced, frame.last_synced);
+  if (peer.memory.forgot) return false;
+  peer.memory.synced = std::max(peer.memory.synced, frame.last_synced);
+  peer.memory.incarnation = peer.incarnation;
   // Votes may have overtaken it, and frames each other.
   if (frame.heartbeat.has_value() && frame.heartbeat->sequence > peer.heard) Take(from, peer, *frame.heartbeat, now);
   return true;
@@ -99,7 +101,8 @@ NodeHeartbeat NodeLiveness::Next(NodeId to, MonotonicTime now) {
           .peer_incarnation = peer.incarnation,
           .heard = peer.heard,
           .promised = peer.gives ? peer.promised_on : 0,
-          .peer_synced = peer.synced};
+          .peer_synced = peer.memory.synced,
+          .peer_forgot = peer.memory.forgot};
 }
 
 bool NodeLiveness::Owes(NodeId node) const {
@@ -151,17 +154,18 @@ uint64_t NodeLiveness::incarnation(NodeId node) const {
   return found == peers_.end() ? 0 : found->second.incarnation;
 }
 
-std::map<NodeId, uint64_t> NodeLiveness::announced() const {
-  std::map<NodeId, uint64_t> all;
+std::map<NodeId, NodeMemory> NodeLiveness::announced() const {
+  std::map<NodeId, NodeMemory> all;
   for (const auto& [node, peer] : peers_) {
-    if (peer.synced != 0) all[node] = peer.synced;
+    if (peer.memory != NodeMemory()) all[node] = peer.memory;
   }
   return all;
 }
 
-void NodeLiveness::Remember(NodeId node, uint64_t announced) {
+void NodeLiveness::Remember(NodeId node, const NodeMemory& memory) {
   Peer& peer = peers_[node];
-  peer.synced = std::max(peer.synced, announced);
+  peer.memory = memory;
+  peer.incarnation = memory.incarnation;
 }
 
 }  // namespace trireme::raft

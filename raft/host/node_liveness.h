@@ -15,6 +15,16 @@
 
 namespace trireme::raft {
 
+// What is remembered of another node's data directory over one's own restarts (Safety rule 12).
+struct NodeMemory {
+  uint64_t synced = 0;       // the highest sequence that it announced to be synced
+  uint64_t incarnation = 0;  // the last in which it did; 0 = not known
+  // It came back with less once. What it wrote since would carry it past that mark, so this is for good.
+  bool forgot = false;
+
+  friend bool operator==(const NodeMemory&, const NodeMemory&) = default;
+};
+
 // Two nodes' shards tell each other, at every tick, what they last heard of one another. Who hears that it was heard
 // lately promises its support for a time that begins at the hearing; who reads the promise counts that time from when
 // it had sent what was heard. So the one who relies on a promise stops before the one who gave it is free.
@@ -37,7 +47,8 @@ class NodeLiveness {
     kGets,       // it promised to support us
     kGetsLost,   // that ended
     kRestarted,  // it has a later incarnation than before; promises of and to the earlier one have ended
-    kForgot,     // it came back with less than it had announced to be synced (Safety rule 12); it is not listened to
+    kForgot,     // it came back with less than it had announced to be synced (Safety rule 12); it is not listened to,
+                 // in no later incarnation either
   };
   static const char* Name(Event event);
   struct Change {
@@ -66,23 +77,21 @@ class NodeLiveness {
   bool Gets(NodeId node) const;
   // Both are.
   bool Alive(NodeId node) const { return Gets(node) && Gives(node, incarnation(node)); }
-  // Until when the node cannot have been free of it, unless it was withdrawn.
+  // Its promise lasts until then at least, by this node's clock; if the promise was withdrawn, it lasted no longer.
   MonotonicTime GetsUntil(NodeId node) const;
   // As last heard of; 0 = never.
   uint64_t incarnation(NodeId node) const;
 
-  // The highest sequence that each node has announced as synced. What is remembered over our own restarts is put in
-  // before anything is heard.
-  std::map<NodeId, uint64_t> announced() const;
-  void Remember(NodeId node, uint64_t announced);
+  // What is to be remembered over our own restarts, and is put in again before anything is heard.
+  std::map<NodeId, NodeMemory> announced() const;
+  void Remember(NodeId node, const NodeMemory& memory);
 
  private:
   static constexpr size_t kSentKept = 64;
 
   struct Peer {
     uint64_t incarnation = 0;
-    uint64_t synced = 0;  // the highest announced, by any incarnation
-    bool forgot = false;
+    NodeMemory memory;
     bool closed = false;
 
     uint64_t sent = 0;  // our last sequence, and when the last ones left

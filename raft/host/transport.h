@@ -27,6 +27,7 @@ struct NodeHeartbeat {
   uint64_t heard = 0;             // the addressee's last that was heard
   uint64_t promised = 0;          // the addressee's last that the sender's promise was made on, if it is in force
   uint64_t peer_synced = 0;       // the highest that the addressee has announced to be synced (Safety rule 12)
+  bool peer_forgot = false;       // it came back with less than that once; its directory is not listened to any more
 };
 
 // All that one turn of a shard's loop has for one node, or got from one.
@@ -35,6 +36,8 @@ struct Frame {
   uint64_t incarnation = 0;
   uint64_t last_synced = 0;  // of the sender's store
   bool disk_low = false;     // the sender's (HostOptions::disk_low)
+  // The same as this process found it, before it wrote anything. Nothing: not said (an older version).
+  std::optional<uint64_t> opened{};
   std::optional<NodeHeartbeat> heartbeat{};
   std::vector<GroupMessage> messages{};
   std::vector<SnapshotChunk> chunks{};
@@ -48,8 +51,8 @@ class Transport {
   virtual ~Transport() = default;
 
   // Queues a frame. Bounded in bytes per node; what does not fit is dropped (Raft sends again). Votes and heartbeats
-  // take a stream of their own, so that a large append does not hold them up, and so do parts of snapshots, so that they
-  // hold up nothing.
+  // take a stream of their own, so that a large append does not hold them up, and so do parts of snapshots, so that
+  // they hold up nothing.
   virtual void Send(NodeId to, Frame frame) = 0;
 
   struct Receiver {

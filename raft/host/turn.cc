@@ -402,6 +402,7 @@ void HostCore::SendFrames() {
     frame.incarnation = options_.incarnation;
     frame.last_synced = last_synced_;
     frame.disk_low = disk_low;
+    frame.opened = opened_;
     ++frames_out_;
     transport_->Send(node, std::move(frame));
   }

@@ -40,6 +40,29 @@ TEST(DataDirectory, KeepsItsIdAndCountsItsStarts) {
   EXPECT_NE((*other)->identity().directory_id(), id);
 }
 
+// Safety rule 12: started again and again, a directory that forgot would write itself past what the others remember.
+TEST(DataDirectory, OneThatForgotIsNotStartedAgain) {
+  TempDir dir;
+  uint64_t nonce = 0;
+  {
+    auto opened = DataDirectory::Open(dir.path(), "n1:1");
+    ASSERT_TRUE(opened.ok());
+    nonce = (*opened)->nonce();
+    EXPECT_NE(nonce, 0u);
+    ASSERT_TRUE(DataDirectory::Condemn(dir.path(), absl::DataLossError("node 2 remembers more")).ok());
+  }
+  for (int i = 0; i < 2; ++i) {
+    auto again = DataDirectory::Open(dir.path(), "n1:1");
+    ASSERT_EQ(again.status().code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_THAT(std::string(again.status().message()), HasSubstr("node 2 remembers more"));
+  }
+  std::filesystem::remove(dir.path() + "/forgot");
+  auto by_hand = DataDirectory::Open(dir.path(), "n1:1");
+  ASSERT_TRUE(by_hand.ok());
+  EXPECT_EQ((*by_hand)->identity().starts(), 2u) << "a start that is refused is none";
+  EXPECT_NE((*by_hand)->nonce(), nonce);
+}
+
 TEST(DataDirectory, OneProcessAtATime) {
   TempDir dir;
   auto first = DataDirectory::Open(dir.path(), "n1:1");

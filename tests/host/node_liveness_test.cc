@@ -24,6 +24,7 @@ class Pair {
     NodeId id, other;
     uint64_t incarnation = 1;
     uint64_t last_synced = 10;
+    uint64_t opened = 10;
     std::unique_ptr<NodeLiveness> liveness;
     std::vector<Event> events;
   };
@@ -37,10 +38,11 @@ class Pair {
   }
   void Restart(End& end) {
     ++end.incarnation;
+    end.opened = end.last_synced;
     Start(end);
   }
   Frame Make(End& from) {
-    Frame frame{.wall_ms = 1, .incarnation = from.incarnation, .last_synced = from.last_synced};
+    Frame frame{.wall_ms = 1, .incarnation = from.incarnation, .last_synced = from.last_synced, .opened = from.opened};
     frame.heartbeat = from.liveness->Next(from.other, now);
     return frame;
   }
@@ -194,11 +196,11 @@ TEST(NodeLivenessTest, ANodeThatForgotIsNotListenedTo) {
   pair.Ticks(5);
   pair.a.last_synced = 20;
   pair.Ticks(2);
-  EXPECT_EQ(pair.b.liveness->announced(), (std::map<NodeId, uint64_t>{{kA, 20}}));
+  EXPECT_EQ(pair.b.liveness->announced(), (std::map<NodeId, NodeMemory>{{kA, {20, 1, false}}}));
   // Frames that overtake each other are no going back.
   EXPECT_TRUE(pair.Give(pair.b, Frame{.incarnation = 1, .last_synced = 15}));
-  pair.Restart(pair.a);
   pair.a.last_synced = 19;
+  pair.Restart(pair.a);
   pair.b.events.clear();
   Frame frame = pair.Make(pair.a);
   EXPECT_FALSE(pair.Give(pair.b, frame));
@@ -208,15 +210,60 @@ TEST(NodeLivenessTest, ANodeThatForgotIsNotListenedTo) {
   EXPECT_FALSE(pair.Gives(pair.b));
   EXPECT_FALSE(pair.Gets(pair.b));
   EXPECT_EQ(pair.Make(pair.b).heartbeat->peer_synced, 20u) << "and it is told";
-  // The right disk again.
+  EXPECT_TRUE(pair.Make(pair.b).heartbeat->peer_forgot);
+  // What it wrote since carries a later start past the mark, and brings nothing back.
+  pair.a.last_synced = 40;
   pair.Restart(pair.a);
-  pair.a.last_synced = 20;
-  pair.Ticks(3);
-  EXPECT_TRUE(pair.Gives(pair.b));
-  // What was remembered before this node's own start counts as well.
-  pair.Restart(pair.b);
-  pair.b.liveness->Remember(kA, 25);
   EXPECT_FALSE(pair.Give(pair.b, pair.Make(pair.a)));
+  EXPECT_EQ(pair.b.liveness->announced(), (std::map<NodeId, NodeMemory>{{kA, {20, 1, true}}}));
+  // Nor do restarts of those who know it.
+  const std::map<NodeId, NodeMemory> remembered = pair.b.liveness->announced();
+  pair.Restart(pair.b);
+  for (const auto& [node, memory] : remembered) pair.b.liveness->Remember(node, memory);
+  EXPECT_FALSE(pair.Give(pair.b, pair.Make(pair.a)));
+}
+
+// Safety rule 12: what counts is what was there before anything new was written.
+TEST(NodeLivenessTest, WhatIsWrittenSinceTheStartDoesNotHideWhatWasForgotten) {
+  Pair pair;
+  pair.a.last_synced = 20;
+  pair.Ticks(5);
+  pair.a.last_synced = 15;
+  pair.Restart(pair.a);
+  pair.a.last_synced = 30;  // before it is heard
+  EXPECT_FALSE(pair.Give(pair.b, pair.Make(pair.a)));
+  // What was remembered before this node's own start counts as well.
+  Pair other;
+  other.b.liveness->Remember(kA, {25, 1, false});
+  other.a.last_synced = 15;
+  other.Restart(other.a);
+  other.a.last_synced = 30;
+  EXPECT_FALSE(other.Give(other.b, other.Make(other.a)));
+  // An older version does not say it.
+  Pair older;
+  older.b.liveness->Remember(kA, {25, 1, false});
+  older.Restart(older.a);
+  Frame frame = older.Make(older.a);
+  frame.opened.reset();
+  frame.last_synced = 25;
+  EXPECT_TRUE(older.Give(older.b, frame));
+}
+
+// What one remembers over one's own start may be of the life that the other still leads.
+TEST(NodeLivenessTest, WhoRestartsDoesNotTakeTheOthersForForgetful) {
+  Pair pair;
+  pair.a.last_synced = 20;
+  pair.Ticks(5);
+  const std::map<NodeId, NodeMemory> remembered = pair.b.liveness->announced();
+  EXPECT_EQ(remembered, (std::map<NodeId, NodeMemory>{{kA, {20, 1, false}}}));
+  pair.Restart(pair.b);
+  for (const auto& [node, memory] : remembered) pair.b.liveness->Remember(node, memory);
+  EXPECT_LT(pair.a.opened, 20u);
+  EXPECT_TRUE(pair.Give(pair.b, pair.Make(pair.a)));
+  EXPECT_EQ(pair.Make(pair.b).heartbeat->peer_incarnation, 1u);
+  pair.Ticks(3);
+  EXPECT_TRUE(pair.Gives(pair.a));
+  EXPECT_TRUE(pair.Gives(pair.b));
 }
 
 // Safety rule 9: as long as one may rely on the other's promise, the other is bound by it, whatever is lost, delayed or

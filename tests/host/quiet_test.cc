@@ -716,13 +716,32 @@ TEST_F(QuietTest, ANodeThatForgotDoesNotVote) {
     world_.Run(milliseconds(3000));
   }
   EXPECT_EQ(world_.node(3).forgot.size(), 1u) << "said once";
-  // With all that it had it is welcome.
+  // Writes of its own carry it past what it had; that brings nothing back.
   world_.Kill(3);
-  SimStore::Image whole = image;
-  whole.last_synced += 1000;
-  world_.node(3).store->Restore(whole);
+  SimStore::Image later = image;
+  later.last_synced += 1000;
+  world_.node(3).store->Restore(later);
   world_.Start(3);
-  EXPECT_TRUE(AwaitApplied("b"));
+  world_.Run(milliseconds(3000));
+  EXPECT_EQ(world_.node(3).forgot.size(), 2u) << "and it is told again";
+  EXPECT_THAT(world_.Applied(3, 1), Not(Contains("b")));
+}
+
+// Safety rule 12: an older copy of a directory is known by the number of its starts, too.
+TEST_F(QuietTest, ANodeThatWasStartedMoreOftenElsewhereEnds) {
+  Up();
+  world_.Propose(1, "a");
+  ASSERT_TRUE(AwaitApplied("a"));
+  world_.Kill(3);
+  world_.node(3).starts += 5;
+  world_.Start(3);
+  ASSERT_TRUE(AwaitQuiet());
+  EXPECT_TRUE(world_.node(3).forgot.empty());
+  world_.Kill(3);
+  world_.node(3).starts -= 3;
+  world_.Start(3);
+  world_.Run(milliseconds(3000));
+  EXPECT_EQ(world_.node(3).forgot.size(), 1u);
 }
 
 }  // namespace

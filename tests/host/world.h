@@ -498,7 +498,9 @@ struct SimNode {
   std::unique_ptr<Host> host;
   std::vector<absl::Status> forgot;  // what it was told by others (Safety rule 12)
   // What it remembers of others over its own starts.
-  std::map<NodeId, uint64_t> announced;
+  std::map<NodeId, NodeMemory> announced;
+  // Replicas that were found to differ, over its own starts (Safety rule 25).
+  std::map<GroupId, absl::Status> stopped;
 
   bool up() const { return host != nullptr; }
 };
