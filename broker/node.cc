@@ -498,11 +498,8 @@ void NodeImpl::DeleteReplica(raft::GroupId group, bool running) {
   NodeShard* shard = &Of(group);
   shard->loop()->Post([this, shard, group, running] {
     Log(LogLevel::kDebug, "replica deleted", "group", group, "running", running);
-    if (running && shard->host()->Find(group) != nullptr) {
-      api_->ReplicaStopping(group);
-      return shard->Remove(group);
-    }
-    store_->DeleteGroup(group, [] {});
+    if (running && shard->host()->Find(group) != nullptr) api_->ReplicaStopping(group);
+    shard->Remove(group);
   });
 }
 

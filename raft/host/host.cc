@@ -33,7 +33,7 @@ SnapshotSends::Options SendOptions(const HostOptions& options) {
   return sends;
 }
 
-absl::Status CheckSpec(const GroupSpec& spec, NodeId node) {
+absl::Status CheckSpec(const GroupSpec& spec, NodeId node, bool birth) {
   auto name = absl::StrCat("group ", spec.group.value());
   int selves = 0;
   for (size_t i = 0; i < spec.members.size(); ++i) {
@@ -42,7 +42,8 @@ absl::Status CheckSpec(const GroupSpec& spec, NodeId node) {
       return absl::InvalidArgumentError(absl::StrCat(name, " has a member without an id"));
     }
     for (size_t j = 0; j < i; ++j) {
-      if (spec.members[j].replica == member.replica || spec.members[j].node == member.node) {
+      // Where a replica is replaced, its node has two for a while.
+      if (spec.members[j].replica == member.replica || (birth && spec.members[j].node == member.node)) {
         return absl::InvalidArgumentError(
             absl::StrCat(name, " has replica ", member.replica.value(), " or node ", member.node.value(), " twice"));
       }
@@ -52,6 +53,15 @@ absl::Status CheckSpec(const GroupSpec& spec, NodeId node) {
   if (selves == 1) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat(name, " has no replica ", spec.self.value(), " on node ", node.value()));
+}
+
+// What a group is stored with: the members that it was born with, or that it came to others who had been born.
+constexpr std::string_view kJoined = "joined";
+
+Membership BirthOf(const GroupSpec& spec, const std::optional<StoredGroup>& stored) {
+  if (!stored.has_value()) return spec.joins ? Membership() : Membership{spec.members};
+  if (stored->descriptor.view() == kJoined) return {};
+  return DecodeMembership(stored->descriptor.view()).value_or(Membership{spec.members});
 }
 
 }  // namespace
@@ -81,7 +91,7 @@ HostCore::HostCore(HostOptions options, Shard* shard, LogStore* store, SnapshotS
              [this](HostedGroup* group) { LeaveToUndamaged(group); }),
       receipts_({}, shard, staging, [this](NodeId to, SnapshotAnswer answer) { Queue(to, answer); },
                 [this](HostedGroup* group) { Stirred(group); }) {
-  for (const auto& [node, announced] : options_.announced) liveness_.Remember(node, announced);
+  for (const auto& [node, memory] : options_.announced) liveness_.Remember(node, memory);
   transport_->SetReceiver({[this](NodeId from, Frame frame) { Receive(from, std::move(frame)); },
                            [this](NodeId node) { PeerChanged(node, true); },
                            [this](NodeId node) { PeerChanged(node, false); }});
@@ -96,14 +106,14 @@ HostCore::~HostCore() {
 
 absl::StatusOr<Group*> HostCore::Add(const GroupSpec& spec, std::unique_ptr<StateMachine> machine,
                                      std::optional<StoredGroup> stored) {
-  absl::Status valid = CheckSpec(spec, options_.node);
+  absl::Status valid = CheckSpec(spec, options_.node, !stored.has_value() && !spec.joins);
   if (!valid.ok()) return valid;
   if (groups_.contains(spec.group)) {
     return absl::AlreadyExistsError(absl::StrCat("group ", spec.group.value(), " is hosted already"));
   }
   Config config;
   config.id = spec.self;
-  config.birth.members = spec.members;
+  config.birth = BirthOf(spec, stored);
   config.last_member_first = LastMemberFirst(spec.group);
   config.seed = Mix(Mix(options_.seed, spec.group.value()), spec.self.value());
   config.election_ticks = options_.election_ticks;
@@ -129,33 +139,48 @@ absl::StatusOr<Group*> HostCore::Add(const GroupSpec& spec, std::unique_ptr<Stat
   auto group = std::make_shared<HostedGroup>(this, spec, std::move(machine), config, restored);
   group->snapshot_index = group->last_snapshot_index = group->lag_base = restored.snapshot_index;
   groups_[spec.group] = group;
-  for (const Member& member : spec.members) {
-    if (member.node != options_.node && ++neighbours_[member.node] == 1) {
-      // Nothing was exchanged with it on this shard before: its silence begins now.
-      alive_at_[member.node] = ticks_;
-      heartbeats_due_.insert(member.node);
-      WantTurn();
-    }
-  }
+  TrackNeighbours(group.get());
+  // Safety rule 25.
+  if (!spec.stopped.ok()) group->Halt(spec.stopped);
   if (stored.has_value()) {
     group->born = true;
-    if (spec.members.size() == 1) group->replica.Campaign();
-    if (spec.members.size() == 1 || spec.prompt) {
+    if (!group->live()) return group.get();
+    if (group->alone()) group->replica.Campaign();
+    if (group->alone() || spec.prompt) {
       Wake(group.get());
     } else {
       election_queue_.Put(spec.group, shard_->Now() + options_.tick * options_.election_ticks * kRestoredPatience);
     }
     MarkDirty(group.get());
   } else {
-    store_->CreateGroup(spec.group, spec.self, EncodeMembership({spec.members}),
-                        OnShard(group, [this](HostedGroup* g) { Born(g); }));
+    Create(group);
   }
   return group.get();
 }
 
+void HostCore::Create(const GroupPtr& group) {
+  if (deleting_.contains(group->id())) return;
+  const GroupSpec& spec = group->spec();
+  store_->CreateGroup(spec.group, spec.self, spec.joins ? Bytes::Copy(kJoined) : EncodeMembership({spec.members}),
+                      OnShard(group, [this](HostedGroup* g) { Born(g); }));
+}
+
+void HostCore::DeleteStored(GroupId id) {
+  deleting_.insert(id);
+  store_->DeleteGroup(id, [this, shard = shard_, alive = std::weak_ptr<bool>(alive_), id]() mutable {
+    shard->Post([this, alive = std::move(alive), id] {
+      if (alive.expired()) return;
+      deleting_.erase(id);
+      // Another replica may have come in the place of the deleted one.
+      if (HostedGroup* next = Find(id); next != nullptr && !next->born) Create(Shared(next));
+    });
+  });
+}
+
 void HostCore::Born(HostedGroup* group) {
   group->born = true;
-  if (group->spec().members.front().replica == group->replica.id()) {
+  const std::vector<Member>& members = group->membership().members;
+  if (!members.empty() && members.front().replica == group->replica.id()) {
     group->campaigns_left = kBirthCampaigns;
     group->ticks_to_campaign = kTicksBetweenCampaigns;
     group->replica.Campaign();
@@ -170,7 +195,7 @@ void HostCore::Born(HostedGroup* group) {
 
 void HostCore::Remove(GroupId id) {
   auto found = groups_.find(id);
-  if (found == groups_.end()) return;
+  if (found == groups_.end()) return DeleteStored(id);
   GroupPtr group = std::move(found->second);
   if (group->live()) LastWords(group.get());
   sends_.Drop(id);
@@ -179,8 +204,8 @@ void HostCore::Remove(GroupId id) {
   EndElection(group.get());
   Deactivate(group.get());
   election_queue_.Remove(id);
-  for (const Member& member : group->spec().members) {
-    auto neighbour = neighbours_.find(member.node);
+  for (NodeId node : group->neighbours) {
+    auto neighbour = neighbours_.find(node);
     if (neighbour != neighbours_.end() && --neighbour->second == 0) neighbours_.erase(neighbour);
   }
   groups_.erase(found);
@@ -191,10 +216,30 @@ void HostCore::Remove(GroupId id) {
   }
   tail_bytes_ -= std::exchange(group->tail_bytes, 0);
   FailBarriers(group.get(), absl::UnavailableError("the group was removed from this node"));
-  store_->DeleteGroup(id, [] {});
+  if (group->born || !deleting_.contains(id)) DeleteStored(id);
   // Perhaps this is called from within its machine.
   graveyard_.push_back(std::move(group));
   WantTurn();
+}
+
+void HostCore::TrackNeighbours(HostedGroup* group) {
+  // Whoever is told of no members yet hears of them from one of these.
+  const std::vector<Member>& known = group->membership().members;
+  const std::vector<NodeId> before = std::exchange(group->neighbours, {});
+  for (const Member& member : known.empty() ? group->spec().members : known) {
+    const bool counted =
+        std::find(group->neighbours.begin(), group->neighbours.end(), member.node) != group->neighbours.end();
+    if (member.node == options_.node || counted) continue;
+    group->neighbours.push_back(member.node);
+    if (++neighbours_[member.node] > 1) continue;
+    // Nothing was exchanged with it on this shard before: its silence begins now.
+    alive_at_[member.node] = ticks_;
+    heartbeats_due_.insert(member.node);
+    WantTurn();
+  }
+  for (NodeId node : before) {
+    if (--neighbours_.at(node) == 0) neighbours_.erase(node);
+  }
 }
 
 HostedGroup* HostCore::Find(GroupId group) {
@@ -332,10 +377,9 @@ void HostCore::ReceiveOthers(NodeId from, Frame& frame) {
 bool HostCore::SpeaksTo(const HostedGroup& group, NodeId from, ReplicaId sender, ReplicaId to) {
   if (to == group.replica.id() && from != NodeId() && group.NodeOf(sender) == from) return true;
   if (stranger_log_.Allow(shard_->Now())) {
-    spdlog::warn(
-        "group {}: dropped a message from replica {} on node {} to replica {}; this is replica {} ({} before)",
-        group.id().value(), sender.value(), from.value(), to.value(), group.replica.id().value(),
-        stranger_log_.TakeKeptBack());
+    spdlog::warn("group {}: dropped a message from replica {} on node {} to replica {}; this is replica {} ({} before)",
+                 group.id().value(), sender.value(), from.value(), to.value(), group.replica.id().value(),
+                 stranger_log_.TakeKeptBack());
   }
   return false;
 }

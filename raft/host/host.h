@@ -22,13 +22,20 @@
 
 namespace trireme::raft {
 
-// A group as this node hosts it. The first member is the preferred leader.
+// A group as this node hosts it.
 struct GroupSpec {
   GroupId group;
   ReplicaId self;
+  // Whom the group is born with, the preferred leader first. For one that is stored, or that joins, only where replicas
+  // live of which it knows nothing yet: its members are what its log says.
   std::vector<Member> members;
   // Does not wait its turn when there is no leader; and its followers apply as soon as they can.
   bool prompt = false;
+  // Of a replica that is not stored: the group lives, and takes this one in. It knows of no members before the leader
+  // tells it, and votes for nobody (Safety rule 11).
+  bool joins = false;
+  // Not OK: it was found to differ from the others (HostOptions::stopped), and takes no part any more.
+  absl::Status stopped = absl::OkStatus();
 };
 
 struct HostOptions {
@@ -122,15 +129,23 @@ class Group {
   // For a while this node has been cut off from so many of the group's others that no leader can be known here; to be
   // asked for elsewhere.
   virtual bool cut_off() const = 0;
-  // Set when the group was halted on this node (Apply failed, an entry is damaged).
+  // Set when the group was halted on this node (Apply failed, an entry is damaged, the state differs).
   virtual const absl::Status& halted() const = 0;
+
+  // The members in force, the preferred leader first; empty as long as this replica knows of none. Committed: no other
+  // ones can come back.
+  virtual const Membership& membership() const = 0;
+  virtual bool membership_committed() const = 0;
+  // On the leader: begins a change to these members, as Replica::ProposeMembership does. Done when they are in force
+  // and committed; kNotCaughtUp and kUnderWay pass with time.
+  virtual std::optional<MembershipError> ProposeMembers(std::vector<Member> target) = 0;
 };
 
 // On its shard's thread only.
 class Host {
  public:
-  // All outlive the host. `staging` is the store's; null for one that takes no snapshots of others in: then the log that
-  // a replica lacks is kept for it, however long.
+  // All outlive the host. `staging` is the store's; null for one that takes no snapshots of others in: then the log
+  // that a replica lacks is kept for it, however long.
   Host(HostOptions options, Shard* shard, LogStore* store, SnapshotStaging* staging, Transport* transport);
   ~Host();
 
@@ -139,7 +154,8 @@ class Host {
   // member of a group that was never born campaigns at once.
   absl::StatusOr<Group*> Add(const GroupSpec& spec, std::unique_ptr<StateMachine> machine,
                              std::optional<StoredGroup> stored);
-  // Stops the replica and deletes what is stored of it. Call only when metadata lists it as removed (Safety rule 11).
+  // Stops the replica, if it is hosted, and deletes what is stored of it; another one of the group may be added at
+  // once. Call only when metadata lists it as removed (Safety rule 11).
   void Remove(GroupId group);
   Group* Find(GroupId group);
   // Before a clean stop: hands every group that is led here to another node, until none is left that another could

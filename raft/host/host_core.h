@@ -100,7 +100,12 @@ class HostCore {
   void Stirred(HostedGroup* group);
   void CheckForgot(NodeId from, const NodeHeartbeat& heartbeat);
   void PeerChanged(NodeId node, bool up);
+  // Makes it durable, so that it can take part; waits until what an earlier replica has left is deleted.
+  void Create(const GroupPtr& group);
+  void DeleteStored(GroupId group);
   void Born(HostedGroup* group);
+  // Counts the nodes that have members of it, or may have, as neighbours.
+  void TrackNeighbours(HostedGroup* group);
   GroupPtr Shared(HostedGroup* group);
   // What the store may call back with, on a thread of its own: runs `then` on the shard, with the group and what the
   // store said, unless the group is gone by then. Does not keep the group.
@@ -255,7 +260,9 @@ class HostCore {
   uint64_t proposals_ = 0, elections_ = 0, frames_in_ = 0, frames_out_ = 0, dropped_ = 0;
   uint64_t leading_ = 0;
   uint64_t snapshots_installed_ = 0;
-  std::set<GroupId> telling_;  // whose replicas are told to stop
+  std::set<GroupId> incomplete_;  // see AskAgain
+  std::set<GroupId> deleting_;    // what is stored of them is being deleted
+  std::set<GroupId> telling_;     // whose replicas are told to stop
   uint64_t digests_compared_ = 0, digests_differed_ = 0;
   SnapshotSends sends_;
   SnapshotReceipts receipts_;

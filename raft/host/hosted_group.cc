@@ -22,6 +22,7 @@ HostedGroup::HostedGroup(HostCore* host, GroupSpec spec, std::unique_ptr<StateMa
       spec_(std::move(spec)) {}
 
 NodeId HostedGroup::NodeOf(ReplicaId which) const {
+  if (const Member* member = membership().Find(which)) return member->node;
   for (const Member& member : spec_.members) {
     if (member.replica == which) return member.node;
   }
@@ -29,7 +30,8 @@ NodeId HostedGroup::NodeOf(ReplicaId which) const {
 }
 
 ReplicaId HostedGroup::ReplicaOn(NodeId node) const {
-  for (const Member& member : spec_.members) {
+  // Of one that joins, whoever it hears from first.
+  for (const Member& member : membership().members.empty() ? spec_.members : membership().members) {
     if (member.node == node) return member.replica;
   }
   return ReplicaId();
@@ -78,6 +80,14 @@ Proposed HostedGroup::Propose(std::vector<Bytes> commands, bool urgent) {
     host_->MarkDirty(this);
   }
   return proposed;
+}
+
+std::optional<MembershipError> HostedGroup::ProposeMembers(std::vector<Member> target) {
+  if (!live()) return MembershipError::kNotLeader;
+  const MembershipProposed proposed = replica.ProposeMembership({std::move(target)});
+  host_->Wake(this);
+  host_->MarkDirty(this);
+  return proposed.error;
 }
 
 void HostedGroup::ReadBarrier(absl::AnyInvocable<void(absl::Status)> done) {

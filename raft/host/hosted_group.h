@@ -53,15 +53,21 @@ class HostedGroup final : public Group, public Support {
   bool cut_off() const override;
   const absl::Status& halted() const override { return halted_; }
 
+  const Membership& membership() const override { return replica.membership(); }
+  bool membership_committed() const override { return replica.membership_index() <= replica.commit_index(); }
+  std::optional<MembershipError> ProposeMembers(std::vector<Member> target) override;
+
   // Support: of the members' nodes.
   bool Gives(ReplicaId leader) const override;
   bool Gets(ReplicaId follower) const override;
 
   // Whether it takes part: it is durable, was not removed and has not been halted.
   bool live() const { return born && !gone && halted_.ok(); }
-  // 0 if there is no such member.
+  // As the membership says, or else the spec; a replica never moves. 0 if neither knows it.
   NodeId NodeOf(ReplicaId replica) const;
+  // The member on that node; 0 if there is none.
   ReplicaId ReplicaOn(NodeId node) const;
+  bool alone() const { return membership().members.size() == 1 && membership().Votes(replica.id()); }
   void Halt(absl::Status why) { halted_ = std::move(why); }
 
   // ---- the host's own
@@ -87,7 +93,9 @@ class HostedGroup final : public Group, public Support {
   static constexpr size_t kInactive = std::numeric_limits<size_t>::max();
   size_t active = kInactive;
   bool contact_due = false;
-  // The incarnation of the leader's node in which it was last heard to lead.
+  // Counted in the host's neighbours.
+  std::vector<NodeId> neighbours;
+  // The incarnation of its node in which the present leader was heard to lead; of a former leader, of no meaning.
   uint64_t leader_incarnation = 0;
   // An election that the host began by itself is under way, since that tick; those lost in a row; whether others were
   // let go first; until when somebody waits for a leader.
@@ -115,8 +123,8 @@ class HostedGroup final : public Group, public Support {
   uint64_t applied_entries = 0;
   Index snapshot_index{};  // durable; and the one before it
   Index last_snapshot_index{};
-  // A replica of which nothing is known is taken to have had the log up to here: applied at this one's start, or when it
-  // began to lead.
+  // A replica of which nothing is known is taken to have had the log up to here: applied at this one's start, or when
+  // it began to lead.
   Index lag_base{};
   bool saving = false;
   bool installing = false;  // a snapshot from another replica

@@ -84,7 +84,7 @@ bool HostCore::DiskLow(const HostedGroup& group) const {
 bool HostCore::HasQuorum(const HostedGroup& group, absl::FunctionRef<bool(NodeId)> is_alive) {
   for (Half half : {Half::kOld, Half::kNew}) {
     size_t voters = 0, alive = 0;
-    for (const Member& member : group.spec().members) {
+    for (const Member& member : group.membership().members) {
       if (!CountsIn(member.standing, half)) continue;
       ++voters;
       alive += is_alive(member.node) ? 1 : 0;
@@ -196,7 +196,7 @@ void HostCore::LostElection(HostedGroup* group) {
 // The one that is to go first goes first; should it fail, the others follow one by one.
 size_t HostCore::CandidatesBefore(const HostedGroup& group) const {
   size_t before = 0;
-  const std::vector<Member>& members = group.spec().members;
+  const std::vector<Member>& members = group.membership().members;
   const bool last_first = LastMemberFirst(group.id());
   for (size_t i = 0; i < members.size(); ++i) {
     const Member& member = members[last_first ? members.size() - 1 - i : i];

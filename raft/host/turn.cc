@@ -95,6 +95,7 @@ void HostCore::Process(const GroupPtr& group) {
     } else if (output.hard_state.has_value() || !output.entries.empty()) {
       AddWrite(group, &output);
     }
+    if (output.membership.has_value()) TrackNeighbours(group.get());
     for (Message& message : output.send_now) Queue(*group, std::move(message));
     for (Message& message : output.send_after_persist) SendAfterPersist(group, std::move(message));
     for (const EntryRead& read : output.reads) StartRead(group, read);
@@ -120,7 +121,7 @@ void HostCore::TakeRole(HostedGroup* group, const RoleChange& change) {
   sends_.Drop(group->id());
   group->digests.Reset();
   SayDigests(group);
-  if (change.role == Role::kCandidate || (change.role == Role::kLeader && group->spec().members.size() == 1)) {
+  if (change.role == Role::kCandidate || (change.role == Role::kLeader && group->alone())) {
     ++elections_;
   }
   if (change.leader != ReplicaId()) {

@@ -42,8 +42,7 @@ void HostCore::Tick() {
       continue;
     }
     // Spread over the ticks of an interval.
-    if ((ticks_ + group->id().value()) % slow == 0 &&
-        CompactTo(*group) > group->compacted) {
+    if ((ticks_ + group->id().value()) % slow == 0 && CompactTo(*group) > group->compacted) {
       Compact(group);
     }
     TickGroup(group);
@@ -85,7 +84,7 @@ void HostCore::RepeatLastWords() {
   std::erase_if(halted_leaders_, [this](GroupId id) { return Find(id) == nullptr; });
   for (GroupId id : halted_leaders_) {
     const HostedGroup& group = *Find(id);
-    for (const Member& member : group.spec().members) {
+    for (const Member& member : group.membership().members) {
       if (member.node == options_.node) continue;
       Queue(group, {.type = MessageType::kResign,
                     .from = group.replica.id(),
@@ -109,7 +108,7 @@ void HostCore::CheckClocks() {
 
 bool HostCore::ClockAllows(HostedGroup* group) {
   std::vector<NodeId> nodes;
-  for (const Member& member : group->spec().members) nodes.push_back(member.node);
+  for (const Member& member : group->membership().members) nodes.push_back(member.node);
   std::optional<int64_t> offset = WallOffsetMs(nodes);
   // Safety rule 7. While no quorum was heard of, nothing can be said; and nothing can be committed, either.
   if (!offset.has_value() || std::abs(*offset) <= QuorumClock::kTolerance.count()) return true;

@@ -77,6 +77,11 @@ class FakeGroup final : public raft::Group {
   bool handing_over() const override { return false; }
   void WantLeader() override {}
   const absl::Status& halted() const override { return halted_; }
+  const raft::Membership& membership() const override { return membership_; }
+  bool membership_committed() const override { return true; }
+  std::optional<raft::MembershipError> ProposeMembers(std::vector<raft::Member>) override {
+    return raft::MembershipError::kNotLeader;
+  }
 
   size_t reads = 0;
   size_t bytes_read = 0;
@@ -87,6 +92,7 @@ class FakeGroup final : public raft::Group {
   std::vector<absl::AnyInvocable<void()>> held_;
   raft::GroupSpec spec_;
   absl::Status halted_;
+  raft::Membership membership_;
 };
 
 }  // namespace trireme::broker::testing

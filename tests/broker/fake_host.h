@@ -26,12 +26,16 @@ class MemoryStore final : public raft::LogStore, public raft::SnapshotStaging {
       raft::StoredGroup stored = group.stored;
       stored.log.last_index = stored.log.snapshot_index;
       stored.log.compacted = group.compacted;
+      if (group.members.has_value()) stored.log.memberships.push_back(*group.members);
       for (const auto& [index, entry] : group.entries) {
         if (index <= stored.log.snapshot_index) continue;
         if (stored.log.terms.empty() || stored.log.terms.back().term != entry.term) {
           stored.log.terms.push_back({index, entry.term});
         }
         stored.log.last_index = index;
+        if (entry.type == raft::EntryType::kConfig) {
+          stored.log.memberships.push_back({index, *raft::DecodeMembership(entry.data.view())});
+        }
       }
       out.push_back(std::move(stored));
     }
@@ -76,6 +80,10 @@ class MemoryStore final : public raft::LogStore, public raft::SnapshotStaging {
   void SaveSnapshot(raft::GroupId group, raft::Index index, raft::Term term, raft::Bytes snapshot, Done done) override {
     auto found = groups_.find(group);
     if (found != groups_.end()) {
+      for (const auto& [at, entry] : found->second.entries) {
+        if (at > index || entry.type != raft::EntryType::kConfig) continue;
+        found->second.members = {at, *raft::DecodeMembership(entry.data.view())};
+      }
       found->second.stored.log.snapshot_index = index;
       found->second.stored.log.snapshot_term = term;
       found->second.stored.snapshot = std::move(snapshot);
@@ -103,6 +111,7 @@ class MemoryStore final : public raft::LogStore, public raft::SnapshotStaging {
     group.stored.log.hard_state = hard_state;
     group.stored.log.snapshot_index = group.compacted = snapshot.index;
     group.stored.log.snapshot_term = snapshot.term;
+    group.members = {snapshot.index, snapshot.membership};
     group.stored.snapshot = std::move(state);
     group.entries = std::exchange(staged_[id], {});
     Later(std::move(done));
@@ -121,6 +130,7 @@ class MemoryStore final : public raft::LogStore, public raft::SnapshotStaging {
     raft::StoredGroup stored;
     std::map<raft::Index, raft::Entry> entries;
     raft::Index compacted;
+    std::optional<raft::MembershipAt> members = {};  // as of the snapshot
   };
   void Later(Done done) {
     ++synced_;

@@ -38,6 +38,11 @@ class StubGroup final : public raft::Group {
   bool handing_over() const override { return false; }
   bool cut_off() const override { return cut; }
   const absl::Status& halted() const override { return ok_; }
+  const raft::Membership& membership() const override { return membership_; }
+  bool membership_committed() const override { return true; }
+  std::optional<raft::MembershipError> ProposeMembers(std::vector<raft::Member>) override {
+    return raft::MembershipError::kNotLeader;
+  }
 
   raft::NodeId leader;
   int wanted = 0;
@@ -46,6 +51,7 @@ class StubGroup final : public raft::Group {
  private:
   raft::GroupSpec spec_;
   absl::Status ok_;
+  raft::Membership membership_;
 };
 
 class StubAsker final : public LeaderAsker {

@@ -529,6 +529,53 @@ TEST_F(HostTest, AddRefusesWhatDoesNotFit) {
   EXPECT_EQ(one.host->Find(GroupId(5)), nullptr);
 }
 
+// Safety rule 11: on one node, under another identity; and it knows nobody before it is told.
+TEST_F(HostTest, AReplicaComesInThePlaceOfADeletedOne) {
+  Up(1);
+  ASSERT_TRUE(world_.AwaitLeader(1));
+  world_.Propose(1, "before");
+  world_.Run(milliseconds(500));
+  Group* leader = world_.Leader(1);
+  const uint64_t at = leader->spec().self.value() / 1000 % 3 + 1;
+  SimNode& node = world_.node(at);
+  std::vector<Member> without = leader->membership().members;
+  std::erase_if(without, [&](const Member& member) { return member.node == node.id; });
+  ASSERT_EQ(leader->ProposeMembers(without), std::nullopt);
+  ASSERT_TRUE(
+      world_.RunUntil([&] { return leader->membership().members == without && leader->membership_committed(); }));
+
+  GroupSpec spec{GroupId(1), ReplicaId(7777), without};
+  spec.members.push_back({spec.self, node.id});
+  spec.joins = true;
+  node.host->Remove(GroupId(1));
+  node.logs[GroupId(1)] = {};
+  absl::StatusOr<Group*> added = node.host->Add(spec, world_.Machine(node, 1), std::nullopt);
+  ASSERT_TRUE(added.ok()) << added.status();
+  world_.Run(milliseconds(2000));
+  EXPECT_TRUE((*added)->membership().members.empty());
+  EXPECT_EQ((*added)->term(), Term()) << "it campaigns for nothing";
+
+  std::vector<Member> with = without;
+  with.push_back({spec.self, node.id, Standing::kLearner});
+  ASSERT_EQ(leader->ProposeMembers(with), std::nullopt);
+  EXPECT_TRUE(world_.RunUntil([&] { return (*added)->membership().members == with; }));
+  with.back().standing = Standing::kVoter;
+  EXPECT_TRUE(world_.RunUntil([&] {
+    if (leader->membership().members != with) leader->ProposeMembers(with);
+    return leader->membership().members == with && leader->membership_committed();
+  }));
+  world_.Propose(1, "after");
+  EXPECT_TRUE(world_.RunUntil([&] { return world_.Applied(at, 1).back() == "after"; }));
+
+  // It is the same over a restart, whatever it is told that the members should be.
+  world_.Run(milliseconds(500));
+  for (StoredGroup& stored : node.store->Recover()) {
+    EXPECT_EQ(stored.replica, spec.self);
+    ASSERT_FALSE(stored.log.memberships.empty());
+    EXPECT_EQ(stored.log.memberships.back().membership.members, with);
+  }
+}
+
 // A group may be removed, even by what its own machine, or another's, does while it applies.
 TEST_F(HostTest, RemovedWhileApplying) {
   Up(2);

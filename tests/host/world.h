@@ -140,8 +140,8 @@ class SimStore final : public LogStore, public SnapshotStaging {
     Bytes snapshot;
     Index compacted{};
     std::vector<IndexRange> live;
-    // As of the snapshot, if another replica sent it.
-    std::optional<Membership> members;
+    // As of the snapshot, if the log had said so by then.
+    std::optional<MembershipAt> members;
   };
 
   SimStore(Clock* clock, uint64_t seed) : clock_(clock), random_(seed) {}
@@ -154,19 +154,23 @@ class SimStore final : public LogStore, public SnapshotStaging {
       out.log.snapshot_index = out.log.last_index = g.snapshot_index;
       out.log.snapshot_term = g.snapshot_term;
       out.log.compacted = std::min(g.compacted, g.snapshot_index);
-      if (g.members) out.log.memberships = {{g.snapshot_index, *g.members}};
+      if (g.members) out.log.memberships = {*g.members};
       for (const auto& [index, entry] : g.log) {
         if (index <= g.snapshot_index) continue;
         if (out.log.terms.empty() || out.log.terms.back().term != entry.term) {
           out.log.terms.push_back({index, entry.term});
         }
         out.log.last_index = index;
+        if (entry.type == EntryType::kConfig) {
+          out.log.memberships.push_back({index, *DecodeMembership(entry.data.view())});
+        }
       }
       all.push_back(std::move(out));
     }
     return all;
   }
   void CreateGroup(GroupId group, ReplicaId replica, Bytes descriptor, Done done) override {
+    TRIREME_CHECK(!durable_.contains(group)) << "group " << group << " exists";
     Submit(
         [group, replica, descriptor](auto& all) {
           all[group].replica = replica;
@@ -234,6 +238,11 @@ class SimStore final : public LogStore, public SnapshotStaging {
     Submit(
         [=](auto& all) {
           Stored& g = all[group];
+          for (const auto& [at, entry] : g.log) {
+            if (at <= index && entry.type == EntryType::kConfig) {
+              g.members = {at, *DecodeMembership(entry.data.view())};
+            }
+          }
           g.snapshot_index = index;
           g.snapshot_term = term;
           g.snapshot = snapshot;
@@ -283,7 +292,7 @@ class SimStore final : public LogStore, public SnapshotStaging {
           g.snapshot_index = g.compacted = snapshot.index;
           g.snapshot_term = snapshot.term;
           g.snapshot = state;
-          g.members = snapshot.membership;
+          g.members = {snapshot.index, snapshot.membership};
           g.log = staged.entries;
         },
         std::move(done));
