@@ -11,6 +11,12 @@
 #include "raft/core/replica_impl.h"
 
 namespace trireme::raft {
+namespace {
+
+// Election timeouts of silence, on a node that lives, after which nothing is expected of a replica any more.
+constexpr int kGivenUpTimeouts = 5;
+
+}  // namespace
 
 bool Replica::Impl::Settled() const {
   const Index last = log_.last_index();
@@ -56,9 +62,15 @@ void Replica::Impl::CountSilence(Progress& follower) {
     return;
   }
   ++follower.silent_ticks;
-  // One whose node lives is asked again for ever, but after an election timeout more seldom.
+  // One whose node lives is asked again, but after an election timeout more seldom, and not for ever.
   follower.heartbeat_due = follower.silent_ticks < config_.election_ticks ||
-                           (config_.support->Gets(follower.id) && follower.silent_ticks % config_.election_ticks == 0);
+                           (IsExpected(follower) && follower.silent_ticks % config_.election_ticks == 0);
+}
+
+// A replica that is missing or halted on a node that lives never answers. The leader sleeps without it: if it comes
+// back it makes itself heard, and the host has it asked again now and then (Replica::PeerFound).
+bool Replica::Impl::IsExpected(const Progress& follower) const {
+  return config_.support->Gets(follower.id) && follower.silent_ticks < kGivenUpTimeouts * config_.election_ticks;
 }
 
 void Replica::Impl::QuietTick() {
@@ -75,7 +87,7 @@ void Replica::Impl::QuietTick() {
   }
   for (const Progress& follower : leader.followers) {
     // Safety rule 10: whoever is alive has to confirm.
-    if (config_.support->Gets(follower.id) && follower.quiet_at != log_.last_index()) return;
+    if (IsExpected(follower) && follower.quiet_at != log_.last_index()) return;
   }
   quiet_ = true;
 }

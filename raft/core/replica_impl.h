@@ -18,11 +18,6 @@
 
 namespace trireme::raft {
 
-// Terms and indexes above these cannot be: a message that has one is forged or damaged. (Positions give an index 48
-// bits.)
-constexpr Term kTermMax{uint64_t{1} << 62};
-constexpr Index kIndexMax{(uint64_t{1} << 48) - 1};
-
 // Invariants, between calls:
 //   snapshot <= commit_ <= last_index();  applied_ < next_apply_ <= commit_ + 1
 //   persisted_ <= handed_ <= last_index()
@@ -191,8 +186,10 @@ struct Replica::Impl {
   bool Settled() const;
   bool AsksToBeQuiet() const;
   bool Awaits(const Progress& follower) const;
-  // Whether there is a commit index that it could use and was not sent.
+  // Its node lives, and it has not been silent for so long that it can be taken to be missing there.
+  bool IsExpected(const Progress& follower) const;
   bool AwaitsRead(const Progress& follower) const;
+  // Whether there is a commit index that it could use and was not sent.
   bool NotTold(const Progress& follower) const;
   // As Config::tell_commit_at_once says.
   void TellCommit();

@@ -39,6 +39,10 @@ class Ordinal {
 using Term = Ordinal<struct TermTag>;
 // A place in a group's log. The first entry is at 1; 0 is "none".
 using Index = Ordinal<struct IndexTag>;
+// Terms and indexes above these cannot be: a message that has one is forged or damaged. (Positions give an index 48
+// bits.)
+inline constexpr Term kTermMax{uint64_t{1} << 62};
+inline constexpr Index kIndexMax{(uint64_t{1} << 48) - 1};
 // One broker process with its data directory, for as long as that directory lives.
 using NodeId = Ordinal<struct NodeIdTag>;
 // One Raft group. Never reused within a cluster.

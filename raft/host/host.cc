@@ -17,6 +17,7 @@ namespace {
 constexpr int kBirthCampaigns = 30;
 // What is restored waits so many election timeouts for a leader to be heard of, before it elects one; what is born here
 // and is not to lead, for the one that is.
+// (One of whose members' nodes is heard of again goes sooner: NodeChanged brings the queue forward.)
 constexpr int kRestoredPatience = 3;
 constexpr int kBornPatience = 6;
 
@@ -324,6 +325,7 @@ void HostCore::Receive(NodeId from, Frame frame) {
     }
     const ReplicaId sender = message.from;
     const bool leads = SaidByLeader(message.type);
+    const bool slept = group->active == HostedGroup::kInactive && !election_queue_.Contains(incoming.group);
     const uint64_t dropped = group->replica.dropped();
     const auto type = static_cast<int>(message.type);
     const Term term = message.term;
@@ -337,7 +339,16 @@ void HostCore::Receive(NodeId from, Frame frame) {
       }
     }
     if (leads && group->replica.leader() == sender) group->leader_incarnation = frame.incarnation;
-    Stirred(group);
+    if (slept && group->replica.role() == Role::kFollower && group->replica.leader() == ReplicaId() &&
+        type == static_cast<int>(MessageType::kResign)) {
+      // One node may resign from thousands at once.
+      group->elections_lost = 0;
+      group->resigned = sender;
+      Orphan(group, shard_->Now() + options_.tick);
+      MarkDirty(group);
+    } else {
+      Stirred(group);
+    }
   }
 }
 

@@ -189,6 +189,8 @@ class HostCore {
   // If it is quiet: is not ticked any more, and gives back what it does not need.
   void MaybeRest(HostedGroup* group);
   void TickGroup(HostedGroup* group);
+  // Groups that are led here and sleep although a replica on a node that lives lacks something ask for it again.
+  void AskAgain();
   // Hears us and is heard.
   bool Alive(NodeId node) const { return node == options_.node || liveness_.Alive(node); }
   bool QuorumAlive(const HostedGroup& group) const;

@@ -100,6 +100,8 @@ class HostedGroup final : public Group, public Support {
   // An election that the host began by itself is under way, since that tick; those lost in a row; whether others were
   // let go first; until when somebody waits for a leader.
   bool electing = false;
+  // The leader that gave up last, if no other has been heard of: it is not to be the next.
+  ReplicaId resigned{};
   bool waited_turn = false;
   int elections_lost = 0;
   uint64_t electing_since = 0;

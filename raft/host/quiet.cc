@@ -60,6 +60,24 @@ void HostCore::MaybeRest(HostedGroup* group) {
   group->replica.TrimTail(group->replica.applied_index());
   CountTail(group);
   Deactivate(group);
+  if (group->replica.role() != Role::kLeader) return;
+  for (const Member& member : group->membership().members) {
+    if (member.node == options_.node || !Alive(member.node)) continue;
+    if (group->replica.MatchOf(member.replica) < group->replica.last_index()) incomplete_.insert(group->id());
+  }
+}
+
+// Safety rule 10: it gave no answer for so long that it is taken to be missing, or halted; but it may have been cut
+// off.
+void HostCore::AskAgain() {
+  for (GroupId id : std::exchange(incomplete_, {})) {
+    HostedGroup* group = Find(id);
+    if (group == nullptr || !group->live() || group->replica.role() != Role::kLeader) continue;
+    for (const Member& member : group->membership().members) {
+      if (member.node != options_.node && Alive(member.node)) group->replica.PeerFound(member.replica);
+    }
+    if (!group->replica.quiet()) Wake(group);
+  }
 }
 
 // ---- what is known of the other nodes
@@ -122,7 +140,8 @@ void HostCore::NodeChanged(NodeId node, Event event) {
     if (group->replica.role() == Role::kLeader) {
       LeaderHears(group.get(), member, event);
     } else if (event == Event::kGivesLost && FollowsOn(*group, node)) {
-      if (group->active != HostedGroup::kInactive) {
+      if (group->active != HostedGroup::kInactive || group->spec().prompt) {
+        Wake(group.get());
         group->replica.PeerLost(member);
       } else if (!election_queue_.Contains(id)) {
         group->elections_lost = 0;
@@ -177,6 +196,8 @@ void HostCore::MakeContacts() {
 
 void HostCore::Orphan(HostedGroup* group, MonotonicTime due) {
   EndElection(group);
+  // By its core's own timers, whatever waits in the queue.
+  if (group->spec().prompt) return Wake(group);
   Deactivate(group);
   election_queue_.Put(group->id(), due);
 }
@@ -203,6 +224,7 @@ size_t HostCore::CandidatesBefore(const HostedGroup& group) const {
     if (member.replica == group.replica.id()) break;
     // The leader that was lost may be back already, and without a memory of it.
     if (!Votes(member.standing) || member.replica == group.replica.leader()) continue;
+    if (member.replica == group.resigned) continue;
     before += Alive(member.node) ? 1 : 0;
   }
   return before;

@@ -11,9 +11,6 @@
 namespace trireme::raft {
 namespace {
 
-// Far above any that a log can reach, and far below where arithmetic on it could overflow.
-constexpr uint64_t kIndexLimit = uint64_t{1} << 62;
-
 bool SameSnapshot(const Message& a, const Message& b) {
   return a.log_index == b.log_index && a.log_term == b.log_term;
 }
@@ -22,9 +19,9 @@ bool SameSnapshot(const Message& a, const Message& b) {
 
 absl::Status SnapshotReceipts::Check(const HostedGroup& group, const SnapshotChunk& chunk) const {
   const Message& header = chunk.header;
-  if (header.type != MessageType::kSnapshot || header.log_index == Index() || header.log_index.value() > kIndexLimit ||
-      header.log_term == Term() || header.log_term > header.term || header.membership == nullptr ||
-      !header.membership->Sound()) {
+  if (header.type != MessageType::kSnapshot || header.log_index == Index() || header.log_index > kIndexMax ||
+      header.log_term == Term() || header.log_term > header.term || header.term > kTermMax ||
+      header.membership == nullptr || !header.membership->Sound()) {
     return absl::InvalidArgumentError("an impossible header");
   }
   Index index = chunk.at.entry;
@@ -95,7 +92,8 @@ SnapshotReceipts::Receipt* SnapshotReceipts::ReceiptOf(const SnapshotChunk& chun
   receipt.serial = ++serial_;
   // What was staged without us is not known entry by entry, so the whole comes again.
   staging_->Drop(chunk.group);
-  staging_->Begin(chunk.group, chunk.header.log_index, chunk.header.log_term);
+  const Index staged = staging_->Begin(chunk.group, chunk.header.log_index, chunk.header.log_term);
+  TRIREME_CHECK(staged == Index()) << "group " << chunk.group << " has " << staged << " staged after a drop";
   return &receipt;
 }
 
@@ -105,8 +103,8 @@ void SnapshotReceipts::Stage(const std::shared_ptr<HostedGroup>& group, Receipt&
   then.entries += entries.size();
   receipt.staging = true;
   staging_->Stage(group->id(), std::move(entries),
-                  [this, shard = shard_, alive = std::weak_ptr<bool>(alive_), id = group->id(),
-                   serial = receipt.serial, then]() mutable {
+                  [this, shard = shard_, alive = std::weak_ptr<bool>(alive_), id = group->id(), serial = receipt.serial,
+                   then]() mutable {
                     shard->Post([this, alive = std::move(alive), id, serial, then] {
                       if (alive.expired()) return;
                       auto found = receipts_.find(id);

@@ -128,6 +128,7 @@ void HostCore::TakeRole(HostedGroup* group, const RoleChange& change) {
     group->campaigns_left = 0;
     group->elections_lost = 0;
     group->waited_turn = false;
+    group->resigned = ReplicaId();
     EndElection(group);
     election_queue_.Remove(group->id());
   } else if (change.role == Role::kFollower && group->electing) {

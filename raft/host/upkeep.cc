@@ -12,6 +12,7 @@ namespace trireme::raft {
 namespace {
 
 constexpr std::chrono::milliseconds kSlowUpkeep{1000};
+constexpr uint64_t kAskAgainEvery = 60;  // of these
 // While a write takes longer than this the node stands for no election: its own vote would not be durable.
 constexpr std::chrono::milliseconds kDiskPatience{1000};
 // What is on its way to followers that keep up is not worth a look at, whatever the budget.
@@ -48,6 +49,7 @@ void HostCore::Tick() {
     TickGroup(group);
   }
   if (ticks_ % slow != 0) return;
+  if (ticks_ / slow % kAskAgainEvery == 0) AskAgain();
   RepeatLastWords();
   RepeatStops();
   CheckClocks();

@@ -535,6 +535,7 @@ class World {
   GroupSpec Spec(uint64_t node, uint64_t group) const {
     GroupSpec spec{GroupId(group), Replica(node, group), {}};
     for (const auto& [id, n] : nodes_) spec.members.push_back({Replica(id.value(), group), id});
+    spec.prompt = prompt.contains(spec.group);
     return spec;
   }
 
@@ -640,6 +641,7 @@ class World {
   }
 
   HostOptions options;
+  std::set<GroupId> prompt;
   std::set<std::pair<NodeId, NodeId>> cut;          // both ways
   std::set<std::pair<NodeId, NodeId>> cut_one_way;  // from, to
   std::set<uint64_t> low_disks;                     // ids of nodes; options.disk_low goes before it
