@@ -21,6 +21,7 @@
 #include "absl/time/time.h"
 #include "broker/channels.h"
 #include "broker/cluster/announced.h"
+#include "broker/cluster/stopped_replicas.h"
 #include "broker/cluster_service.h"
 #include "broker/health.h"
 #include "broker/node_metrics.h"
@@ -150,6 +151,7 @@ class NodeImpl final : public Node, public NodeContext, public ReplicaHosting {
 
   // The home shard reads the file before this node is a member, the ops thread writes it from then on.
   std::optional<AnnouncedFile> announced_file_;
+  std::unique_ptr<StoppedReplicas> stopped_;
   uint64_t opened_ = 0;  // how far the store was synced, as it was found
   absl::Mutex heard_mutex_;
   std::vector<NodeRecord> nodes_ ABSL_GUARDED_BY(heard_mutex_);
@@ -177,6 +179,9 @@ absl::Status NodeImpl::OpenData() {
   if (!directory.ok()) return directory.status();
   directory_ = *std::move(directory);
   announced_file_.emplace(config_.data);
+  auto stopped = StoppedReplicas::Open(config_.data);
+  if (!stopped.ok()) return stopped.status();
+  stopped_ = *std::move(stopped);
   disk_ = std::make_unique<DiskMonitor>(config_.data, config_.low_disk_bytes);
   storage::StoreOptions options;
   options.directory = absl::StrCat(config_.data, "/store");
@@ -426,6 +431,11 @@ void NodeImpl::BecomeMember(const meta::Identity& identity, absl::AnyInvocable<v
   host.node = transport.self.node;
   host.incarnation = transport.self.incarnation;
   host.opened = opened_;
+  host.stopped = [this](raft::GroupId group, raft::ReplicaId replica, const absl::Status& why) {
+    absl::Status saved = stopped_->Add(group, replica, why);
+    // Safety rule 16: it must not come back as if nothing had been found.
+    if (!saved.ok()) EndForFailedDisk(config_.data, saved);
+  };
   host.forgot = [this](absl::Status status) { End(Condemn(std::move(status))); };
   {
     absl::MutexLock lock(&heard_mutex_);
@@ -473,13 +483,16 @@ void NodeImpl::BecomeMember(const meta::Identity& identity, absl::AnyInvocable<v
 absl::StatusOr<raft::Group*> NodeImpl::StartMetadata(const raft::GroupSpec& spec,
                                                      std::unique_ptr<raft::StateMachine> machine,
                                                      std::optional<raft::StoredGroup> stored) {
-  return home().Start(spec, std::move(machine), std::move(stored));
+  raft::GroupSpec checked = spec;
+  checked.stopped = stopped_->Find(spec.group, spec.self);
+  return home().Start(checked, std::move(machine), std::move(stored));
 }
 
 void NodeImpl::StartReplica(QueuePtr queue, const raft::GroupSpec& spec, std::optional<raft::StoredGroup> stored) {
   NodeShard* shard = &Of(spec.group);
-  shard->loop()->Post([this, shard, queue = std::move(queue), spec, stored = std::move(stored)]() mutable {
+  shard->loop()->Post([this, shard, queue = std::move(queue), spec = spec, stored = std::move(stored)]() mutable {
     bool born = !stored.has_value();
+    spec.stopped = stopped_->Find(spec.group, spec.self);
     std::unique_ptr<raft::StateMachine> machine = api_->MakeReplica(queue, spec);
     absl::StatusOr<raft::Group*> group = shard->Start(spec, std::move(machine), std::move(stored));
     if (!group.ok()) {
@@ -498,6 +511,7 @@ void NodeImpl::DeleteReplica(raft::GroupId group, bool running) {
   NodeShard* shard = &Of(group);
   shard->loop()->Post([this, shard, group, running] {
     Log(LogLevel::kDebug, "replica deleted", "group", group, "running", running);
+    if (absl::Status forgotten = stopped_->Forget(group); !forgotten.ok()) EndForFailedDisk(config_.data, forgotten);
     if (running && shard->host()->Find(group) != nullptr) api_->ReplicaStopping(group);
     shard->Remove(group);
   });

@@ -86,11 +86,13 @@ void HostCore::RepeatStops() {
 }
 
 void HostCore::StopDiverged(HostedGroup* group, Index index, const std::string& why) {
-  Halt(group,
-       absl::DataLossError(absl::StrCat(
-           "the state of this replica is not that of a majority at index ", index.value(), " (", why,
-           "); `trireme queue replicas` shows the replicas side by side; keep a copy of the data directory for the "
-           "developers")));
+  const absl::Status stopped = absl::DataLossError(absl::StrCat(
+      "the state of this replica is not that of a majority at index ", index.value(), " (", why,
+      "); `trireme queue replicas` shows the replicas side by side; keep a copy of the data directory for the "
+      "developers"));
+  // Durable before anything else: what was found must not be forgotten by a restart.
+  if (options_.stopped) options_.stopped(group->id(), group->replica.id(), stopped);
+  Halt(group, stopped);
 }
 
 }  // namespace trireme::raft

@@ -76,6 +76,9 @@ struct HostOptions {
   // Told, once, that another node remembers this one to have had more on its disk than it had at this start, or to have
   // been started more often (Safety rule 12): it must not go on, nor start again on this directory.
   std::function<void(absl::Status)> forgot = {};
+  // Told when a replica was stopped because its state is not that of the others (Safety rule 25): it must not take part
+  // again, not after a restart either, so GroupSpec::stopped is to say so.
+  std::function<void(GroupId, ReplicaId, const absl::Status& why)> stopped = {};
   // Told when this node has given up another: it was not heard of for an election timeout, or its connection closed.
   std::function<void(NodeId)> lost = {};
 };

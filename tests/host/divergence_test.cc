@@ -142,6 +142,28 @@ TEST_F(DivergenceTest, ItStopsAgainAndNobodyElseDoes) {
   EXPECT_TRUE(Halted(6 - leader - bad).ok());
 }
 
+// Safety rule 25: its next digests may be right by chance, or be compared with nobody's, and what it serves is wrong.
+TEST_F(DivergenceTest, ARestartMakesNothingGood) {
+  Up();
+  Publish(3);
+  const uint64_t leader = LeaderId();
+  const uint64_t bad = leader % 3 + 1;
+  Damage(bad);
+  Publish(20);
+  ASSERT_FALSE(Halted(bad).ok());
+  const absl::Status why = Halted(bad);
+  world_.Kill(bad);
+  world_.Start(bad);
+  EXPECT_EQ(Halted(bad), why);
+  world_.Kill(leader);
+  world_.Run(milliseconds(10'000));
+  EXPECT_EQ(world_.Leader(1), nullptr) << "it votes for nobody";
+  world_.Start(leader);
+  EXPECT_TRUE(world_.AwaitLeader(1));
+  EXPECT_EQ(Halted(bad), why);
+  EXPECT_THAT(world_.Applied(bad, 1), ::testing::IsEmpty());
+}
+
 TEST_F(DivergenceTest, ItIsToldAgainWhenItDidNotHear) {
   Up();
   Publish(3);

@@ -551,11 +551,14 @@ class World {
     o.seed = options.seed * 7 + id;
     o.announced = n.announced;
     if (!o.disk_low) o.disk_low = [this, id] { return low_disks.contains(id); };
+    o.stopped = [&n](GroupId group, ReplicaId, const absl::Status& why) { n.stopped[group] = why; };
     o.forgot = [&n](absl::Status status) { n.forgot.push_back(std::move(status)); };
     n.host = std::make_unique<Host>(o, n.shard.get(), n.store.get(), n.store.get(), n.transport.get());
     for (StoredGroup& stored : n.store->Recover()) {
       uint64_t group = stored.group.value();
-      Added(n, n.host->Add(Spec(id, group), Machine(n, group), std::move(stored)));
+      GroupSpec spec = Spec(id, group);
+      spec.stopped = n.stopped[spec.group];
+      Added(n, n.host->Add(spec, Machine(n, group), std::move(stored)));
     }
     Tell(id, true);
   }
