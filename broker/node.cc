@@ -448,6 +448,8 @@ void NodeImpl::BecomeMember(const meta::Identity& identity, absl::AnyInvocable<v
   host.tick = config_.tick;
   host.election_ticks = config_.election_ticks;
   host.read_lease = config_.read_lease;
+  host.lag_bytes = config_.replica_lag_bytes;
+  host.lag_entries = config_.replica_lag_entries;
   self_.store(identity.node_id(), std::memory_order_release);
   metrics_.Member(true);
 

@@ -250,6 +250,13 @@ const std::vector<OptionSpec>& Options() {
       {"young-log-mb", "N", "MiB", "512",
        "How much of the write-ahead log is kept before what is still alive in it moves to RocksDB. 128 to 1048576.",
        &SetNumber<&Config::young_log_bytes, 128, 1'048'576, (uint64_t{1} << 20)>},
+      {"replica-lag-mb", "N", "MiB", "256",
+       "How much of a queue's log is kept for a replica that is away or slow. Beyond it the log goes, and the replica "
+       "gets the queue's state instead once it is back. 1 to 1048576.",
+       &SetNumber<&Config::replica_lag_bytes, 1, 1'048'576, (uint64_t{1} << 20)>},
+      {"replica-lag-entries", "N", "entries", "1000000",
+       "The same, as a number of the log's entries; what is reached first counts. 1000 to 1000000000.",
+       &SetNumber<&Config::replica_lag_entries, 1000, 1'000'000'000>},
       {"max-message-bytes", "N", "bytes", "3670016",
        "The largest message that is taken. No more than fits a frame between nodes, of 16 MiB, with room around it. "
        "1024 to 15728640.",

@@ -28,6 +28,8 @@ struct Config {
   std::string log_level = "info";
   std::string metrics_listen;  // empty = none
   uint64_t young_log_bytes = uint64_t{512} << 20;
+  uint64_t replica_lag_bytes = uint64_t{256} << 20;
+  uint64_t replica_lag_entries = 1'000'000;
   uint32_t max_message_bytes = 3'670'016;  // 3.5 MiB
   uint64_t low_disk_bytes = uint64_t{1024} << 20;
 };

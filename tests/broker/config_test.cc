@@ -34,6 +34,8 @@ TEST(Config, Defaults) {
   EXPECT_EQ(config->tick, std::chrono::milliseconds(50));
   EXPECT_EQ(config->young_log_bytes, uint64_t{512} << 20);
   EXPECT_EQ(config->max_message_bytes, 3'670'016u);
+  EXPECT_EQ(config->replica_lag_bytes, uint64_t{256} << 20);
+  EXPECT_EQ(config->replica_lag_entries, 1'000'000u);
 }
 
 TEST(Config, FlagsBeatTheEnvironmentWhichBeatsTheFile) {
