@@ -54,6 +54,12 @@ void RegisterClusterServices(raft::RawService& service, Cluster* cluster) {
                                                             &Cluster::DeleteHere);
   Handle<peer::RoutingChange, peer::RoutingChanged>(service, cluster, "/trireme.peer.v1.Peer/ChangeRouting",
                                                     &Cluster::ChangeRoutingHere);
+  Handle<peer::MembersChange, peer::MembersChangeDone>(service, cluster, "/trireme.peer.v1.Peer/ChangeMembers",
+                                                       &Cluster::ChangeMembersHere);
+  Handle<v1::ReplaceNodeRequest, v1::ReplaceNodeResponse>(service, cluster, "/trireme.v1.Cluster/ReplaceNode",
+                                                          &Cluster::ReplaceNode);
+  Handle<v1::ReplaceReplicaRequest, v1::ReplaceReplicaResponse>(service, cluster, "/trireme.v1.Cluster/ReplaceReplica",
+                                                                &Cluster::ReplaceReplica);
   const std::string admin = "/trireme.v1.Admin/";
   Handle<v1::CreateExchangeRequest, v1::CreateExchangeResponse>(service, cluster, admin + "CreateExchange",
                                                                 &Cluster::CreateExchange);

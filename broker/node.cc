@@ -296,6 +296,10 @@ void NodeImpl::EachSecond() {
                heard.forgot || memory.forgot};
     }
   });
+  OnEachShard([this](NodeShard& shard) {
+    shard.KeepMembers(cluster_->view(shard.loop()->id()),
+                      [this](raft::GroupId group, const auto& members) { cluster_->ReportMembers(group, members); });
+  });
   RememberAnnounced();
 }
 

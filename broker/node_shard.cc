@@ -41,6 +41,12 @@ void NodeShard::Measure(NodeMetrics& metrics) const {
   metrics.WithoutLeader(loop_.id(), without_leader);
 }
 
+void NodeShard::KeepMembers(const MetadataView& view, const ReportMembers& report) const {
+  if (host_ == nullptr) return;
+  broker::KeepMembers(
+      view, [this](raft::GroupId group) { return host_->Find(group); }, report);
+}
+
 void NodeShard::Close() {
   groups_.clear();
   leaders_.reset();

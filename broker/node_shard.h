@@ -8,6 +8,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
+#include "broker/cluster/member_plan.h"
 #include "broker/cluster/metadata_view.h"
 #include "broker/node.h"
 #include "broker/node_metrics.h"
@@ -44,6 +45,8 @@ class NodeShard {
   // All groups here.
   void ForEach(absl::FunctionRef<void(raft::Group*)> visit) const;
   void Measure(NodeMetrics& metrics) const;
+  // Of queues that are led here (member_plan.h).
+  void KeepMembers(const MetadataView& view, const ReportMembers& report) const;
 
   // After the loop has ended: lets go of what uses the store.
   void Close();

@@ -63,6 +63,11 @@ void PeerClient::DeleteQueue(const std::string& address, const peer::DeleteQueue
   Call(address, "/trireme.peer.v1.Peer/DeleteQueue", request, timeout, /*wait=*/false, std::move(done));
 }
 
+void PeerClient::ChangeMembers(const std::string& address, const peer::MembersChange& change, Timeout timeout,
+                               Answer<peer::MembersChangeDone> done) {
+  Call(address, "/trireme.peer.v1.Peer/ChangeMembers", change, timeout, /*wait=*/false, std::move(done));
+}
+
 void PeerClient::ChangeRouting(const std::string& address, const peer::RoutingChange& change, Timeout timeout,
                                Answer<peer::RoutingChanged> done) {
   Call(address, "/trireme.peer.v1.Peer/ChangeRouting", change, timeout, /*wait=*/false, std::move(done));

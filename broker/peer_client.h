@@ -29,6 +29,8 @@ class PeerClient final : public PeerCaller, public LeaderAsker {
                    Answer<trireme::v1::CreateQueueResponse> done) override;
   void DeleteQueue(const std::string& address, const trireme::peer::v1::DeleteQueueRequest& request, Timeout timeout,
                    Answer<trireme::v1::DeleteQueueResponse> done) override;
+  void ChangeMembers(const std::string& address, const trireme::peer::v1::MembersChange& change, Timeout timeout,
+                     Answer<trireme::peer::v1::MembersChangeDone> done) override;
   void ChangeRouting(const std::string& address, const trireme::peer::v1::RoutingChange& change, Timeout timeout,
                      Answer<trireme::peer::v1::RoutingChanged> done) override;
   void Resolve(const std::string& address, const std::string& queue, std::chrono::milliseconds timeout,

@@ -257,6 +257,20 @@ absl::StatusOr<v1::StatusResponse> Client::ClusterStatus(const std::string& serv
   return CallAndWait<v1::StatusResponse>(*core_, std::move(options), v1::StatusRequest());
 }
 
+absl::StatusOr<v1::ReplaceNodeResponse> Client::ReplaceNode(uint64_t node_id, const std::string& address) {
+  v1::ReplaceNodeRequest request;
+  request.set_node_id(node_id);
+  request.set_address(address);
+  return CallAndWait<v1::ReplaceNodeResponse>(*core_, To(*core_, "Cluster/ReplaceNode"), request);
+}
+
+absl::StatusOr<v1::ReplaceReplicaResponse> Client::ReplaceReplica(const std::string& queue, uint64_t node_id) {
+  v1::ReplaceReplicaRequest request;
+  request.set_queue(queue);
+  request.set_node_id(node_id);
+  return CallAndWait<v1::ReplaceReplicaResponse>(*core_, To(*core_, "Cluster/ReplaceReplica"), request);
+}
+
 absl::StatusOr<v1::ResolveResponse> Client::Resolve(const std::string& queue) {
   v1::ResolveRequest request;
   request.set_queue(queue);

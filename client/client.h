@@ -98,6 +98,10 @@ class Client {
   // For at most `timeout`; 0 = call_timeout.
   absl::StatusOr<v1::StatusResponse> ClusterStatus(const std::string& server = "",
                                                    std::chrono::milliseconds timeout = std::chrono::milliseconds(0));
+  // Lets a node in that comes in the place of a lost one, at `address` (empty: at the same). May be repeated.
+  absl::StatusOr<v1::ReplaceNodeResponse> ReplaceNode(uint64_t node_id, const std::string& address = "");
+  // Gives the queue another replica on that node in the place of one that is damaged. Not tried again.
+  absl::StatusOr<v1::ReplaceReplicaResponse> ReplaceReplica(const std::string& queue, uint64_t node_id);
 
   absl::StatusOr<v1::ResolveResponse> Resolve(const std::string& queue);
   // Not tried again unless it names a producer and a sequence: UNAVAILABLE and DEADLINE_EXCEEDED then mean that the

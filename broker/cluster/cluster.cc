@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "broker/cluster/member_plan.h"
 #include "broker/ops/log.h"
 #include "raft/core/check.h"
 
@@ -13,6 +14,8 @@ namespace {
 namespace meta = trireme::meta::v1;
 
 constexpr std::chrono::milliseconds kBirthRetry{100};
+// Between looks at whether the metadata group has the members that it should have.
+constexpr std::chrono::milliseconds kLookAtMembers{1000};
 
 std::vector<std::unique_ptr<MetadataView>> MakeViews(size_t n) {
   std::vector<std::unique_ptr<MetadataView>> views;
@@ -57,6 +60,7 @@ void Cluster::OnMember() {
   const meta::Identity& identity = directory_->identity();
   std::vector<NodeRecord> nodes;
   for (const meta::Node& node : identity.members()) nodes.push_back(FromProto(node));
+  std::sort(nodes.begin(), nodes.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
   hosting_->NodesChanged(identity.cluster_id(), nodes);
   hosting_->BecomeMember(identity, [this] { StartMetadata(); });
 }
@@ -69,6 +73,8 @@ void Cluster::StartMetadata() {
   for (const meta::Node& node : identity.members()) {
     spec.members.push_back({raft::ReplicaId(node.metadata_replica_id()), raft::NodeId(node.id())});
     if (node.id() == identity.node_id()) spec.self = raft::ReplicaId(node.metadata_replica_id());
+    // Once a node has been replaced the group lives, with other members than it was born with.
+    spec.joins |= node.replaces() != 0;
   }
   std::optional<raft::StoredGroup> stored;
   std::vector<raft::StoredGroup> queues;
@@ -96,6 +102,19 @@ void Cluster::StartMetadata() {
   PublishWhole();
   Reconcile();
   AllowBirths();
+  KeepMetadataMembers();
+}
+
+void Cluster::KeepMetadataMembers() {
+  home_->After(kLookAtMembers, [this] { KeepMetadataMembers(); });
+  if (!leading_ || !state().born()) return;
+  std::vector<raft::Member> wanted;
+  for (const meta::Node& node : directory_->identity().members()) {
+    const NodeRecord* record = state().FindNode(raft::NodeId(node.id()));
+    if (record != nullptr) wanted.push_back({record->metadata_replica, record->id});
+  }
+  const auto target = PlanMembers(group_->membership(), group_->membership_committed(), wanted);
+  if (target.has_value()) group_->ProposeMembers(*target);
 }
 
 void Cluster::Applied(const raft::Entry& entry, const meta::Command& command, const MetadataOutcome& outcome) {
@@ -110,6 +129,11 @@ void Cluster::Applied(const raft::Entry& entry, const meta::Command& command, co
         nodes_changed_ = true;
         Log(LogLevel::kInfo, "node joined", "address", command.node_joined().address(), "directory",
             ToHex(command.node_joined().directory_id()));
+        break;
+      case meta::Command::kNodeReplaced:
+        nodes_changed_ = true;
+        Log(LogLevel::kWarn, "a node is replaced", "lost", command.node_replaced().node_id(), "comes",
+            outcome.node.value());
         break;
       default:
         break;
@@ -151,7 +175,8 @@ void Cluster::BatchApplied() {
   if (group_ != nullptr) {
     Publish(std::move(change));
     for (raft::GroupId group : changed) {
-      if (auto action = reconciler_->ReconcileQueue(state(), group, births_)) Act(*std::move(action));
+      // A replica that is deleted may make room for another one.
+      while (auto action = reconciler_->ReconcileQueue(state(), group, births_)) Act(*std::move(action));
     }
   }
   AnswerApplied();
@@ -215,14 +240,24 @@ void Cluster::NodesChanged() {
   // Kept in the identity, too: after a restart what was applied here may be known to be committed only once there is a
   // leader, and a node whose directory is not known yet could not help to elect one.
   meta::Identity identity = directory_->identity();
-  bool filled_in = false;
-  for (meta::Node& node : *identity.mutable_members()) {
+  if (applied().value() < identity.members_as_of()) return;  // it knows more than what is applied again so far
+  google::protobuf::RepeatedPtrField<meta::Node> members;
+  // In the order of birth, the preferred leader first; who came later is behind.
+  for (const meta::Node& node : identity.members()) {
     const NodeRecord* record = state().FindNode(raft::NodeId(node.id()));
-    if (record == nullptr || record->directory_id == node.directory_id() || !node.directory_id().empty()) continue;
-    node.set_directory_id(record->directory_id);
-    filled_in = true;
+    if (record == nullptr) continue;
+    *members.Add() = ToProto(*record);
+    // What a majority has pledged with at init may not be in the log yet.
+    if (record->directory_id.empty()) members.rbegin()->set_directory_id(node.directory_id());
   }
-  if (filled_in) {
+  for (const NodeRecord& record : state().nodes()) {
+    auto listed = [&](const meta::Node& node) { return node.id() == record.id.value(); };
+    if (std::none_of(members.begin(), members.end(), listed)) *members.Add() = ToProto(record);
+  }
+  auto same = [](const meta::Node& a, const meta::Node& b) { return FromProto(a) == FromProto(b); };
+  if (!std::equal(members.begin(), members.end(), identity.members().begin(), identity.members().end(), same)) {
+    *identity.mutable_members() = std::move(members);
+    identity.set_members_as_of(applied().value());
     if (absl::Status saved = directory_->Save(identity); !saved.ok()) {
       return hosting_->Fatal(absl::InternalError(absl::StrCat("the identity cannot be written: ", saved.message())));
     }
@@ -251,7 +286,7 @@ void Cluster::Act(Reconciler::Action action) {
     return hosting_->DeleteReplica(remove->group, remove->running);
   }
   auto& start = std::get<Reconciler::Start>(action);
-  raft::GroupSpec spec{start.queue->group, start.replica, start.queue->replicas};
+  raft::GroupSpec spec = start.queue->SpecOf(start.replica);
   hosting_->StartReplica(std::move(start.queue), spec, std::move(start.stored));
 }
 

@@ -119,6 +119,13 @@ class Cluster : public MetadataMachine::Observer {
   void ListBindings(trireme::v1::ListBindingsRequest request, Asked asked,
                     Answer<trireme::v1::ListBindingsResponse> done);
 
+  // Errors as trireme.v1.Cluster names them.
+  void ReplaceNode(trireme::v1::ReplaceNodeRequest request, Asked asked, Answer<trireme::v1::ReplaceNodeResponse> done);
+  void ReplaceReplica(trireme::v1::ReplaceReplicaRequest request, Asked asked,
+                      Answer<trireme::v1::ReplaceReplicaResponse> done);
+  // From the queue's leader, whose members these are, committed. Not tried again: who says it says it again.
+  void ReportMembers(raft::GroupId group, std::vector<raft::Member> members);
+
   void Status(trireme::v1::StatusRequest request, Asked asked, Answer<trireme::v1::StatusResponse> done);
   void Init(trireme::v1::InitRequest request, Asked asked, Answer<trireme::v1::InitResponse> done);
 
@@ -130,6 +137,8 @@ class Cluster : public MetadataMachine::Observer {
                   Answer<trireme::v1::CreateQueueResponse> done);
   void DeleteHere(trireme::peer::v1::DeleteQueueRequest request, Asked asked,
                   Answer<trireme::v1::DeleteQueueResponse> done);
+  void ChangeMembersHere(trireme::peer::v1::MembersChange change, Asked asked,
+                         Answer<trireme::peer::v1::MembersChangeDone> done);
   void ChangeRoutingHere(trireme::peer::v1::RoutingChange change, Asked asked,
                          Answer<trireme::peer::v1::RoutingChanged> done);
 
@@ -171,6 +180,8 @@ class Cluster : public MetadataMachine::Observer {
   void Act(Reconciler::Action action);
   // Retries until the metadata is known to be as new as it ever was here; then replicas may be born (Safety rule 11).
   void AllowBirths();
+  // On the metadata leader: its group gets the members that the nodes are.
+  void KeepMetadataMembers();
 
   // All below on the home shard.
   const MetadataState& state() const { return machine_->state(); }
@@ -202,6 +213,12 @@ class Cluster : public MetadataMachine::Observer {
                          Answer<trireme::peer::v1::RoutingChanged> done);
   void ChangeRoutingLeading(const trireme::peer::v1::RoutingChange& change,
                             Answer<trireme::peer::v1::RoutingChanged> done);
+  void ChangeMembers(trireme::peer::v1::MembersChange change, Asked asked,
+                     Answer<trireme::peer::v1::MembersChangeDone> done);
+  void ChangeMembersOnce(const trireme::peer::v1::MembersChange& change,
+                         Answer<trireme::peer::v1::MembersChangeDone> done);
+  void ChangeMembersLeading(const trireme::peer::v1::MembersChange& change,
+                            Answer<trireme::peer::v1::MembersChangeDone> done);
   void FindToDelete(const trireme::peer::v1::RoutingChange& change, Answer<uint64_t> done);
   // Calls `read` on the home shard after a linearizable read, and answers what it gives, with the index.
   template <typename Response>

@@ -389,6 +389,7 @@ void Cluster::JoinMetadata(const peer::JoinRequest& request, Answer<peer::JoinRe
       peer::JoinResponse response;
       response.set_cluster_id(state().cluster_id());
       response.set_node_id(id.value());
+      response.set_metadata_index(applied().value());
       // In the order of birth: the preferred leader first.
       for (const meta::Node& member : directory_->identity().members()) {
         const NodeRecord* record = state().FindNode(raft::NodeId(member.id()));
@@ -396,6 +397,7 @@ void Cluster::JoinMetadata(const peer::JoinRequest& request, Answer<peer::JoinRe
         out->set_node_id(member.id());
         out->set_address(member.address());
         out->set_metadata_replica_id(member.metadata_replica_id());
+        out->set_replaces(member.replaces());
         out->set_directory_id(record == nullptr ? member.directory_id() : record->directory_id);
       }
       done(std::move(response));
@@ -421,9 +423,13 @@ void Cluster::StatusHere(Answer<v1::StatusResponse> done) {
   if (group_ == nullptr) return done(std::move(response));
   response.set_metadata_index(applied().value());
   response.set_queues(static_cast<uint32_t>(state().queues().size()));
-  std::map<raft::NodeId, uint32_t> replicas;
+  std::map<raft::NodeId, uint32_t> replicas, catching_up;
   for (const auto& [name, queue] : state().queues()) {
-    for (const raft::Member& member : queue->replicas) ++replicas[member.node];
+    for (const raft::Member& member : queue->replicas) {
+      ++replicas[member.node];
+      const bool came_later = queue->last_born != raft::ReplicaId() && member.replica > queue->last_born;
+      if (queue->changing && came_later) ++catching_up[member.node];
+    }
   }
   std::vector<NodeRecord> nodes = state().nodes();
   if (!state().born()) {
@@ -440,6 +446,7 @@ void Cluster::StatusHere(Answer<v1::StatusResponse> done) {
                                                     : v1::NODE_CONDITION_DOWN);
     info->set_metadata_leader(node.id == leader());
     info->set_replicas(replicas[node.id] + 1);
+    info->set_catching_up(catching_up[node.id] + (group_->membership().Votes(node.metadata_replica) ? 0 : 1));
   }
   hosting_->CountLeaders(
       [response = std::move(response), done = std::move(done)](std::map<raft::NodeId, uint32_t> leaders) mutable {

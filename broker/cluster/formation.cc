@@ -40,6 +40,7 @@ peer::Member ToMember(const meta::Node& node) {
   out.set_address(node.address());
   out.set_directory_id(node.directory_id());
   out.set_metadata_replica_id(node.metadata_replica_id());
+  out.set_replaces(node.replaces());
   return out;
 }
 
@@ -49,6 +50,7 @@ meta::Node ToNode(const peer::Member& member) {
   out.set_address(member.address());
   out.set_directory_id(member.directory_id());
   out.set_metadata_replica_id(member.metadata_replica_id());
+  out.set_replaces(member.replaces());
   return out;
 }
 
@@ -85,7 +87,8 @@ absl::Status OtherDirectory(const meta::Node& node, std::string_view directory_i
       "the cluster knows node ", node.id(), " at ", node.address(), " with data directory ", ToHex(node.directory_id()),
       ", but was asked from directory ", ToHex(directory_id),
       ": the directory was emptied or exchanged. A node that may have forgotten its votes cannot come back "
-      "under its old identity; start it on its own directory"));
+      "under its old identity: start it on its own directory, or, if that is lost, say `trireme cluster replace-node ",
+      node.id(), "` to the cluster and start it again"));
 }
 
 // Round 1: who has answered what.
@@ -403,11 +406,12 @@ std::optional<absl::StatusOr<peer::JoinResponse>> Formation::Join(const peer::Jo
   }
   for (const meta::Node& node : identity().members()) {
     if (node.address() != request.address()) continue;
-    if (node.directory_id().empty()) return std::nullopt;
-    if (node.directory_id() != request.directory_id()) return OtherDirectory(node, request.directory_id());
+    // Another directory may have been let in in the meantime: the metadata group has the last word.
+    if (node.directory_id() != request.directory_id()) return std::nullopt;
     peer::JoinResponse response;
     response.set_cluster_id(identity().cluster_id());
     response.set_node_id(node.id());
+    response.set_metadata_index(identity().members_as_of());
     for (const meta::Node& member : identity().members()) *response.add_members() = ToMember(member);
     return response;
   }
@@ -467,6 +471,7 @@ void Formation::Joined(const std::string& from, absl::StatusOr<peer::JoinRespons
   identity.set_node_id(me->node_id());
   identity.clear_members();
   for (const peer::Member& member : response->members()) *identity.add_members() = ToNode(member);
+  identity.set_members_as_of(response->metadata_index());
   (void)BecomeMember(std::move(identity));  // a failed write ends the node
 }
 

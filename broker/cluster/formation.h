@@ -61,8 +61,8 @@ class Formation {
   void Init(const trireme::v1::InitRequest& request, Answer<trireme::v1::InitResponse> done);
   // Peer.Pledge.
   absl::StatusOr<trireme::peer::v1::PledgeResponse> Pledge(const trireme::peer::v1::PledgeRequest& request);
-  // Peer.Join as far as the identity alone can answer it: the members, if they name the asker's directory; an error
-  // that is final for the asker; or nothing, when the metadata group has to say.
+  // Peer.Join as far as the identity alone can answer it: the members, if they name the asker's directory; an error; or
+  // nothing, when the metadata group has to say.
   std::optional<absl::StatusOr<trireme::peer::v1::JoinResponse>> Join(const trireme::peer::v1::JoinRequest& request);
 
  private:

@@ -21,18 +21,36 @@ raft::ReplicaId QueueInfo::ReplicaOn(raft::NodeId node) const {
   return raft::ReplicaId();
 }
 
+// While the members at the group's birth are all listed they are given again. They are not once the group's leader has
+// said what it committed; then the group lives, and its log tells.
+raft::GroupSpec QueueInfo::SpecOf(raft::ReplicaId replica) const {
+  raft::GroupSpec spec{group, replica, {}};
+  std::vector<raft::Member> later;
+  for (const auto* listed : {&replicas, &leaving}) {
+    for (const raft::Member& member : *listed) {
+      const bool born = last_born == raft::ReplicaId() || member.replica <= last_born;
+      (born ? spec.members : later).push_back(member);
+    }
+  }
+  const bool is_born = last_born == raft::ReplicaId() || replica <= last_born;
+  spec.joins = !is_born || spec.members.size() != settings.replicas();
+  if (spec.joins) spec.members.insert(spec.members.end(), later.begin(), later.end());
+  return spec;
+}
+
 meta::Node ToProto(const NodeRecord& node) {
   meta::Node out;
   out.set_id(node.id.value());
   out.set_address(node.address);
   out.set_directory_id(node.directory_id);
   out.set_metadata_replica_id(node.metadata_replica.value());
+  out.set_replaces(node.replaces.value());
   return out;
 }
 
 NodeRecord FromProto(const meta::Node& node) {
   return NodeRecord{raft::NodeId(node.id()), node.address(), node.directory_id(),
-                    raft::ReplicaId(node.metadata_replica_id())};
+                    raft::ReplicaId(node.metadata_replica_id()), raft::NodeId(node.replaces())};
 }
 
 std::string EncodeMetadataCommand(const meta::Command& command) {
@@ -42,6 +60,10 @@ std::string EncodeMetadataCommand(const meta::Command& command) {
     case meta::Command::kBindingCreated:
     case meta::Command::kBindingDeleted:
       return EncodeFramed(command, kVersionOfExchanges);
+    case meta::Command::kNodeReplaced:
+    case meta::Command::kReplicaReplaced:
+    case meta::Command::kMembersChanged:
+      return EncodeFramed(command, kVersionOfReplacements);
     default:
       return EncodeFramed(command, 1);
   }
@@ -105,6 +127,12 @@ MetadataOutcome MetadataState::Apply(const meta::Command& command) {
       return ApplyRouting(command.binding_created(), [this](std::string_view queue) { return GroupOf(queue); });
     case meta::Command::kBindingDeleted:
       return ApplyRouting(command.binding_deleted());
+    case meta::Command::kNodeReplaced:
+      return ApplyNodeReplaced(command.node_replaced());
+    case meta::Command::kReplicaReplaced:
+      return ApplyReplicaReplaced(command.replica_replaced());
+    case meta::Command::kMembersChanged:
+      return ApplyMembersChanged(command.members_changed());
     case meta::Command::KIND_NOT_SET:
       break;
   }
@@ -193,18 +221,117 @@ MetadataOutcome MetadataState::ApplyDeleted(const meta::QueueDeleted& deleted) {
   }
   QueuePtr queue = found->second;
   queues_.erase(found);
-  by_group_.erase(queue->group);
-  for (const raft::Member& member : queue->replicas) {
-    replica_groups_.erase(member.replica);
-    --loads_[member.node].replicas;
-  }
-  --loads_[queue->replicas.front().node].leads;
+  Unlist(*queue);
   std::vector<BindingPtr> bindings = routing_.DropQueue(deleted.name());
   return {Kind::kDone, std::move(queue), nullptr, std::move(bindings)};
 }
 
+// ---- replacements
+
+QueuePtr MetadataState::WithReplaced(const QueueInfo& queue, raft::ReplicaId replica, raft::NodeId node) {
+  auto changed = std::make_shared<QueueInfo>(queue);
+  changed->changing = true;
+  if (changed->last_born == raft::ReplicaId()) {
+    for (const raft::Member& member : queue.replicas) {
+      changed->last_born = std::max(changed->last_born, member.replica);
+    }
+  }
+  for (raft::Member& member : changed->replicas) {
+    if (member.replica != replica) continue;
+    changed->leaving.push_back(member);
+    member = {raft::ReplicaId(next_replica_++), node};
+  }
+  return changed;
+}
+
+MetadataOutcome MetadataState::ApplyNodeReplaced(const meta::NodeReplaced& replaced) {
+  if (!born()) return {Kind::kNotBorn};
+  const raft::NodeId lost(replaced.node_id());
+  for (const NodeRecord& node : nodes_) {
+    if (node.replaces != lost || lost == raft::NodeId()) continue;
+    MetadataOutcome outcome{Kind::kAlreadySo};
+    outcome.node = node.id;
+    return outcome;
+  }
+  auto found = std::find_if(nodes_.begin(), nodes_.end(), [&](const NodeRecord& n) { return n.id == lost; });
+  if (found == nodes_.end()) return {Kind::kNoSuchNode};
+  NodeRecord comes{raft::NodeId(std::max(next_node_, nodes_.back().id.value() + 1)),
+                   replaced.address().empty() ? found->address : replaced.address(), "", raft::ReplicaId(next_replica_),
+                   lost};
+  const NodeRecord* there = FindAddress(comes.address);
+  if (there != nullptr && there->id != lost) return {Kind::kInUse};
+  ++next_replica_;
+  next_node_ = comes.id.value() + 1;
+  nodes_.erase(found);
+  nodes_.push_back(comes);
+  MetadataOutcome outcome;
+  outcome.node = comes.id;
+  for (const auto& [name, queue] : queues_) {
+    const raft::ReplicaId replica = queue->ReplicaOn(lost);
+    if (replica != raft::ReplicaId()) outcome.queues.push_back(WithReplaced(*queue, replica, comes.id));
+  }
+  for (const QueuePtr& queue : outcome.queues) Exchange(queue);
+  return outcome;
+}
+
+MetadataOutcome MetadataState::ApplyReplicaReplaced(const meta::ReplicaReplaced& replaced) {
+  if (!born()) return {Kind::kNotBorn};
+  QueuePtr queue = FindGroup(raft::GroupId(replaced.group_id()));
+  if (queue == nullptr) return {Kind::kNoSuchQueue};
+  auto is_it = [&](const raft::Member& member) { return member.replica.value() == replaced.replica_id(); };
+  auto found = std::find_if(queue->replicas.begin(), queue->replicas.end(), is_it);
+  if (found == queue->replicas.end()) {
+    const bool leaves = std::any_of(queue->leaving.begin(), queue->leaving.end(), is_it);
+    return {leaves ? Kind::kAlreadySo : Kind::kNoSuchReplica, queue};
+  }
+  MetadataOutcome outcome;
+  outcome.replica = raft::ReplicaId(next_replica_);
+  outcome.queue = WithReplaced(*queue, found->replica, found->node);
+  outcome.queues = {outcome.queue};
+  Exchange(outcome.queue);
+  return outcome;
+}
+
+MetadataOutcome MetadataState::ApplyMembersChanged(const meta::MembersChanged& changed) {
+  if (!born()) return {Kind::kNotBorn};
+  QueuePtr queue = FindGroup(raft::GroupId(changed.group_id()));
+  if (queue == nullptr) return {Kind::kNoSuchQueue};
+  auto now = std::make_shared<QueueInfo>(*queue);
+  auto is_member = [&](const raft::Member& member) {
+    return std::find(changed.members().begin(), changed.members().end(), member.replica.value()) !=
+           changed.members().end();
+  };
+  std::erase_if(now->leaving, [&](const raft::Member& member) { return !is_member(member); });
+  // Safety rule 2: said of these replicas, and not of those that there should have been before.
+  const bool settled = static_cast<size_t>(changed.members_size()) == now->replicas.size() &&
+                       std::all_of(now->replicas.begin(), now->replicas.end(), is_member);
+  if (settled && now->leaving.empty()) now->changing = false;
+  if (now->changing == queue->changing && now->leaving.size() == queue->leaving.size())
+    return {Kind::kAlreadySo, queue};
+  MetadataOutcome outcome{Kind::kDone, now};
+  outcome.queues = {outcome.queue};
+  Exchange(now);
+  return outcome;
+}
+
+void MetadataState::Exchange(QueuePtr queue) {
+  Unlist(*FindGroup(queue->group));
+  Insert(std::move(queue));
+}
+
+void MetadataState::Unlist(const QueueInfo& queue) {
+  by_group_.erase(queue.group);
+  for (const raft::Member& member : queue.leaving) replica_groups_.erase(member.replica);
+  for (const raft::Member& member : queue.replicas) {
+    replica_groups_.erase(member.replica);
+    --loads_[member.node].replicas;
+  }
+  --loads_[queue.replicas.front().node].leads;
+}
+
 void MetadataState::Insert(QueuePtr queue) {
   by_group_[queue->group] = queue;
+  for (const raft::Member& member : queue->leaving) replica_groups_[member.replica] = queue->group;
   for (const raft::Member& member : queue->replicas) {
     replica_groups_[member.replica] = queue->group;
     ++loads_[member.node].replicas;
@@ -256,6 +383,7 @@ bool MetadataState::ReplicaRemoved(raft::ReplicaId replica) const {
 
 std::string MetadataState::Snapshot() const {
   meta::Snapshot out;
+  bool replacements = next_node_ != 0;
   out.set_cluster_id(cluster_id_);
   for (const NodeRecord& node : nodes_) *out.add_nodes() = ToProto(node);
   for (const auto& [name, queue] : queues_) {
@@ -269,11 +397,20 @@ std::string MetadataState::Snapshot() const {
       replica->set_node_id(member.node.value());
       replica->set_replica_id(member.replica.value());
     }
+    for (const raft::Member& member : queue->leaving) {
+      meta::Replica* replica = q->add_leaving();
+      replica->set_node_id(member.node.value());
+      replica->set_replica_id(member.replica.value());
+    }
+    q->set_last_born_replica_id(queue->last_born.value());
+    q->set_changing(queue->changing);
+    replacements |= queue->last_born != raft::ReplicaId();
   }
   out.set_next_group_id(next_group_);
   out.set_next_replica_id(next_replica_);
+  out.set_next_node_id(next_node_);
   routing_.AddTo(&out);
-  return EncodeFramed(out, routing_.used() ? kVersionOfExchanges : 1);
+  return EncodeFramed(out, replacements ? kVersionOfReplacements : routing_.used() ? kVersionOfExchanges : uint8_t{1});
 }
 
 absl::Status MetadataState::Restore(std::string_view snapshot) {
@@ -285,12 +422,18 @@ absl::Status MetadataState::Restore(std::string_view snapshot) {
   for (const meta::Node& node : in.nodes()) state.nodes_.push_back(FromProto(node));
   state.next_group_ = in.next_group_id();
   state.next_replica_ = in.next_replica_id();
+  state.next_node_ = in.next_node_id();
   for (const meta::Queue& q : in.queues()) {
     auto queue = std::make_shared<QueueInfo>();
     queue->name = q.name();
     queue->group = raft::GroupId(q.group_id());
     queue->settings = q.settings();
     queue->created_at_ms = q.created_at_ms();
+    queue->last_born = raft::ReplicaId(q.last_born_replica_id());
+    queue->changing = q.changing();
+    for (const meta::Replica& replica : q.leaving()) {
+      queue->leaving.push_back({raft::ReplicaId(replica.replica_id()), raft::NodeId(replica.node_id())});
+    }
     if (q.replicas().empty()) {
       return absl::DataLossError(
           absl::StrCat("metadata snapshot contradicts itself: queue ", q.name(), " has no replica"));

@@ -28,6 +28,7 @@ struct NodeRecord {
   std::string address;       // host:port
   std::string directory_id;  // 16 bytes; empty until the node has joined
   raft::ReplicaId metadata_replica;
+  raft::NodeId replaces = {};  // the lost node in whose place it came, if it did
 
   friend bool operator==(const NodeRecord&, const NodeRecord&) = default;
 };
@@ -38,12 +39,20 @@ struct QueueInfo {
   raft::GroupId group;
   // As created, with the number of replicas filled in.
   trireme::v1::QueueSettings settings;
-  // The preferred leader first.
+  // Those that there should be, the preferred leader first.
   std::vector<raft::Member> replicas;
+  // Those that should go, and are members as far as the group's leader has said.
+  std::vector<raft::Member> leaving = {};
+  // Replicas with a higher id came after the group's birth; 0: none did.
+  raft::ReplicaId last_born = {};
+  // The group's members are not known to be `replicas`.
+  bool changing = false;
   int64_t created_at_ms = 0;
 
-  // This node's replica, or 0.
+  // This node's replica that there should be, or 0.
   raft::ReplicaId ReplicaOn(raft::NodeId node) const;
+  // How that replica is to be started, if nothing is stored of it.
+  raft::GroupSpec SpecOf(raft::ReplicaId replica) const;
 };
 using QueuePtr = std::shared_ptr<const QueueInfo>;
 using QueuesByName = absl::btree_map<std::string, QueuePtr, std::less<>>;
@@ -59,9 +68,11 @@ struct MetadataOutcome {
     kNoSuchNode,      // the address is not a member's, or a replica was asked for on an unknown node
     kOtherDirectory,  // the node at that address joined from another directory
     kNotBorn,         // the cluster has no members yet
-    kInUse,           // an exchange is another's alternate (`exchange`), or has bindings and was to have none
-    kTooMany,         // exchanges or bindings
-    kInvalid,         // the command contradicts itself (no replicas, one node twice, a bad name)
+    kInUse,           // an exchange is another's alternate (`exchange`), or has bindings and was to have none; or an
+                      // address is another node's
+    kNoSuchReplica,
+    kTooMany,  // exchanges or bindings
+    kInvalid,  // the command contradicts itself (no replicas, one node twice, a bad name)
   };
   Kind kind = Kind::kDone;
   // The queue or exchange created, found or deleted.
@@ -69,6 +80,10 @@ struct MetadataOutcome {
   ExchangePtr exchange = nullptr;
   // Created, or deleted by what was asked for; those that went with a queue or an exchange among them.
   std::vector<BindingPtr> bindings = {};
+  // Of a replacement: the node, or replica, that comes; and all queues whose replicas changed.
+  raft::NodeId node = {};
+  raft::ReplicaId replica = {};
+  std::vector<QueuePtr> queues = {};
 };
 
 // The state as a pure value: no clock, no randomness, no hash-map order (Safety rule 3). Commands are conditional on
@@ -107,9 +122,17 @@ class MetadataState {
   MetadataOutcome ApplyJoined(const trireme::meta::v1::NodeJoined& joined);
   MetadataOutcome ApplyCreated(const trireme::meta::v1::QueueCreated& created);
   MetadataOutcome ApplyDeleted(const trireme::meta::v1::QueueDeleted& deleted);
+  MetadataOutcome ApplyNodeReplaced(const trireme::meta::v1::NodeReplaced& replaced);
+  MetadataOutcome ApplyReplicaReplaced(const trireme::meta::v1::ReplicaReplaced& replaced);
+  MetadataOutcome ApplyMembersChanged(const trireme::meta::v1::MembersChanged& changed);
+  // The queue with another replica, on that node, in the place of that one.
+  QueuePtr WithReplaced(const QueueInfo& queue, raft::ReplicaId replica, raft::NodeId node);
   template <typename RoutingCommand, typename... Lookup>
   MetadataOutcome ApplyRouting(const RoutingCommand& command, Lookup... lookup);
   void Insert(QueuePtr queue);
+  // In the place of the one of that group.
+  void Exchange(QueuePtr queue);
+  void Unlist(const QueueInfo& queue);
   // 0: no such queue.
   uint64_t GroupOf(std::string_view queue) const;
 
@@ -120,6 +143,7 @@ class MetadataState {
   // Counters only grow: an id is never given twice, whatever is deleted.
   uint64_t next_group_ = kMetadataGroup.value() + 1;
   uint64_t next_replica_ = 1;
+  uint64_t next_node_ = 0;  // 0 until a node was replaced: behind the highest that there is
 
   // Derived from the above, for lookups only; their order reaches nothing.
   absl::flat_hash_map<raft::GroupId, QueuePtr> by_group_;

@@ -13,9 +13,11 @@ namespace trireme::broker {
 
 // The versions that this program knows: 1 to kMetadataVersion. What is written has the lowest that its content needs,
 // so that a program of that version can read it.
-inline constexpr uint8_t kMetadataVersion = 2;
+inline constexpr uint8_t kMetadataVersion = 3;
 // From which on there are exchanges and bindings.
 inline constexpr uint8_t kVersionOfExchanges = 2;
+// From which on nodes and replicas are replaced.
+inline constexpr uint8_t kVersionOfReplacements = 3;
 
 inline constexpr size_t kFrameHeaderBytes = 5;
 // Byte `version`, CRC-32C of version and message (little-endian), the message.

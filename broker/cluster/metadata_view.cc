@@ -9,6 +9,7 @@ void AddItems(const trireme::meta::v1::Command& command, const MetadataOutcome& 
   const bool deletes = command.has_queue_deleted() || command.has_exchange_deleted() || command.has_binding_deleted();
   if (command.has_queue_created()) items->push_back({outcome.queue, true});
   if (command.has_exchange_created()) items->push_back({outcome.exchange, true});
+  for (const QueuePtr& queue : outcome.queues) items->push_back({queue, true});
   for (const BindingPtr& binding : outcome.bindings) items->push_back({binding, !deletes});
   if (command.has_queue_deleted()) items->push_back({outcome.queue, false});
   if (command.has_exchange_deleted()) items->push_back({outcome.exchange, false});
@@ -53,6 +54,7 @@ void MetadataView::Take(const MetadataChange& change) {
   if (change.whole) {
     by_name_.clear();
     by_group_.clear();
+    changing_.clear();
   }
   if (!change.cluster_id.empty()) cluster_id_ = change.cluster_id;
   if (change.nodes != nullptr) nodes_ = change.nodes;
@@ -60,6 +62,11 @@ void MetadataView::Take(const MetadataChange& change) {
     const auto* what = std::get_if<QueuePtr>(&item.what);
     if (what == nullptr) continue;  // of exchanges and bindings the follower keeps what it needs
     const QueuePtr& queue = *what;
+    if (item.exists && queue->changing) {
+      changing_.insert(queue->group);
+    } else {
+      changing_.erase(queue->group);
+    }
     if (item.exists) {
       by_name_[queue->name] = queue;
       by_group_[queue->group] = queue;

@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "absl/container/btree_set.h"
 #include "absl/container/flat_hash_map.h"
 #include "broker/cluster/metadata.h"
 
@@ -55,6 +56,8 @@ class MetadataView {
   std::string_view AddressOf(raft::NodeId node) const;
   raft::Index index() const { return index_; }
   size_t queues() const { return by_name_.size(); }
+  // Queues whose groups' members are not known to be those that they should be.
+  const absl::btree_set<raft::GroupId>& changing() const { return changing_; }
 
   void Take(const MetadataChange& change);
   // Told of each change right after it was taken in.
@@ -63,6 +66,7 @@ class MetadataView {
  private:
   QueuesByName by_name_;
   absl::flat_hash_map<raft::GroupId, QueuePtr> by_group_;
+  absl::btree_set<raft::GroupId> changing_;
   std::string cluster_id_;
   std::shared_ptr<const std::vector<NodeRecord>> nodes_ = std::make_shared<std::vector<NodeRecord>>();
   raft::Index index_;

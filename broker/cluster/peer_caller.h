@@ -35,6 +35,8 @@ class PeerCaller {
                            Timeout timeout, Answer<trireme::v1::CreateQueueResponse> done) = 0;
   virtual void DeleteQueue(const std::string& address, const trireme::peer::v1::DeleteQueueRequest& request,
                            Timeout timeout, Answer<trireme::v1::DeleteQueueResponse> done) = 0;
+  virtual void ChangeMembers(const std::string& address, const trireme::peer::v1::MembersChange& change,
+                             Timeout timeout, Answer<trireme::peer::v1::MembersChangeDone> done) = 0;
   virtual void ChangeRouting(const std::string& address, const trireme::peer::v1::RoutingChange& change,
                              Timeout timeout, Answer<trireme::peer::v1::RoutingChanged> done) = 0;
 };

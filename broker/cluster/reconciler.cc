@@ -42,7 +42,7 @@ std::vector<Reconciler::Action> Reconciler::Reconcile(const MetadataState& state
   for (const auto& [name, queue] : state.queues()) groups.push_back(queue->group);
   std::vector<Action> actions;
   for (raft::GroupId group : groups) {
-    if (std::optional<Action> action = ReconcileQueue(state, group, births)) actions.push_back(*std::move(action));
+    while (std::optional<Action> action = ReconcileQueue(state, group, births)) actions.push_back(*std::move(action));
   }
   return actions;
 }

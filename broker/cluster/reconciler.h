@@ -34,7 +34,7 @@ class Reconciler {
   // That must not be before the metadata is known to be as new as it was when this node last ran, or a replica that was
   // deleted then would be born again from old entries (Safety rule 11).
   std::vector<Action> Reconcile(const MetadataState& state, bool births);
-  // The same, for one queue that has just changed.
+  // The same, for one queue that has just changed; call it until it gives none.
   std::optional<Action> ReconcileQueue(const MetadataState& state, raft::GroupId group, bool births);
 
   // Groups that are stored, but that the state as known so far neither lists nor has removed.

@@ -30,17 +30,19 @@ Json NodesJson(const Nodes& nodes) {
                     {"condition", ConditionText(node.condition())},
                     {"metadata_leader", node.metadata_leader()},
                     {"replicas", node.replicas()},
-                    {"leaders", node.leaders()}});
+                    {"leaders", node.leaders()},
+                    {"catching_up", node.catching_up()}});
   }
   return list;
 }
 
 template <typename Nodes>
 std::string NodesTable(const Nodes& nodes) {
-  Table table({"NODE", "ADDRESS", "CONDITION", "REPLICAS", "LEADS", "METADATA"});
+  Table table({"NODE", "ADDRESS", "CONDITION", "REPLICAS", "CATCHING UP", "LEADS", "METADATA"});
   for (const v1::NodeInfo& node : nodes) {
     table.Add({absl::StrCat(node.node_id()), node.address(), ConditionText(node.condition()),
-               absl::StrCat(node.replicas()), absl::StrCat(node.leaders()), node.metadata_leader() ? "leader" : ""});
+               absl::StrCat(node.replicas()), absl::StrCat(node.catching_up()), absl::StrCat(node.leaders()),
+               node.metadata_leader() ? "leader" : ""});
   }
   return table.Text();
 }
@@ -134,6 +136,42 @@ int Status(Command& command, bool wait) {
   return kExitOk;
 }
 
+int ReplaceNode(Command& command, uint64_t node, const std::string& address) {
+  Client* client = command.Connect();
+  if (client == nullptr) return command.exit_code();
+  absl::StatusOr<v1::ReplaceNodeResponse> response = client->ReplaceNode(node, address);
+  if (!response.ok()) return command.Fail(response.status());
+  if (command.json()) {
+    const Json json = {{"node", response->node_id()},
+                       {"address", response->address()},
+                       {"replaces", node},
+                       {"metadata_index", response->metadata_index()}};
+    std::printf("%s\n", json.dump(2).c_str());
+    return kExitOk;
+  }
+  std::printf(
+      "node %llu takes the place of node %llu\n"
+      "Next: start it at %s with --join and an empty data directory, and watch CATCHING UP in `trireme cluster "
+      "status`\n",
+      static_cast<unsigned long long>(response->node_id()), static_cast<unsigned long long>(node),
+      response->address().c_str());
+  return kExitOk;
+}
+
+int ReplaceReplica(Command& command, const std::string& queue, uint64_t node) {
+  Client* client = command.Connect();
+  if (client == nullptr) return command.exit_code();
+  absl::StatusOr<v1::ReplaceReplicaResponse> response = client->ReplaceReplica(queue, node);
+  if (!response.ok()) return command.Fail(response.status());
+  if (command.json()) {
+    const Json json = {{"queue", queue}, {"node", node}, {"replica", response->replica_id()}};
+    std::printf("%s\n", json.dump(2).c_str());
+  } else {
+    std::printf("queue %s gets another replica on node %llu\n", queue.c_str(), static_cast<unsigned long long>(node));
+  }
+  return kExitOk;
+}
+
 }  // namespace
 
 void AddClusterCommands(CLI::App& app, Command& command) {
@@ -154,6 +192,25 @@ void AddClusterCommands(CLI::App& app, Command& command) {
                                  [&command, wait] { return Status(command, *wait); });
   status->add_flag("--wait", *wait,
                    "First wait, up to --timeout, until every node is up and every replica has what its leader had");
+  struct Replaced {
+    uint64_t node = 0;
+    std::string address, queue;
+  };
+  auto replaced = std::make_shared<Replaced>();
+  CLI::App* node =
+      command.Add(cluster, "replace-node", "Let a node in that takes the place of one whose data directory is lost",
+                  "  trireme cluster replace-node 3\n"
+                  "  trireme cluster replace-node 3 --address 10.0.0.7:7650\n",
+                  [&command, replaced] { return ReplaceNode(command, replaced->node, replaced->address); });
+  node->add_option("node", replaced->node, "The lost node's number in `trireme cluster status`")->required();
+  node->add_option("--address", replaced->address,
+                   "Where the one that comes is reached; as the lost one, if not given");
+  CLI::App* replica = command.Add(
+      cluster, "replace-replica", "Build one queue's replica on a node anew, when it is damaged or was stopped",
+      "  trireme cluster replace-replica orders 3\n",
+      [&command, replaced] { return ReplaceReplica(command, replaced->queue, replaced->node); });
+  replica->add_option("queue", replaced->queue, "The queue")->required();
+  replica->add_option("node", replaced->node, "The node whose replica is to be replaced")->required();
 }
 
 }  // namespace trireme::client

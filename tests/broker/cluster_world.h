@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "broker/cluster/cluster.h"
+#include "broker/cluster/member_plan.h"
 #include "broker/cluster/metadata_codec.h"
 #include "tests/broker/fake_host.h"
 #include "tests/broker/fake_peers.h"
@@ -78,6 +79,9 @@ class TestNode final : public ReplicaHosting {
     handlers_.barrier = [c, asked](auto r, auto done) { c->Barrier(std::move(r), asked(), std::move(done)); };
     handlers_.create = [c, asked](auto r, auto done) { c->CreateHere(std::move(r), asked(), std::move(done)); };
     handlers_.remove = [c, asked](auto r, auto done) { c->DeleteHere(std::move(r), asked(), std::move(done)); };
+    handlers_.change_members = [c, asked](auto r, auto done) {
+      c->ChangeMembersHere(std::move(r), asked(), std::move(done));
+    };
     handlers_.change_routing = [c, asked](auto r, auto done) {
       c->ChangeRoutingHere(std::move(r), asked(), std::move(done));
     };
@@ -106,10 +110,19 @@ class TestNode final : public ReplicaHosting {
       options.snapshot_entries = 20;
       options.lag_entries = 40;
       transports_.push_back(std::make_unique<FakeTransport>(options.node, shard.get(), network_));
-      hosts_.push_back(std::make_unique<raft::Host>(options, shard.get(), &disk_->store, &disk_->store,
-                                                    transports_.back().get()));
+      hosts_.push_back(
+          std::make_unique<raft::Host>(options, shard.get(), &disk_->store, &disk_->store, transports_.back().get()));
     }
+    for (auto& shard : shards_) KeepMembersOf(shard.get());
     home_->Post([done = std::move(done)]() mutable { done(); });
+  }
+  void KeepMembersOf(FakeShard* shard) {
+    shard->After(std::chrono::seconds(1), [this, shard] {
+      KeepMembersOf(shard);
+      KeepMembers(
+          cluster->view(shard->id()), [this, shard](raft::GroupId group) { return hosts_[shard->id()]->Find(group); },
+          [this](raft::GroupId group, const auto& members) { cluster->ReportMembers(group, members); });
+    });
   }
   absl::StatusOr<raft::Group*> StartMetadata(const raft::GroupSpec& spec, std::unique_ptr<raft::StateMachine> machine,
                                              std::optional<raft::StoredGroup> stored) override {
@@ -149,7 +162,10 @@ class TestNode final : public ReplicaHosting {
 
   FakeShard* home() { return home_; }
   FakeShard* shard(size_t n) { return shards_[n].get(); }
-  raft::Group* Find(raft::GroupId group) { return hosts_[ShardOf(group, kShards)]->Find(group); }
+  // Null before it is a member, too.
+  raft::Group* Find(raft::GroupId group) {
+    return hosts_.size() < kShards ? nullptr : hosts_[ShardOf(group, kShards)]->Find(group);
+  }
   const DataDirectory& directory() const { return *directory_; }
   const MetadataMachine* metadata() const { return metadata_; }
   // Snapshots that the metadata group's shard has taken from others.

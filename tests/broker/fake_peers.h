@@ -20,6 +20,7 @@ struct PeerHandlers {
   std::function<void(trireme::peer::v1::BarrierRequest, Answer<trireme::peer::v1::BarrierResponse>)> barrier;
   std::function<void(trireme::peer::v1::CreateQueueRequest, Answer<trireme::v1::CreateQueueResponse>)> create;
   std::function<void(trireme::peer::v1::DeleteQueueRequest, Answer<trireme::v1::DeleteQueueResponse>)> remove;
+  std::function<void(trireme::peer::v1::MembersChange, Answer<trireme::peer::v1::MembersChangeDone>)> change_members;
   std::function<void(trireme::peer::v1::RoutingChange, Answer<trireme::peer::v1::RoutingChanged>)> change_routing;
 };
 
@@ -58,6 +59,10 @@ class FakePeerCaller final : public PeerCaller {
   void DeleteQueue(const std::string& to, const trireme::peer::v1::DeleteQueueRequest& request, Timeout timeout,
                    Answer<trireme::v1::DeleteQueueResponse> done) override {
     Call(to, request, timeout, std::move(done), &PeerHandlers::remove);
+  }
+  void ChangeMembers(const std::string& to, const trireme::peer::v1::MembersChange& change, Timeout timeout,
+                     Answer<trireme::peer::v1::MembersChangeDone> done) override {
+    Call(to, change, timeout, std::move(done), &PeerHandlers::change_members);
   }
   void ChangeRouting(const std::string& to, const trireme::peer::v1::RoutingChange& change, Timeout timeout,
                      Answer<trireme::peer::v1::RoutingChanged> done) override {

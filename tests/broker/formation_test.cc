@@ -111,10 +111,11 @@ class FormationTest : public testing::Test {
       out->set_metadata_replica_id(node.metadata_replica_id());
       out->set_directory_id(node.directory_id());
       if (node.address() != request.address()) continue;
-      auto [it, first] = written_down_.emplace(request.address(), request.directory_id());
+      const std::string& known = node.directory_id().empty() ? request.directory_id() : node.directory_id();
+      auto it = written_down_.emplace(request.address(), known).first;
       auto record = node;
       record.set_directory_id(it->second);
-      if (!first && it->second != request.directory_id()) return OtherDirectory(record, request.directory_id());
+      if (it->second != request.directory_id()) return OtherDirectory(record, request.directory_id());
       out->set_directory_id(it->second);
       response.set_node_id(node.id());
     }

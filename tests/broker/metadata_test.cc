@@ -387,6 +387,128 @@ TEST(MetadataRouting, WhatGoesTakesItsBindingsAlong) {
   EXPECT_EQ(state.Apply(ExchangeDeleted("f", 2, /*if_unused=*/true)).kind, Kind::kDone);
 }
 
+// ---------------------------------------------------------------- replacements
+
+meta::Command NodeReplaced(uint64_t node, const std::string& address = "") {
+  meta::Command command;
+  command.mutable_node_replaced()->set_node_id(node);
+  command.mutable_node_replaced()->set_address(address);
+  return command;
+}
+meta::Command ReplicaReplaced(uint64_t group, uint64_t replica) {
+  meta::Command command;
+  command.mutable_replica_replaced()->set_group_id(group);
+  command.mutable_replica_replaced()->set_replica_id(replica);
+  return command;
+}
+meta::Command MembersChanged(uint64_t group, const std::vector<uint64_t>& members) {
+  meta::Command command;
+  command.mutable_members_changed()->set_group_id(group);
+  for (uint64_t member : members) command.mutable_members_changed()->add_members(member);
+  return command;
+}
+std::vector<uint64_t> Ids(const std::vector<raft::Member>& members) {
+  std::vector<uint64_t> ids;
+  for (const raft::Member& member : members) ids.push_back(member.replica.value());
+  return ids;
+}
+
+// Safety rules 11 and 12: who comes has new ids throughout, and those of the lost one stay listed until the groups'
+// leaders have said that they are out.
+TEST(MetadataReplacements, ANodeTakesThePlaceOfALostOne) {
+  MetadataState state;
+  state.Apply(Born(3));
+  QueuePtr all = state.Apply(Created("all")).queue;  // replicas 4, 5, 6
+  state.Apply(Created("elsewhere", {1, 2}));         // 7, 8
+  EXPECT_EQ(state.Apply(NodeReplaced(9)).kind, Kind::kNoSuchNode);
+  EXPECT_EQ(state.Apply(NodeReplaced(3, "n1:1")).kind, Kind::kInUse);
+  MetadataOutcome outcome = state.Apply(NodeReplaced(3));
+  ASSERT_EQ(outcome.kind, Kind::kDone);
+  EXPECT_EQ(outcome.node, raft::NodeId(4));
+  EXPECT_EQ(outcome.queues.size(), 1u);
+  EXPECT_EQ(state.Apply(NodeReplaced(3)).kind, Kind::kAlreadySo);
+  EXPECT_EQ(state.Apply(NodeReplaced(3)).node, raft::NodeId(4));
+  EXPECT_EQ(state.FindNode(raft::NodeId(3)), nullptr);
+  const NodeRecord* comes = state.FindNode(raft::NodeId(4));
+  ASSERT_NE(comes, nullptr);
+  EXPECT_EQ(comes->address, "n3:1");
+  EXPECT_EQ(comes->directory_id, "");
+  EXPECT_EQ(comes->metadata_replica, raft::ReplicaId(9));
+  EXPECT_EQ(comes->replaces, raft::NodeId(3));
+
+  QueuePtr now = state.FindQueue("all");
+  EXPECT_EQ(Ids(now->replicas), (std::vector<uint64_t>{4, 5, 10}));
+  EXPECT_EQ(Ids(now->leaving), (std::vector<uint64_t>{6}));
+  EXPECT_TRUE(now->changing);
+  EXPECT_FALSE(state.ReplicaRemoved(raft::ReplicaId(6)));
+  EXPECT_EQ(state.LoadOf(raft::NodeId(3)).replicas, 0u);
+  EXPECT_EQ(state.LoadOf(raft::NodeId(4)).replicas, 1u);
+  // One that was never started is born with those whom the group was made of; the new one knows nobody.
+  EXPECT_FALSE(now->SpecOf(raft::ReplicaId(5)).joins);
+  EXPECT_EQ(Ids(now->SpecOf(raft::ReplicaId(5)).members), (std::vector<uint64_t>{4, 5, 6}));
+  EXPECT_TRUE(now->SpecOf(raft::ReplicaId(10)).joins);
+
+  // Safety rule 2: a report of before, from one that did not know.
+  EXPECT_EQ(state.Apply(MembersChanged(all->group.value(), {4, 5, 6})).kind, Kind::kAlreadySo);
+  EXPECT_EQ(state.Apply(MembersChanged(99, {4})).kind, Kind::kNoSuchQueue);
+  EXPECT_EQ(state.Apply(MembersChanged(all->group.value(), {4, 5, 6, 10})).kind, Kind::kAlreadySo);
+  outcome = state.Apply(MembersChanged(all->group.value(), {4, 5, 10}));
+  EXPECT_EQ(outcome.kind, Kind::kDone);
+  EXPECT_TRUE(state.ReplicaRemoved(raft::ReplicaId(6)));
+  now = state.FindQueue("all");
+  EXPECT_TRUE(now->leaving.empty());
+  EXPECT_FALSE(now->changing);
+  EXPECT_TRUE(now->SpecOf(raft::ReplicaId(5)).joins) << "the group lives: its log says who belongs to it";
+
+  EXPECT_EQ(state.Apply(Joined("n3:1", Id('z'))).kind, Kind::kDone);
+  EXPECT_EQ(state.Apply(Joined("n3:1", Id('y'))).kind, Kind::kOtherDirectory);
+  // Ids are never given again.
+  EXPECT_EQ(state.Apply(NodeReplaced(4)).node, raft::NodeId(5));
+}
+
+TEST(MetadataReplacements, AReplicaOnItsOwnNode) {
+  MetadataState state;
+  state.Apply(Born(3));
+  QueuePtr queue = state.Apply(Created("q")).queue;  // replicas 4, 5, 6
+  const uint64_t group = queue->group.value();
+  EXPECT_EQ(state.Apply(ReplicaReplaced(group, 99)).kind, Kind::kNoSuchReplica);
+  MetadataOutcome outcome = state.Apply(ReplicaReplaced(group, 5));
+  ASSERT_EQ(outcome.kind, Kind::kDone);
+  EXPECT_EQ(outcome.replica, raft::ReplicaId(7));
+  EXPECT_EQ(state.Apply(ReplicaReplaced(group, 5)).kind, Kind::kAlreadySo);
+  EXPECT_EQ(Ids(state.FindQueue("q")->replicas), (std::vector<uint64_t>{4, 7, 6}));
+  // It goes before the other comes.
+  ASSERT_EQ(state.Apply(MembersChanged(group, {4, 6})).kind, Kind::kDone);
+  EXPECT_TRUE(state.ReplicaRemoved(raft::ReplicaId(5)));
+  EXPECT_TRUE(state.FindQueue("q")->changing);
+  ASSERT_EQ(state.Apply(MembersChanged(group, {4, 6, 7})).kind, Kind::kDone);
+  EXPECT_FALSE(state.FindQueue("q")->changing);
+  state.Apply(Deleted("q", group));
+  for (uint64_t replica : {4, 5, 6, 7}) EXPECT_TRUE(state.ReplicaRemoved(raft::ReplicaId(replica)));
+}
+
+TEST(MetadataReplacements, ASnapshotKeepsThem) {
+  auto version_of = [](const std::string& bytes) { return static_cast<int>(bytes[0]); };
+  EXPECT_EQ(version_of(EncodeMetadataCommand(NodeReplaced(3))), 3);
+  EXPECT_EQ(version_of(EncodeMetadataCommand(ReplicaReplaced(2, 3))), 3);
+  EXPECT_EQ(version_of(EncodeMetadataCommand(MembersChanged(2, {3}))), 3);
+  MetadataState state;
+  state.Apply(Born(3));
+  state.Apply(Created("q"));
+  EXPECT_EQ(version_of(state.Snapshot()), 1);
+  state.Apply(NodeReplaced(2));
+  state.Apply(ReplicaReplaced(2, 4));
+  EXPECT_EQ(version_of(state.Snapshot()), 3);
+  MetadataState restored;
+  ASSERT_TRUE(restored.Restore(state.Snapshot()).ok());
+  EXPECT_EQ(restored.Snapshot(), state.Snapshot());
+  EXPECT_EQ(Ids(restored.FindQueue("q")->leaving), (std::vector<uint64_t>{5, 4}));
+  EXPECT_FALSE(restored.ReplicaRemoved(raft::ReplicaId(5)));
+  EXPECT_EQ(restored.Apply(NodeReplaced(3)).node, state.Apply(NodeReplaced(3)).node);
+}
+
+// ---------------------------------------------------------------- versions
+
 // Safety rule 3: a program from before exchanges must not take a snapshot that has some as if it had none.
 TEST(MetadataRouting, VersionsAreRaisedByWhatNeedsThem) {
   auto version_of = [](const std::string& bytes) { return static_cast<int>(bytes[0]); };
@@ -493,7 +615,7 @@ TEST(MetadataMachine, ALaterVersionOrKindHalts) {
   EXPECT_TRUE(machine.Check(later).ok()) << "it is whole, so it may be stored";
   absl::Status status = machine.Apply(later);
   EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("version 3"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("version 4"));
   EXPECT_THAT(std::string(status.message()), HasSubstr("index 5"));
   EXPECT_EQ(machine.applied_index(), raft::Index(0));
   EXPECT_EQ(machine.Apply(EntryOf(5, meta::Command())).code(), absl::StatusCode::kUnimplemented);

@@ -1,0 +1,66 @@
+// Steps from the members that a group has to those that it should have.
+#include "broker/cluster/member_plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace trireme::broker {
+namespace {
+
+using raft::Member;
+using raft::Membership;
+using raft::NodeId;
+using raft::ReplicaId;
+using raft::Standing;
+using testing::ElementsAre;
+
+constexpr Member kA{ReplicaId(1), NodeId(1)}, kB{ReplicaId(2), NodeId(2)}, kC{ReplicaId(3), NodeId(3)};
+constexpr Member kD{ReplicaId(9), NodeId(4)};       // on another node
+constexpr Member kCAnew{ReplicaId(10), NodeId(3)};  // on the same node
+constexpr Member Learner(Member member) {
+  member.standing = Standing::kLearner;
+  return member;
+}
+
+TEST(PlanMembers, WhoComesLearnsFirstAndThenTakesThePlace) {
+  const std::vector<Member> wanted = {kA, kB, kD};
+  auto step = PlanMembers({{kA, kB, kC}}, true, wanted);
+  ASSERT_TRUE(step.has_value());
+  EXPECT_THAT(*step, ElementsAre(kA, kB, kC, Learner(kD))) << "the lost one counts until the other has caught up";
+  step = PlanMembers({*step}, true, wanted);
+  ASSERT_TRUE(step.has_value());
+  EXPECT_THAT(*step, ElementsAre(kA, kB, kD));
+  EXPECT_FALSE(PlanMembers({*step}, true, wanted).has_value());
+}
+
+TEST(PlanMembers, OnOneNodeTheOldReplicaGoesFirst) {
+  const std::vector<Member> wanted = {kA, kB, kCAnew};
+  auto step = PlanMembers({{kA, kB, kC}}, true, wanted);
+  ASSERT_TRUE(step.has_value());
+  EXPECT_THAT(*step, ElementsAre(kA, kB));
+  step = PlanMembers({*step}, true, wanted);
+  ASSERT_TRUE(step.has_value());
+  EXPECT_THAT(*step, ElementsAre(kA, kB, Learner(kCAnew)));
+  step = PlanMembers({*step}, true, wanted);
+  ASSERT_TRUE(step.has_value());
+  EXPECT_THAT(*step, ElementsAre(kA, kB, kCAnew));
+}
+
+TEST(PlanMembers, ThePreferredLeaderKeepsItsRank) {
+  const Membership now{{kC, kA, kB, Learner(kD)}};
+  auto step = PlanMembers(now, true, {kD, kA, kB});
+  ASSERT_TRUE(step.has_value());
+  EXPECT_THAT(*step, ElementsAre(kD, kA, kB));
+}
+
+TEST(PlanMembers, NothingWhileAChangeIsUnderWay) {
+  const std::vector<Member> wanted = {kA, kB, kD};
+  EXPECT_FALSE(PlanMembers({{kA, kB, kC}}, false, wanted).has_value());
+  Member leaving = kC;
+  leaving.standing = Standing::kLeaving;
+  EXPECT_FALSE(PlanMembers({{kA, kB, leaving}}, true, wanted).has_value());
+  EXPECT_FALSE(PlanMembers({}, true, wanted).has_value()) << "nothing is known yet";
+}
+
+}  // namespace
+}  // namespace trireme::broker
