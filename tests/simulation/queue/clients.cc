@@ -40,7 +40,7 @@ Clients::Clients(QueueWorld* queue, Chance* chance, Suite* suite, Trace* trace, 
     consumers_[i].heard = queue_->world.clock().now();
   }
   const bool mortal = chance_->PerMille(500);
-  session_timeout_ = mortal ? std::chrono::milliseconds(chance_->Between(1'000, 6'000)) : kForever;
+  session_timeout_ = mortal ? std::chrono::milliseconds(chance_->Between(2'000, 6'000)) : kForever;
   deaths_per_mille_ = mortal ? chance_->Between(0, 10) : 0;
 }
 
@@ -163,22 +163,29 @@ void Clients::Note(Producer& p, const PublishOutcome& outcome) {
 
 // ---- consumers
 
+void Clients::Say(const Consumer& c, const std::string& what) const {
+  if (trace_->printing()) trace_->Print(queue_->Elapsed(), c.session + " " + what);
+}
+
 void Clients::MindSilence(Consumer& c) {
   const raft::MonotonicTime now = queue_->world.clock().now();
   QueueReplica* replica = At(c.stream);
   const bool hears = c.sink != nullptr && c.sink->attached && !c.sink->cut && replica != nullptr &&
                      replica->serving() && !queue_->world.node(c.stream.node).shard->paused();
-  // The broker's clock may be fast, and it waits from when it noticed.
-  const int tenths = plant_ == Plant::kKeepsTooLong ? 50 : 9;
+  // The broker's clock may be fast, and one that leads no more may be heard for some ticks after the next began to
+  // wait.
+  const int tenths = plant_ == Plant::kKeepsTooLong ? 50 : 8;
   if (now - c.heard >= session_timeout_ * tenths / 10) GiveUp(c);
   if (hears) c.heard = now;
 }
 
 void Clients::GiveUp(Consumer& c) {
+  Say(c, "gives up what it holds");
   c.heard = queue_->world.clock().now();
   ++lapses_;
   suite_->Tell([](Checker& checker) { checker.Lapsing(); });
-  if (c.holds.empty() && c.settling.empty()) return;
+  // A stream that was silent for so long is ended, and what is still to be read from it is not.
+  Break(c);
   auto give_up = [this](const Held& h) {
     suite_->Tell([&](Checker& checker) { checker.Returning(h.position); });
     given_up_[h.position] = h;
@@ -190,7 +197,6 @@ void Clients::GiveUp(Consumer& c) {
       if (!std::exchange(h.lapsed, true)) give_up(h);
     }
   }
-  Break(c);
 }
 
 // Its stream goes, and what was on its way with it.
@@ -202,14 +208,15 @@ void Clients::Break(Consumer& c) {
 }
 
 void Clients::Leave(Consumer& c) {
+  Say(c, "loses the network");
   Break(c);
   c.away_until = queue_->world.clock().now() +
                  std::chrono::milliseconds(chance_->Below(static_cast<uint64_t>(2 * session_timeout_.count())));
 }
 
 void Clients::Die(Consumer& c) {
+  Say(c, "dies");
   GiveUp(c);
-  Break(c);
   for (const auto& [receipt, settling] : c.settling) {
     if (settling.disposition != Disposition::kAcknowledge) continue;
     for (const Held& h : settling.messages) {
@@ -258,6 +265,7 @@ void Clients::Attach(Consumer& c) {
   for (const auto& [receipt, settling] : c.settling) {
     for (const Held& h : settling.messages) held.push_back(TokenOf(h.position, h.checkout_index));
   }
+  Say(c, "attaches to node " + std::to_string(c.stream.node) + ", holding " + std::to_string(held.size()));
   c.sink = std::make_shared<NotingConsumerSink>();
   c.seen = c.lost_seen = 0;
   c.resend = true;
@@ -333,6 +341,7 @@ void Clients::TakeDeliveries(Consumer& c) {
       const Position position = run.slots.first + slot++;
       const Delivered delivered{c.session, body, position, run.checkout_index, run.deliveries};
       trace_->Add(4, position.packed(), run.checkout_index, run.deliveries);
+      Say(c, "gets " + body + ", checkout " + std::to_string(run.checkout_index));
       suite_->Tell([&](Checker& checker) { checker.Delivering(delivered); });
       if (plant_ == Plant::kMixesSessions && consumers_.size() > 1 && Percent(5)) {
         Delivered other = delivered;

@@ -110,6 +110,7 @@ class Clients {
   void MindSilence(Consumer& c);
   // It works on nothing any more that it holds.
   void GiveUp(Consumer& c);
+  void Say(const Consumer& c, const std::string& what) const;
   void Break(Consumer& c);
   // The network between it and the cluster is gone for a while.
   void Leave(Consumer& c);
