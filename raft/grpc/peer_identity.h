@@ -21,11 +21,11 @@ struct NodeIdentity {
   std::string directory_id;  // 16 bytes; of its data directory
   // Grows with every start of the process on that directory.
   uint64_t incarnation = 0;
+  // A group's shard is its id modulo this number, so all nodes of a cluster must have the same.
+  uint32_t shards = 1;
   // Made of chance at each start, so that two starts of one incarnation are told apart; 0 = not said (an older
   // version).
   uint64_t nonce = 0;
-  // A group's shard is its id modulo this number, so all nodes of a cluster must have the same.
-  uint32_t shards = 1;
 };
 
 // What this node knows of another.
