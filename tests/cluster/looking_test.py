@@ -112,7 +112,7 @@ class Looking(harness.TestCase):
     def test_the_command_looks_and_releases(self):
         with harness.Cluster(nodes=1) as cluster:
             cluster.create("orders")
-            cluster.send("orders", [b"first", b"second"], producer="shop", first_sequence=7)
+            cluster.send("orders", [b"first", b"second"], producer="shop", first_sequence=1)
             taken = cluster.receive("orders", most=1)[0]
             lines = [json.loads(line) for line in self.run_json(cluster, "queue", "browse", "orders").splitlines()]
             self.assertEqual([(line["body"], line["state"]) for line in lines], [("first", "in flight"), ("second", "waiting")])
@@ -123,7 +123,7 @@ class Looking(harness.TestCase):
             self.assertIn("--from", table, "it says how to go on")
 
             explained = json.loads(self.run_json(cluster, "message", "explain", "orders", text))
-            self.assertEqual((explained["producer"], explained["sequence"], explained["state"], explained["body"]), ("shop", 7, "in flight", "first"))
+            self.assertEqual((explained["producer"], explained["sequence"], explained["state"], explained["body"]), ("shop", 1, "in flight", "first"))
             self.assertIn("delivery number 1", cluster.command("message", "explain", "orders", text).stdout)
 
             leases = json.loads(self.run_json(cluster, "lease", "list", "orders"))
