@@ -77,6 +77,15 @@ CallOptions To(Core& core, const char* method) {
   return options;
 }
 
+// Asks that server and no other.
+CallOptions OnlyTo(Core& core, const std::string& server, std::chrono::milliseconds timeout, const char* method) {
+  CallOptions options = To(core, method);
+  options.server = server;
+  options.only_there = true;
+  options.timeout = timeout;
+  return options;
+}
+
 absl::Status CheckRange(const char* what, int64_t value, int64_t from, int64_t to) {
   if (value >= from && value <= to) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(what, " is ", value, "; it must be ", from, " to ", to));
@@ -169,15 +178,18 @@ absl::StatusOr<v1::ReleaseLeasesResponse> Client::ReleaseLeases(const v1::Releas
   return CallAndWait<v1::ReleaseLeasesResponse>(*core_, To(*core_, "Admin/ReleaseLeases"), request);
 }
 
-void Client::DescribeReplica(const std::string& queue, const std::string& server, std::chrono::milliseconds timeout,
-                             Done<v1::DescribeReplicaResponse> done) {
-  CallOptions options = To(*core_, "Admin/DescribeReplica");
-  options.server = server;
-  options.only_there = true;
-  options.timeout = timeout;
+absl::StatusOr<v1::DescribeReplicaResponse> Client::DescribeReplica(const std::string& queue, const std::string& server,
+                                                                    std::chrono::milliseconds timeout) {
   v1::DescribeReplicaRequest request;
   request.set_name(queue);
-  CallAsync(*core_, std::move(options), request, std::move(done));
+  return CallAndWait<v1::DescribeReplicaResponse>(*core_, OnlyTo(*core_, server, timeout, "Admin/DescribeReplica"),
+                                                  request);
+}
+void Client::DescribeReplica(const std::string& queue, const std::string& server, std::chrono::milliseconds timeout,
+                             Done<v1::DescribeReplicaResponse> done) {
+  v1::DescribeReplicaRequest request;
+  request.set_name(queue);
+  CallAsync(*core_, OnlyTo(*core_, server, timeout, "Admin/DescribeReplica"), request, std::move(done));
 }
 
 absl::StatusOr<v1::ListQueuesResponse> Client::ListQueues(const v1::ListQueuesRequest& request) {

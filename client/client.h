@@ -62,6 +62,8 @@ class Client {
   absl::StatusOr<v1::DescribeQueueResponse> DescribeQueue(const std::string& name);
   void DescribeQueue(const v1::DescribeQueueRequest& request, Done<v1::DescribeQueueResponse> done);
   // Asks `server` alone for its own replica of the queue, for at most `timeout`.
+  absl::StatusOr<v1::DescribeReplicaResponse> DescribeReplica(const std::string& queue, const std::string& server,
+                                                              std::chrono::milliseconds timeout);
   void DescribeReplica(const std::string& queue, const std::string& server, std::chrono::milliseconds timeout,
                        Done<v1::DescribeReplicaResponse> done);
   // One page; `prefix`, `after`, `limit` as in the request.

@@ -26,6 +26,8 @@ using std::chrono::seconds;
 
 constexpr int kPort = 7650;
 constexpr seconds kStartTime{60}, kStopTime{30};
+// For one node to say how far its replica is.
+constexpr seconds kReplicaPatience{5};
 
 int TryPort(int port, bool connect) {
   const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -297,7 +299,8 @@ absl::StatusOr<std::vector<Replica>> Cluster::ReplicasOf(uint32_t number, const 
     const absl::StatusOr<int> node = NodeAt(place.address());
     if (!node.ok()) return node.status();
     Replica one{number, static_cast<uint32_t>(*node), 0, 0};
-    const absl::StatusOr<v1::DescribeReplicaResponse> state = client_->DescribeReplica(queue, place.address());
+    const absl::StatusOr<v1::DescribeReplicaResponse> state =
+        client_->DescribeReplica(queue, place.address(), kReplicaPatience);
     if (state.ok()) {
       one.index = state->applied_index();
       one.digest = state->digest();
