@@ -321,6 +321,16 @@ TEST(QueueReplicaFlow, SettlingPassesLowDiskAndAFullLog) {
   EXPECT_THAT(refused->outcomes[0].reason, ::testing::HasSubstr("low on disk"));
   low = false;
 
+  // The disks that are low may be those of the others.
+  w.world.low_disks = {1, 2, 3};
+  w.world.low_disks.erase(w.world.Leader(w.group.value())->leader_node().value());
+  w.world.Run(std::chrono::milliseconds(200));
+  w.Serving()->Publish({refused, 0, "", 0, 1, BatchOf({"d"})});
+  ASSERT_EQ(refused->outcomes.size(), 2u);
+  EXPECT_EQ(refused->outcomes[1].kind, Kind::kRefused);
+  w.world.low_disks.clear();
+  w.world.Run(std::chrono::milliseconds(200));
+
   // More than the cap waits to be appended, all of it before the settlement is asked for.
   auto flood = std::make_shared<NotingPublishSink>();
   for (int i = 0; i < 40; ++i) w.Serving()->Publish({flood, 0, "", 0, 1, BatchOf({std::string(900, 'x')})});
