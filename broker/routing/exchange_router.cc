@@ -1,5 +1,6 @@
 #include "broker/routing/exchange_router.h"
 
+#include <optional>
 #include <utility>
 
 #include "broker/message/message.h"
@@ -40,7 +41,9 @@ Binding RoutedBinding(const trireme::meta::v1::Binding& binding) {
 }
 
 void ExchangeRouter::Add(const QueuePtr& queue) {
-  const uint32_t handle = table_->AddQueue(queue->name);
+  // One that is there has other replicas than before.
+  const std::optional<uint32_t> known = table_->FindQueue(queue->name);
+  const uint32_t handle = known.has_value() ? *known : table_->AddQueue(queue->name);
   if (handle >= queues_.size()) queues_.resize(handle + 1);
   queues_[handle] = queue;
 }

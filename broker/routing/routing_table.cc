@@ -115,6 +115,12 @@ uint32_t RoutingTable::AddQueue(const std::string& name) {
   return target->queue;
 }
 
+std::optional<uint32_t> RoutingTable::FindQueue(std::string_view name) const {
+  auto found = queue_targets_.find(name);
+  if (found == queue_targets_.end()) return std::nullopt;
+  return found->second->queue;
+}
+
 uint32_t RoutingTable::RemoveQueue(const std::string& name) {
   auto found = queue_targets_.find(name);
   TRIREME_CHECK(found != queue_targets_.end()) << "no queue " << name;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,6 +29,8 @@ class RoutingTable {
 
   // A queue's handle: small, and its own until it is removed.
   uint32_t AddQueue(const std::string& name);
+  // Nothing: it is not there.
+  std::optional<uint32_t> FindQueue(std::string_view name) const;
   // The handle that it had.
   uint32_t RemoveQueue(const std::string& name);
   // `alternate`: another exchange, which takes what none of this one's bindings matches; empty = none. It need not be

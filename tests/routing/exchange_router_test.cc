@@ -48,7 +48,7 @@ meta::Command RandomCommand(Random& random, const MetadataState& state) {
     binding.add_headers()->set_name("h");
     if (Pick(random, 2) == 0) binding.mutable_headers(0)->mutable_value()->set_integer(1);
   }
-  switch (Pick(random, 8)) {
+  switch (Pick(random, 9)) {
     case 0:
       command.mutable_queue_deleted()->set_name(queue);
       command.mutable_queue_deleted()->set_group_id(there == nullptr ? 0 : there->group.value());
@@ -71,6 +71,11 @@ meta::Command RandomCommand(Random& random, const MetadataState& state) {
       }
       break;
     case 5:
+      command.mutable_replica_replaced()->set_group_id(there == nullptr ? 0 : there->group.value());
+      command.mutable_replica_replaced()->set_replica_id(there == nullptr ? 0
+                                                                          : there->replicas.front().replica.value());
+      break;
+    case 6:
       *command.mutable_binding_deleted()->mutable_binding() = binding;
       command.mutable_binding_deleted()->set_exchange_id(from == nullptr ? 0 : from->id);
       break;
@@ -129,6 +134,10 @@ TEST_P(Routers, RouteAlikeHoweverTheyLearned) {
       const std::vector<uint64_t> groups = Groups(following, exchange, bytes);
       ASSERT_EQ(groups, Groups(told, exchange, bytes)) << exchange << " after " << i;
       for (uint64_t group : groups) ASSERT_NE(state.FindGroup(raft::GroupId(group)), nullptr);
+      // With the replicas that they have by now.
+      for (uint32_t handle : following.Route(exchange, bytes)) {
+        ASSERT_EQ(following.queue(handle), state.FindGroup(following.queue(handle)->group));
+      }
       routed += groups.empty() ? 0 : 1;
     }
   }
