@@ -44,6 +44,8 @@ class NodeContext {
   virtual prometheus::Registry& metrics() = 0;
   // 0 until this node is a member.
   virtual raft::NodeId self() const = 0;
+  // The version of the facts in queues' logs that all these nodes are known to understand (Safety rule 3).
+  virtual uint32_t understood(const std::vector<raft::NodeId>& nodes) const = 0;
 
   // ---- on that shard's thread
   // Null until this node is a member.

@@ -1,6 +1,8 @@
 // The cluster's nodes, as the transport checks them.
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -9,6 +11,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/synchronization/mutex.h"
 #include "broker/cluster/metadata.h"
+#include "broker/queue/facts.h"
 #include "raft/grpc/peer_identity.h"
 
 namespace trireme::broker {
@@ -23,6 +26,22 @@ class NodeTable final : public raft::PeerDirectory {
     return found->second;
   }
 
+  // What a node's program understands of the facts in queues' logs, as it said when it was last connected to.
+  void Understands(raft::NodeId node, uint32_t version) ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    understood_[node] = version;
+  }
+  // The lowest of these nodes'; a node that was not heard of since this one started may be an old one.
+  uint32_t UnderstoodBy(const std::vector<raft::NodeId>& nodes) const ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    uint32_t lowest = queue::kFactVersion;
+    for (raft::NodeId node : nodes) {
+      auto found = understood_.find(node);
+      lowest = std::min(lowest, found == understood_.end() ? queue::kFirstFactVersion : found->second);
+    }
+    return lowest;
+  }
+
   void Set(const std::vector<NodeRecord>& nodes) ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
     nodes_.clear();
@@ -32,6 +51,7 @@ class NodeTable final : public raft::PeerDirectory {
  private:
   mutable absl::Mutex mutex_;
   absl::flat_hash_map<raft::NodeId, raft::PeerRecord> nodes_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<raft::NodeId, uint32_t> understood_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace trireme::broker

@@ -23,6 +23,9 @@ struct NodeIdentity {
   uint64_t incarnation = 0;
   // A group's shard is its id modulo this number, so all nodes of a cluster must have the same.
   uint32_t shards = 1;
+  // What of the owner's formats its program can read: a number that grows with the programs. One that does not say
+  // has 1.
+  uint32_t understands = 1;
 };
 
 // What this node knows of another.
@@ -60,5 +63,7 @@ absl::Status CheckHello(const Hello& hello, const NodeIdentity& self, const Peer
 CallMetadata EncodeWelcome(const NodeIdentity& self);
 absl::Status CheckWelcome(const std::function<std::optional<std::string>(const std::string& key)>& get,
                           const Hello& hello);
+// NodeIdentity::understands of the called, as it said in its welcome.
+uint32_t UnderstoodBy(const std::function<std::optional<std::string>(const std::string& key)>& get);
 
 }  // namespace trireme::raft
