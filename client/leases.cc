@@ -37,9 +37,42 @@ void Leases::Clear() {
   messages_ = 0;
 }
 
+void SettleBuffer::Add(const LeaseRun& run, v1::Disposition disposition, std::optional<uint32_t> delay_ms) {
+  if (run.count == 0) return;
+  const uint64_t last = run.first + run.count;
+  auto it = runs_.upper_bound(run.first);
+  if (it != runs_.begin()) --it;
+  std::vector<LeaseRun> stale;
+  for (; it != runs_.end() && it->first < last; ++it) {
+    if (it->first + it->second.count > run.first) stale.push_back({run.first, run.count, it->second.checkout});
+  }
+  for (const LeaseRun& old : stale) Remove(old, [](const LeaseRun&) {});
+  runs_.insert_or_assign(run.first, Rest{run.count, run.checkout});
+  messages_ += run.count;
+}
+
+bool Leases::Holds(uint64_t position, uint64_t checkout) const {
+  auto it = runs_.upper_bound(position);
+  if (it == runs_.begin()) return false;
+  --it;
+  return position < it->first + it->second.count && it->second.checkout == checkout;
+}
+
+std::vector<LeaseRun> Leases::runs() const {
+  std::vector<LeaseRun> runs;
+  runs.reserve(runs_.size());
+  for (const auto& [first, rest] : runs_) runs.push_back({first, rest.count, rest.checkout});
+  return runs;
+}
+
+void Leases::Clear() {
+  runs_.clear();
+  messages_ = 0;
+}
+
 void SettleBuffer::Add(const LeaseRun& run, v1::Disposition disposition) {
   if (run.count == 0) return;
-  std::vector<LeaseRun>& runs = runs_[static_cast<size_t>(disposition)];
+  std::vector<LeaseRun>& runs = runs_[{disposition, delay_ms}];
   messages_ += run.count;
   if (!runs.empty()) {
     LeaseRun& last = runs.back();
@@ -53,13 +86,13 @@ void SettleBuffer::Add(const LeaseRun& run, v1::Disposition disposition) {
 
 std::vector<v1::SettleRuns> SettleBuffer::Take() {
   std::vector<v1::SettleRuns> frames;
-  for (int disposition = 0; disposition < kDispositions; ++disposition) {
-    std::vector<LeaseRun> runs = std::exchange(runs_[static_cast<size_t>(disposition)], {});
+  for (auto& [how, runs] : std::exchange(runs_, {})) {
     MergeRuns(runs);
     for (size_t i = 0; i < runs.size(); ++i) {
       if (i % kMaxRuns == 0) {
         frames.emplace_back();
-        frames.back().set_disposition(static_cast<v1::Disposition>(disposition));
+        frames.back().set_disposition(how.first);
+        if (how.second.has_value()) frames.back().set_delay_ms(*how.second);
       }
       *frames.back().add_runs() = ToProto(runs[i]);
     }
@@ -70,7 +103,7 @@ std::vector<v1::SettleRuns> SettleBuffer::Take() {
 
 std::vector<LeaseRun> SettleBuffer::runs() const {
   std::vector<LeaseRun> all;
-  for (const std::vector<LeaseRun>& runs : runs_) all.insert(all.end(), runs.begin(), runs.end());
+  for (const auto& [how, runs] : runs_) all.insert(all.end(), runs.begin(), runs.end());
   return all;
 }
 

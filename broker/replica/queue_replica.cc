@@ -145,8 +145,9 @@ struct QueueReplica::Impl {
     OwnFacts own;
     const bool crowded = leading->settling.crowded();
     for (Settling::Fact& settled : leading->settling.Take()) {
-      own.facts.emplace_back(
-          queue::fact::Settled{settled.kind.subscription, settled.kind.disposition, settled.tokens.tokens()});
+      own.facts.emplace_back(queue::fact::Settled{settled.kind.subscription, settled.kind.disposition,
+                                                  settled.tokens.tokens(),
+                                                  leading->subscriptions->DueTimes(settled, time_ms)});
       own.waiters.emplace_back(std::move(settled.tokens));
     }
     for (queue::Fact& fact : decided) {
@@ -480,11 +481,15 @@ void QueueReplica::Flow(const Stream& stream, uint32_t max_messages, uint64_t ma
     consuming->Flow(stream.session, stream.sink, max_messages, max_bytes);
 }
 
-void QueueReplica::Settle(const Stream& stream, queue::Disposition disposition, GroupTokens settled, uint64_t receipt) {
+void QueueReplica::Settle(const Stream& stream, queue::Disposition disposition, GroupTokens settled, uint64_t receipt,
+                          int64_t delay_ms) {
   Impl& i = *impl_;
   if (i.refuses()) return;
-  if (Consuming* consuming = i.leading->subscriptions->Find(stream.subscription))
-    consuming->Settle(stream.session, stream.sink, disposition, std::move(settled), receipt);
+  Consuming* consuming = i.leading->subscriptions->Find(stream.subscription);
+  if (consuming == nullptr) return;
+  if (absl::Status known = i.leading->subscriptions->MayDelay(delay_ms); !known.ok())
+    return consuming->Cut(stream.session, stream.sink, CutReason::kOldNodes, std::string(known.message()));
+  consuming->Settle(stream.session, stream.sink, disposition, delay_ms, std::move(settled), receipt);
 }
 
 void QueueReplica::Detach(const Stream& stream, bool graceful) {
@@ -526,12 +531,13 @@ void QueueReplica::TakeBack(queue::SubscriptionId subscription, std::vector<queu
 }
 
 void QueueReplica::SettleTokens(queue::SubscriptionId subscription, queue::Disposition disposition,
-                                std::vector<queue::Token> tokens, TokensDone done) {
+                                std::vector<queue::Token> tokens, TokensDone done, int64_t delay_ms) {
   Impl& i = *impl_;
   if (i.refuses()) return done(i.NotDone());
   if (tokens.empty()) return done(std::vector<bool>{});
+  if (absl::Status known = i.leading->subscriptions->MayDelay(delay_ms); !known.ok()) return done(known);
   if (absl::Status room = i.leading->settling.Admits(nullptr, tokens.size()); !room.ok()) return done(room);
-  i.leading->settling.Add({subscription, disposition}, tokens, {.done = std::move(done)}, i.NowMs());
+  i.leading->settling.Add({subscription, disposition, delay_ms}, tokens, {.done = std::move(done)}, i.NowMs());
   i.FlushSoon();
 }
 
@@ -592,6 +598,7 @@ void QueueReplica::Describe(absl::AnyInvocable<void(absl::StatusOr<QueueFigures>
                                        .acknowledged = s.acknowledged,
                                        .rejected = s.rejected,
                                        .skipped = s.skipped,
+                                       .dead = s.dead,
                                        .capped = s.exceptions() >= i.limits.dispatch.max_exceptions});
     }
     done(figures);
