@@ -165,7 +165,7 @@ class Dispatcher {
   // Takes up to `share` into `out`; what it took.
   Credit Take(const Share& share, fact::CheckedOut& out);
   bool HasMessages();
-  // Whether what is known ahead of the cursor will do for now.
+  // Whether what is known ahead of the cursor is enough until more is read.
   bool KnowsEnough() const;
   // Whether something may be taken now. What was returned always may: it is an exception already, and at the cap only
   // giving it out again makes room.
