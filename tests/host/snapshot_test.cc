@@ -67,6 +67,17 @@ class SnapshotTest : public ::testing::Test {
     world_.Run(milliseconds(3000));
     ASSERT_GT(world_.node(LeaderId()).store->durable(GroupId(1)).compacted, Index(60));
   }
+  // All are up, and one of them, which is given back, has just come back and needs a snapshot.
+  uint64_t UpWithAFollowerBehind(const std::vector<IndexRange>& live = {}) {
+    Up();
+    Publish(10);
+    SetLive(live);
+    const uint64_t down = FollowerId();
+    LeaveBehind(down);
+    world_.Start(down);
+    SetLive(live);  // what its machine was told ended with it
+    return down;
+  }
 
   World world_{7};
   int published_ = 0;
@@ -86,13 +97,7 @@ TEST_F(SnapshotTest, AShortLagKeepsTheLog) {
 }
 
 TEST_F(SnapshotTest, ALongLagIsMadeUpByASnapshotAndTheLogBehindIt) {
-  Up();
-  Publish(10);
-  SetLive({});
-  const uint64_t down = FollowerId();
-  LeaveBehind(down);
-  world_.Start(down);
-  SetLive({});
+  const uint64_t down = UpWithAFollowerBehind();
   ASSERT_TRUE(AwaitSame());
   EXPECT_EQ(Installed(down), 1u);
   // It is a full member again: with it and one other all goes on, and what it has outlives its restart.
@@ -107,13 +112,7 @@ TEST_F(SnapshotTest, ALongLagIsMadeUpByASnapshotAndTheLogBehindIt) {
 }
 
 TEST_F(SnapshotTest, LiveEntriesGoAlongAndDeadOnesStayBehind) {
-  Up();
-  Publish(10);
-  SetLive({{Index(4), Index(6)}, {Index(50), Index(50)}});
-  const uint64_t down = FollowerId();
-  LeaveBehind(down);
-  world_.Start(down);
-  SetLive({{Index(4), Index(6)}, {Index(50), Index(50)}});
+  const uint64_t down = UpWithAFollowerBehind({{Index(4), Index(6)}, {Index(50), Index(50)}});
   ASSERT_TRUE(AwaitSame());
   ASSERT_EQ(Installed(down), 1u);
   const SimStore::Stored& there = world_.node(down).store->durable(GroupId(1));
@@ -175,13 +174,7 @@ TEST_F(SnapshotTest, SmallPartsOverALossyNetwork) {
 // The connection breaks in the midst; what has arrived is not sent again.
 TEST_F(SnapshotTest, ABreakIsResumed) {
   world_.options.snapshot_bytes_per_second = 2000;
-  Up();
-  Publish(10);
-  SetLive({});
-  const uint64_t down = FollowerId();
-  LeaveBehind(down);
-  world_.Start(down);
-  SetLive({});
+  const uint64_t down = UpWithAFollowerBehind();
   uint64_t farthest = 0;
   bool went_back = false;
   world_.on_send = [&](NodeId, NodeId, Frame& frame) {
@@ -201,13 +194,7 @@ TEST_F(SnapshotTest, ABreakIsResumed) {
 // The leader takes snapshots of its own meanwhile, and has yet to keep the log behind the one that it sends.
 TEST_F(SnapshotTest, TheLogBehindItIsKeptWhileItIsSent) {
   world_.options.snapshot_bytes_per_second = 2000;
-  Up();
-  Publish(10);
-  SetLive({});
-  const uint64_t down = FollowerId();
-  LeaveBehind(down);
-  world_.Start(down);
-  SetLive({});
+  const uint64_t down = UpWithAFollowerBehind();
   ASSERT_TRUE(world_.RunUntil([&] { return world_.node(down).host->figures().snapshots_receiving > 0; }));
   const Index compacted = world_.node(LeaderId()).store->durable(GroupId(1)).compacted;
   Publish(80);
@@ -222,13 +209,7 @@ TEST_F(SnapshotTest, TheLogBehindItIsKeptWhileItIsSent) {
 TEST_F(SnapshotTest, ADeepOneIsSentOnceThoughTheLogBehindItGrows) {
   world_.options.snapshot_bytes_per_second = 400;
   world_.options.lag_bytes = 100;
-  Up();
-  Publish(10);
-  SetLive({});
-  const uint64_t down = FollowerId();
-  LeaveBehind(down);
-  world_.Start(down);
-  SetLive({});
+  const uint64_t down = UpWithAFollowerBehind();
   ASSERT_TRUE(world_.RunUntil([&] { return world_.node(down).host->figures().snapshots_receiving > 0; }));
   while (Installed(down) == 0 && published_ < 5000) {
     Publish(50);
@@ -245,13 +226,7 @@ TEST_F(SnapshotTest, OnALowDiskTheLogBehindItIsBounded) {
   world_.options.lag_bytes = 100;
   bool low = false;
   world_.options.disk_low = [&low] { return low; };
-  Up();
-  Publish(10);
-  SetLive({});
-  const uint64_t down = FollowerId();
-  LeaveBehind(down);
-  world_.Start(down);
-  SetLive({});
+  const uint64_t down = UpWithAFollowerBehind();
   ASSERT_TRUE(world_.RunUntil([&] { return world_.node(down).host->figures().snapshots_receiving > 0; }));
   const Index compacted = world_.node(LeaderId()).store->durable(GroupId(1)).compacted;
   Publish(200);
@@ -283,13 +258,7 @@ TEST(LagMarksTest, BytesBehindAreKnownAsWellFarBackAsNear) {
 // Installing takes its time, and the leader takes snapshots of its own meanwhile: the follower gets the log behind the
 // one that it has, not another one.
 TEST_F(SnapshotTest, TheLogBehindItIsKeptUntilItIsInstalledAndFollowed) {
-  Up();
-  Publish(10);
-  SetLive({});
-  const uint64_t down = FollowerId();
-  LeaveBehind(down);
-  world_.Start(down);
-  SetLive({});
+  const uint64_t down = UpWithAFollowerBehind();
   ASSERT_TRUE(world_.RunUntil([&] { return world_.node(down).host->figures().snapshots_receiving > 0; }));
   world_.node(down).store->stalled = true;
   Publish(90);
@@ -330,13 +299,7 @@ TEST_F(SnapshotTest, ASlowLinkMovesIt) {
 
 // Nothing is known of what comes with it but that this program cannot read it: the old state stays.
 TEST_F(SnapshotTest, AStateThatCannotBeReadIsRefusedBeforeItReplacesAnything) {
-  Up();
-  Publish(10);
-  SetLive({});
-  const uint64_t down = FollowerId();
-  LeaveBehind(down);
-  world_.Start(down);
-  SetLive({});
+  const uint64_t down = UpWithAFollowerBehind();
   world_.node(LeaderId()).logs[GroupId(1)].applied[0] = "unknown";
   world_.Run(milliseconds(5000));
   EXPECT_EQ(Installed(down), 0u);
@@ -417,13 +380,7 @@ TEST_F(SnapshotTest, PartsFromAnImpostorAreDropped) {
 // A later term's leader takes over in the midst.
 TEST_F(SnapshotTest, TheNextLeaderSendsItsOwn) {
   world_.options.snapshot_bytes_per_second = 2000;
-  Up();
-  Publish(10);
-  SetLive({});
-  const uint64_t down = FollowerId();
-  LeaveBehind(down);
-  world_.Start(down);
-  SetLive({});
+  const uint64_t down = UpWithAFollowerBehind();
   ASSERT_TRUE(world_.RunUntil([&] { return world_.node(down).host->figures().snapshots_receiving > 0; }));
   world_.Run(milliseconds(300));
   ASSERT_EQ(Installed(down), 0u);
