@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 HOST = "127.0.0.1"
@@ -227,19 +228,29 @@ class Nats(Cluster):
         installed("nats-server", "nats-server")
 
     def start(self):
-        ports = free_ports(2 * NODES)
-        self.ports, peers = ports[:NODES], ports[NODES:]
+        ports = free_ports(3 * NODES)
+        self.ports, peers, monitors = ports[:NODES], ports[NODES:2 * NODES], ports[2 * NODES:]
         routes = ", ".join(f"nats://{HOST}:{port}" for port in peers)
         for i in range(NODES):
             path = os.path.join(self.folder, f"node{i}.conf")
             with open(path, "w", encoding="utf-8") as config:
-                config.write(f"server_name: node{i}\nlisten: {HOST}:{self.ports[i]}\n"
+                config.write(f"server_name: node{i}\nlisten: {HOST}:{self.ports[i]}\nhttp: {HOST}:{monitors[i]}\n"
                              f"cluster {{ name: compare, listen: {HOST}:{peers[i]}, routes: [{routes}] }}\n"
                              f"jetstream {{ store_dir: {os.path.join(self.folder, f'node{i}')}, max_file: 20G, max_mem: 1G }}\n")
             self.pids.append(self.spawn([installed("nats-server", "nats-server"), "-c", path], f"node{i}.log").pid)
         for port in self.ports:
             await_that("a NATS server", lambda port=port: listening(port))
-        time.sleep(10)  # until its metadata has a leader
+        await_that("a leader of NATS' metadata that has all nodes", lambda: self.formed(monitors))
+
+    @staticmethod
+    def formed(monitors):
+        for port in monitors:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{HOST}:{port}/jsz", timeout=5) as answer:
+                metadata = json.load(answer).get("meta_cluster", {})
+                # Only the leader knows of its replicas.
+                if len([r for r in metadata.get("replicas", []) if r.get("current")]) == NODES - 1:
+                    return True
+        return False
 
     def load(self, shape, seconds):
         return self.load_peer("nats_load", shape, seconds)
