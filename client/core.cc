@@ -60,8 +60,8 @@ class Core::UnaryCall : public Loop::Operation, public std::enable_shared_from_t
 
   void Complete(bool) override {
     auto keep = shared_from_this();
+    reader_ = nullptr;  // lives in the call's own memory, which the context keeps
     context_ = nullptr;
-    reader_ = nullptr;
     if (cancelled_) return Finish(absl::CancelledError("the client was closed"));
     if (status_.ok()) {
       core_.servers_.Answered(server_);

@@ -4,7 +4,6 @@ import collections
 import json
 import os
 import subprocess
-import time
 
 import grpc
 
@@ -30,9 +29,9 @@ class Exchanges(harness.TestCase):
         return cluster.admin(number).CreateBinding(admin_pb2.CreateBindingRequest(binding=admin_pb2.Binding(
             exchange=exchange, routing_key=key, **destination)), timeout=harness.CALL_SECONDS)
 
-    def send(self, cluster, exchange, messages, number=1, **fields):
+    def send(self, cluster, exchange, messages, number=1, seconds=harness.CALL_SECONDS, **fields):
         request = broker_pb2.SendRequest(exchange=exchange, batch=message_pb2.MessageBatch(messages=messages), **fields)
-        return cluster.broker(number).Send(request, timeout=harness.CALL_SECONDS)
+        return cluster.broker(number).Send(request, timeout=seconds)
 
     def outcomes(self, answer):
         return [c.outcome for c in sorted(answer.confirms, key=lambda c: c.first_sequence) for _ in range(c.count)]
@@ -150,11 +149,16 @@ class Exchanges(harness.TestCase):
         with harness.Cluster() as cluster:
             cluster.create("q")
             self.declare(cluster, "shop")
-            self.bind(cluster, "shop", "q", "#")
+            self.bind(cluster, "shop", "q", "a")
             self.assertEqual(self.outcomes(self.send(cluster, "shop", [message("a", b"a")])), [OK])
             cluster.kill_now(2)
             cluster.kill_now(3)
-            time.sleep(6)
+
+            def refuses():
+                with self.assertRaises(grpc.RpcError) as caught:
+                    self.send(cluster, "shop", [message("nowhere", b"")], seconds=1)
+                return caught.exception.code() == grpc.StatusCode.UNAVAILABLE
+            harness.wait_for("a node that knows that it may route by old definitions", refuses)
             text = self.refused(grpc.StatusCode.UNAVAILABLE, lambda: self.send(cluster, "shop", [message("a", b"b")]), reason="STALE_ROUTING")
             self.assertIn("another node", text)
             cluster.start(2)
