@@ -10,6 +10,7 @@
 #include "broker/api/errors.h"
 #include "broker/api/frames.h"
 #include "broker/api/publish_links.h"
+#include "broker/cluster/names.h"
 #include "broker/queue/batch.h"
 #include "broker/routing/exchange_publisher.h"
 #include "raft/grpc/buffers.h"
@@ -39,11 +40,7 @@ struct UnderWay {
 void Route(const QueueCallPtr& call, const SendFrame& send) {
   ShardApi* api = call->api;
   const ExchangeRouter& router = api->exchanges().router();
-  if (!router.Has(*send.exchange)) {
-    return Respond(
-        call, Error(absl::StatusCode::kNotFound, {.reason = "NO_EXCHANGE", .name = *send.exchange},
-                    absl::StrCat("no exchange ", *send.exchange, "; `trireme exchange list` says which there are")));
-  }
+  if (!router.Has(*send.exchange)) return Respond(call, NoSuchExchange(*send.exchange));
   absl::StatusOr<std::string> producer = ProducerAtExchange(router.IdOf(*send.exchange), send.producer);
   if (!producer.ok()) return Respond(call, producer.status());
   ExchangePublisher::Options options{.exchange = *send.exchange, .mandatory = send.mandatory};

@@ -6,6 +6,7 @@
 #include "broker/api/checks.h"
 #include "broker/api/errors.h"
 #include "broker/api/publish_links.h"
+#include "broker/cluster/names.h"
 #include "broker/routing/leaders.h"
 #include "raft/grpc/buffers.h"
 
@@ -445,7 +446,7 @@ void PublishStream::BindExchange(uint32_t alias) {
 
 void PublishStream::ExchangeBound(uint32_t alias, Alias& binding) {
   const ExchangeRouter& router = api_->exchanges().router();
-  if (!router.Has(binding.name)) return Bound(alias, absl::NotFoundError(absl::StrCat("no exchange ", binding.name)));
+  if (!router.Has(binding.name)) return Bound(alias, NoSuchExchange(binding.name));
   absl::StatusOr<std::string> producer = ProducerAtExchange(router.IdOf(binding.name), open_.producer());
   if (!producer.ok()) return Bound(alias, producer.status());
   ExchangePublisher::Options options{.exchange = binding.name, .mandatory = binding.bind.mandatory()};

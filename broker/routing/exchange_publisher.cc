@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "broker/cluster/names.h"
 #include "broker/queue/producer_window.h"
 
 namespace trireme::broker {
@@ -89,7 +90,7 @@ bool ExchangePublisher::Route(Waiting& batch) {
   const bool sure = exchanges_->RenewedSince(batch.came);
   ExchangeRouter& router = exchanges_->router();
   if (!router.Has(options_.exchange)) {
-    if (sure) batch.done(Refused(batch.count, absl::StrCat("no exchange ", options_.exchange)));
+    if (sure) batch.done(Refused(batch.count, std::string(NoSuchExchange(options_.exchange).message())));
     return sure;
   }
   Split split = SplitBatch(batch.batch, /*gather=*/!options_.feed.sequences,

@@ -76,7 +76,7 @@ class Exchanges(harness.TestCase):
                 self.assertEqual(cluster.drain(queue, 1), [])
 
             self.refused(grpc.StatusCode.NOT_FOUND, lambda: self.send(cluster, "shop2", [message("a", b"a")]), "shop2",
-                         reason="NO_EXCHANGE")
+                         reason="EXCHANGE_NOT_FOUND")
             self.refused(grpc.StatusCode.INVALID_ARGUMENT,
                          lambda: self.send(cluster, "shop", [message("a", b"a")], producer="p" * 250, first_sequence=1), 250)
 
