@@ -52,7 +52,7 @@ LAYERS = [
     Layer("broker/ops/", ["raft/core/check.h"], ALL - TEST - {"rocksdb", "grpc"}),
     Layer("broker/routing/", ["raft/core/", "raft/host/", "broker/message/", "broker/queue/", "broker/cluster/", "broker/ops/",
                              "proto:"], ALL - TEST - {"rocksdb", "grpc"}),
-    Layer("broker/replica/", ["raft/core/", "raft/host/", "broker/message/", "broker/queue/", "broker/cluster/", "broker/ops/", "proto:"],
+    Layer("broker/replica/", ["raft/core/", "raft/host/", "broker/message/", "broker/filter/", "broker/queue/", "broker/cluster/", "broker/ops/", "proto:"],
           ALL - TEST - {"rocksdb", "grpc"}),
     Layer("broker/cluster/", ["raft/core/", "raft/host/", "broker/queue/", "broker/ops/", "proto:"], ALL - TEST - {"rocksdb", "grpc"}),
     Layer("broker/api/", ["raft/", "broker/", "proto:"], ALL - TEST - {"rocksdb"}),

@@ -2,7 +2,9 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "broker/cluster/names.h"
 #include "broker/ops/error.h"
+#include "broker/queue/facts.h"
 #include "trireme/v1/broker.pb.h"
 
 namespace trireme::broker {
@@ -46,10 +48,10 @@ absl::StatusOr<std::string> ProducerAtExchange(uint64_t exchange_id, const std::
                absl::StrCat("the producer's name has ", name.size(), " bytes; at this exchange the limit is ", limit));
 }
 
-absl::Status CheckSubscription(const std::string& name) {
-  if (name.empty() || name == "default") return absl::OkStatus();
-  return Error(absl::StatusCode::kNotFound, {.reason = "NO_SUBSCRIPTION", .name = name},
-               absl::StrCat("no subscription '", name, "'; every queue has one, called 'default'"));
+absl::StatusOr<std::string> SubscriptionName(const std::string& name) {
+  if (name.empty()) return std::string(queue::kDefaultSubscription);
+  if (absl::Status good = ValidateSubscriptionName(name); !good.ok()) return good;
+  return name;
 }
 
 absl::Status CheckDisposition(int disposition) {

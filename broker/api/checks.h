@@ -20,8 +20,8 @@ absl::Status CheckProducer(const std::string& name, bool by_node = false);
 // What a producer at an exchange is called in the queues. Sequences count per producer and exchange, and an exchange
 // that was deleted and made again is another.
 absl::StatusOr<std::string> ProducerAtExchange(uint64_t exchange_id, const std::string& name);
-// Queues have one subscription so far, called "default"; empty means that one.
-absl::Status CheckSubscription(const std::string& name);
+// Empty means "default".
+absl::StatusOr<std::string> SubscriptionName(const std::string& name);
 // Of an enum trireme.v1.Disposition, as it came.
 absl::Status CheckDisposition(int disposition);
 

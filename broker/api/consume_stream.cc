@@ -88,7 +88,9 @@ absl::StatusOr<AttachRequest> Validate(const v1::OpenConsume& open) {
   attach.max_messages = open.max_outstanding_messages() == 0 ? kDefaultOutstanding : open.max_outstanding_messages();
   attach.max_bytes =
       open.max_outstanding_bytes() == 0 ? kDefaultOutstandingBytes : Granted(open.max_outstanding_bytes());
-  absl::Status good = CheckSubscription(open.subscription());
+  absl::StatusOr<std::string> subscription = SubscriptionName(open.subscription());
+  absl::Status good = subscription.status();
+  if (good.ok()) attach.subscription = *std::move(subscription);
   good.Update(CheckRange("session_timeout_ms", attach.timeout_ms, kMinTimeoutMs, kMaxTimeoutMs, "ms"));
   good.Update(CheckOutstanding(attach.max_messages));
   if (open.max_frame_bytes() != 0) {
@@ -174,10 +176,14 @@ void ConsumeStream::OnReplica(Act act) {
   });
 }
 
+QueueReplica::Stream ConsumeStream::Named() const {
+  return {attach_.session, sink_.get(), attach_.subscription};
+}
+
 void ConsumeStream::Leave(bool graceful) {
   if (state_ == State::kHere) {
-    OnReplica([session = attach_.session, graceful](QueueReplica& replica, const std::shared_ptr<Sink>& sink) {
-      replica.Detach(session, sink.get(), graceful);
+    OnReplica([stream = Named(), graceful](QueueReplica& replica, const std::shared_ptr<Sink>&) {
+      replica.Detach(stream, graceful);
     });
   }
   if (upstream_ != nullptr) {
@@ -307,10 +313,9 @@ void ConsumeStream::AttachHere(ShardApi::Route route) {
 
 void ConsumeStream::OnFlow(const v1::Flow& flow) {
   if (absl::Status good = CheckOutstanding(flow.max_outstanding_messages()); !good.ok()) return Fail(good);
-  OnReplica([session = attach_.session, messages = flow.max_outstanding_messages(),
-             bytes = Granted(flow.max_outstanding_bytes())](QueueReplica& replica, const std::shared_ptr<Sink>& sink) {
-    replica.Flow(session, sink.get(), messages, bytes);
-  });
+  OnReplica(
+      [stream = Named(), messages = flow.max_outstanding_messages(), bytes = Granted(flow.max_outstanding_bytes())](
+          QueueReplica& replica, const std::shared_ptr<Sink>&) { replica.Flow(stream, messages, bytes); });
 }
 
 void ConsumeStream::OnSettle(const v1::SettleRuns& settle) {
@@ -322,10 +327,10 @@ void ConsumeStream::OnSettle(const v1::SettleRuns& settle) {
   GroupTokens settled{raft::GroupId(settle.group_id())};
   settled.tokens.reserve(static_cast<size_t>(settle.runs_size()));
   for (const v1::HeldRun& run : settle.runs()) settled.tokens.push_back(TokenOf(run));
-  OnReplica([session = attach_.session, disposition = static_cast<queue::Disposition>(settle.disposition()),
+  OnReplica([stream = Named(), disposition = static_cast<queue::Disposition>(settle.disposition()),
              settled = std::move(settled),
-             receipt = settle.receipt()](QueueReplica& replica, const std::shared_ptr<Sink>& sink) mutable {
-    replica.Settle(session, sink.get(), disposition, std::move(settled), receipt);
+             receipt = settle.receipt()](QueueReplica& replica, const std::shared_ptr<Sink>&) mutable {
+    replica.Settle(stream, disposition, std::move(settled), receipt);
   });
 }
 
@@ -465,6 +470,8 @@ void ConsumeStream::Cut(CutReason reason, const std::string& text, const v1::Lea
     }
     case CutReason::kQueueDeleted:
       return End(Error(absl::StatusCode::kNotFound, {.reason = "QUEUE_NOT_FOUND", .name = queue_name_}, text));
+    case CutReason::kSubscriptionGone:
+      return End(Error(absl::StatusCode::kNotFound, {.reason = "NO_SUBSCRIPTION", .name = attach_.subscription}, text));
     case CutReason::kOverloaded:
       return End(
           Error(absl::StatusCode::kResourceExhausted, {.reason = "SETTLEMENTS_WAIT", .name = queue_name_}, text));

@@ -53,6 +53,8 @@ class ConsumeStream final : public ClientStream {
   // Does `act` with the replica that this stream is attached to, on its shard.
   template <typename Act>
   void OnReplica(Act act);
+  // As the replica knows it.
+  QueueReplica::Stream Named() const;
   void Leave(bool graceful);
   void Watch();
   void Fail(const absl::Status& status);

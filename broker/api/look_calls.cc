@@ -1,6 +1,7 @@
 #include "broker/api/look_calls.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -17,7 +18,8 @@ namespace {
 constexpr uint32_t kMaxPage = 1'000;
 constexpr size_t kMaxRequestBytes = 4'096;
 constexpr uint32_t kDefaultBrowse = 100;
-constexpr queue::SubscriptionId kSubscription = 0;
+// Of which no queue has one.
+constexpr queue::SubscriptionId kNone = std::numeric_limits<queue::SubscriptionId>::max();
 
 v1::MessageState ToProto(MessageStand::State state) {
   switch (state) {
@@ -67,7 +69,7 @@ absl::StatusOr<std::string> InspectLook(QueueCall& call,
   Request request;
   absl::Status good = CheckFrameSize("this request", call.request.Length(), kMaxRequestBytes);
   if (good.ok()) good = raft::Parse(call.request, &request);
-  if (good.ok()) good = CheckSubscription(request.subscription());
+  if (good.ok()) good = SubscriptionName(request.subscription()).status();
   if (good.ok() && check != nullptr) good = check(request);
   if (!good.ok()) return good;
   call.repeatable = true;
@@ -81,6 +83,12 @@ Request RequestOf(const QueueCallPtr& call) {
   return request;
 }
 
+// Whether there is one of that name shows with the linearizable read that follows.
+template <typename Request>
+queue::SubscriptionId SubscriptionOf(const QueueReplica& replica, const Request& request) {
+  return replica.machine().FindSubscription(*SubscriptionName(request.subscription())).value_or(kNone);
+}
+
 template <typename Request>
 absl::StatusOr<std::string> InspectPage(QueueCall& call) {
   return InspectLook<Request>(
@@ -89,7 +97,7 @@ absl::StatusOr<std::string> InspectPage(QueueCall& call) {
 
 void ActBrowse(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& queue) {
   const auto request = RequestOf<v1::BrowseQueueRequest>(call);
-  BrowseWanted wanted{.subscription = kSubscription,
+  BrowseWanted wanted{.subscription = SubscriptionOf(replica, request),
                       .from = queue::Position(request.from_position()),
                       .max_messages = request.limit() == 0 ? kDefaultBrowse : request.limit()};
   Browse(replica, wanted, [call, queue](absl::StatusOr<BrowsedPage> page) {
@@ -111,28 +119,29 @@ void ActBrowse(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& 
 void ActExplain(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& queue) {
   const auto request = RequestOf<v1::ExplainMessageRequest>(call);
   const queue::Position position(request.position());
-  Explain(replica, kSubscription, position, [call, queue, position](absl::StatusOr<Explanation> explained) {
-    if (!explained.ok()) return Reply(call, About(queue, explained.status()));
-    v1::ExplainMessageResponse response;
-    response.set_position(position.packed());
-    response.set_group_id(queue->group.value());
-    response.set_at_index(explained->at_index);
-    ToProto(explained->stand, explained->holder, response.mutable_stand());
-    response.set_in_log(explained->message.has_value());
-    response.set_term(explained->term);
-    response.set_published_at_ms(explained->published_ms);
-    response.set_producer(explained->producer);
-    response.set_epoch(explained->epoch);
-    response.set_sequence(explained->sequence);
-    response.set_batch_messages(explained->batch_messages);
-    if (explained->message) ToProto(*explained->message, response.mutable_message());
-    Reply(call, std::move(response));
-  });
+  Explain(replica, SubscriptionOf(replica, request), position,
+          [call, queue, position](absl::StatusOr<Explanation> explained) {
+            if (!explained.ok()) return Reply(call, About(queue, explained.status()));
+            v1::ExplainMessageResponse response;
+            response.set_position(position.packed());
+            response.set_group_id(queue->group.value());
+            response.set_at_index(explained->at_index);
+            ToProto(explained->stand, explained->holder, response.mutable_stand());
+            response.set_in_log(explained->message.has_value());
+            response.set_term(explained->term);
+            response.set_published_at_ms(explained->published_ms);
+            response.set_producer(explained->producer);
+            response.set_epoch(explained->epoch);
+            response.set_sequence(explained->sequence);
+            response.set_batch_messages(explained->batch_messages);
+            if (explained->message) ToProto(*explained->message, response.mutable_message());
+            Reply(call, std::move(response));
+          });
 }
 
 void ActLeases(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& queue) {
   const auto request = RequestOf<v1::ListLeasesRequest>(call);
-  ListLeases(replica, kSubscription, queue::Position(request.from_position()),
+  ListLeases(replica, SubscriptionOf(replica, request), queue::Position(request.from_position()),
              request.limit() == 0 ? kMaxPage : request.limit(), [call, queue](absl::StatusOr<LeasesPage> page) {
                if (!page.ok()) return Reply(call, About(queue, page.status()));
                v1::ListLeasesResponse response;
@@ -171,7 +180,7 @@ absl::Status CheckRelease(const v1::ReleaseLeasesRequest& request) {
 void ActRelease(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& queue) {
   const auto request = RequestOf<v1::ReleaseLeasesRequest>(call);
   const ReleaseWanted wanted{
-      .subscription = kSubscription,
+      .subscription = SubscriptionOf(replica, request),
       .session = request.session(),
       .slots = {queue::Position(request.positions().first_position()), request.positions().count()}};
   Release(replica, wanted, [call, queue](absl::StatusOr<uint64_t> released) {

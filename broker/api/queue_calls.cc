@@ -11,6 +11,7 @@
 #include "broker/api/exchange_send.h"
 #include "broker/api/frames.h"
 #include "broker/api/queue_info.h"
+#include "broker/api/subscription_calls.h"
 #include "broker/api/tokens.h"
 #include "raft/grpc/buffers.h"
 #include "raft/grpc/raw_client.h"
@@ -28,8 +29,6 @@ constexpr std::chrono::milliseconds kDefaultLease{30'000};
 constexpr std::chrono::milliseconds kAnswerTime{50};
 constexpr uint32_t kMaxReceive = 1'000;
 constexpr uint64_t kMaxTokens = 10'000;
-// Of a request that is not a Send: the most tokens, with room.
-constexpr size_t kMaxRequestBytes = size_t{2} << 20;
 constexpr std::chrono::milliseconds kRetryAfter{10};
 
 // Until the client gives up; for those that wait, too.
@@ -89,22 +88,6 @@ void Forward(const QueueCallPtr& call, const QueueInspect& inspect, const QueueA
         here->shard()->After(kRetryAfter, [call, inspect, act, queue] { Dispatch(call, inspect, act, queue); });
       });
   api->forwards().Add(raft::NodeId(route.leader.node_id()), forwarded);
-}
-
-template <typename Request>
-absl::StatusOr<Request> ParseRequest(const QueueCall& call) {
-  const absl::Status small = CheckFrameSize("this request", call.request.Length(), kMaxRequestBytes);
-  if (!small.ok()) return small;
-  Request request;
-  if (absl::Status parsed = raft::Parse(call.request, &request); !parsed.ok()) return parsed;
-  return request;
-}
-
-template <typename Request>
-Request Reparse(const QueueCallPtr& call) {
-  Request request;
-  raft::Parse(call->request, &request).IgnoreError();  // it parsed when it came
-  return request;
 }
 
 // ---------------------------------------------------------------- Send
@@ -219,24 +202,24 @@ absl::Status CheckLease(uint32_t lease_ms) {
 absl::StatusOr<std::string> InspectReceive(const QueueCall& call) {
   absl::StatusOr<v1::ReceiveRequest> request = ParseRequest<v1::ReceiveRequest>(call);
   if (!request.ok()) return request.status();
-  if (absl::Status known = CheckSubscription(request->subscription()); !known.ok()) return known;
-  absl::Status good = CheckRange("max_messages", request->max_messages(), 0, kMaxReceive, "messages");
+  absl::Status good = SubscriptionName(request->subscription()).status();
+  good.Update(CheckRange("max_messages", request->max_messages(), 0, kMaxReceive, "messages"));
   good.Update(CheckRange("wait_ms", std::chrono::milliseconds{request->wait_ms()}, kNoWait, kMaxWait));
   if (request->lease_ms() != 0) good.Update(CheckLease(request->lease_ms()));
   if (!good.ok()) return good;
   return request->queue();
 }
 
-v1::ReceiveResponse ReceivedOf(raft::GroupId group, const std::vector<DeliveredRun>& runs) {
+v1::ReceiveResponse ReceivedOf(raft::GroupId group, const Received& given) {
   v1::ReceiveResponse response;
-  for (const DeliveredRun& run : runs) {
+  for (const DeliveredRun& run : given.runs) {
     v1::MessageBatch batch;
     batch.ParseFromArray(run.batch.data(), static_cast<int>(run.batch.size()));
     uint32_t slot = 0;
     for (v1::Message& message : *batch.mutable_messages()) {
       queue::Position position = run.slots.first + slot++;
       v1::ReceivedMessage* received = response.add_messages();
-      received->set_token(EncodeToken({group, 0, {{position, 1}, run.checkout_index}}));
+      received->set_token(EncodeToken({group, given.subscription, {{position, 1}, run.checkout_index}}));
       received->set_position(position.packed());
       received->set_deliveries(run.deliveries);
       received->mutable_message()->Swap(&message);
@@ -246,12 +229,12 @@ v1::ReceiveResponse ReceivedOf(raft::GroupId group, const std::vector<DeliveredR
 }
 
 // Nobody waits for these any more, and nobody has seen them.
-void HandBack(const QueueCallPtr& call, const QueuePtr& queue, const std::vector<DeliveredRun>& runs) {
+void HandBack(const QueueCallPtr& call, const QueuePtr& queue, const Received& given) {
   std::vector<queue::Token> tokens;
-  for (const DeliveredRun& run : runs) tokens.push_back({run.slots, run.checkout_index});
+  for (const DeliveredRun& run : given.runs) tokens.push_back({run.slots, run.checkout_index});
   ShardApi* owner = call->api->of(queue->group);
-  RunOn(owner->shard(), [owner, queue, tokens = std::move(tokens)]() mutable {
-    if (QueueReplica* replica = owner->Replica(queue->group)) replica->TakeBack(std::move(tokens));
+  RunOn(owner->shard(), [owner, queue, subscription = given.subscription, tokens = std::move(tokens)]() mutable {
+    if (QueueReplica* replica = owner->Replica(queue->group)) replica->TakeBack(subscription, std::move(tokens));
   });
 }
 
@@ -260,12 +243,12 @@ void ActReceive(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr&
   auto lease = request.lease_ms() == 0 ? kDefaultLease : std::chrono::milliseconds{request.lease_ms()};
   // What came after the call's own deadline would be leased to nobody.
   const auto wait = std::min(std::chrono::milliseconds{request.wait_ms()}, TimeLeft(*call) - kAnswerTime);
-  replica.Receive(std::max(1u, request.max_messages()), std::max(wait, kNoWait), lease,
-                  [call, queue](absl::StatusOr<std::vector<DeliveredRun>> runs) {
-                    if (!runs.ok()) return Reply(call, runs.status());
-                    RunOn(call->api->shard(), [call, queue, runs = *std::move(runs)] {
-                      if (call->stream->closed()) return HandBack(call, queue, runs);
-                      Respond(call, ReceivedOf(queue->group, runs));
+  replica.Receive(*SubscriptionName(request.subscription()), std::max(1u, request.max_messages()),
+                  std::max(wait, kNoWait), lease, [call, queue](absl::StatusOr<Received> given) {
+                    if (!given.ok()) return Reply(call, given.status());
+                    RunOn(call->api->shard(), [call, queue, given = *std::move(given)] {
+                      if (call->stream->closed()) return HandBack(call, queue, given);
+                      Respond(call, ReceivedOf(queue->group, given));
                     });
                   });
 }
@@ -293,24 +276,49 @@ absl::StatusOr<std::string> InspectTokens(const Request& request, QueueCall& cal
   return request.queue();
 }
 
+// The outcomes of one request's tokens, which may be of several subscriptions.
+struct TokensAsked {
+  QueueCallPtr call;
+  std::vector<bool> current;  // by place in the request
+  size_t waiting = 0;         // answers
+  absl::Status failed;
+};
+
 // A token of another queue (or of a deleted one of the same name) is not current: group ids are never reused.
 template <typename Request, typename Response, typename Start>
 void ActTokens(const QueueCallPtr& call, const QueuePtr& queue, const Start& start) {
   auto request = Reparse<Request>(call);
   std::vector<OpaqueToken> all = *Tokens(request);
-  std::vector<queue::Token> ours;
-  std::vector<bool> is_ours;
-  for (const OpaqueToken& token : all) {
-    is_ours.push_back(token.group == queue->group);
-    if (is_ours.back()) ours.push_back(token.token);
+  struct Ours {
+    std::vector<queue::Token> tokens;
+    std::vector<size_t> places;
+  };
+  std::map<queue::SubscriptionId, Ours> ours;
+  for (size_t place = 0; place < all.size(); ++place) {
+    if (all[place].group != queue->group) continue;
+    ours[all[place].subscription].tokens.push_back(all[place].token);
+    ours[all[place].subscription].places.push_back(place);
   }
-  start(request, std::move(ours), [call, is_ours](absl::StatusOr<std::vector<bool>> current) {
-    if (!current.ok()) return Reply(call, current.status());
+  auto asked = std::make_shared<TokensAsked>();
+  asked->call = call;
+  asked->current.resize(all.size());
+  asked->waiting = ours.size() + 1;
+  auto answer = [asked] {
+    if (--asked->waiting > 0) return;
+    if (!asked->failed.ok()) return Reply(asked->call, asked->failed);
     Response response;
-    size_t next = 0;
-    for (bool our : is_ours) response.add_outcomes(our && (*current)[next++] ? v1::OUTCOME_OK : v1::OUTCOME_LEASE_LOST);
-    Reply(call, response);
-  });
+    for (bool current : asked->current) response.add_outcomes(current ? v1::OUTCOME_OK : v1::OUTCOME_LEASE_LOST);
+    Reply(asked->call, response);
+  };
+  for (auto& [subscription, some] : ours) {
+    start(request, subscription, std::move(some.tokens),
+          [asked, answer, places = std::move(some.places)](absl::StatusOr<std::vector<bool>> current) {
+            asked->failed.Update(current.status());
+            for (size_t i = 0; current.ok() && i < places.size(); ++i) asked->current[places[i]] = (*current)[i];
+            answer();
+          });
+  }
+  answer();
 }
 
 absl::StatusOr<std::string> InspectSettle(QueueCall& call) {
@@ -322,8 +330,10 @@ absl::StatusOr<std::string> InspectSettle(QueueCall& call) {
 
 void ActSettle(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& queue) {
   ActTokens<v1::SettleRequest, v1::SettleResponse>(
-      call, queue, [&](const v1::SettleRequest& request, std::vector<queue::Token> tokens, auto done) {
-        replica.SettleTokens(static_cast<queue::Disposition>(request.disposition()), std::move(tokens),
+      call, queue,
+      [&](const v1::SettleRequest& request, queue::SubscriptionId subscription, std::vector<queue::Token> tokens,
+          auto done) {
+        replica.SettleTokens(subscription, static_cast<queue::Disposition>(request.disposition()), std::move(tokens),
                              std::move(done));
       });
 }
@@ -337,8 +347,11 @@ absl::StatusOr<std::string> InspectExtend(QueueCall& call) {
 
 void ActExtend(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& queue) {
   ActTokens<v1::ExtendRequest, v1::ExtendResponse>(
-      call, queue, [&](const v1::ExtendRequest& request, std::vector<queue::Token> tokens, auto done) {
-        replica.ExtendTokens(std::chrono::milliseconds{request.lease_ms()}, std::move(tokens), std::move(done));
+      call, queue,
+      [&](const v1::ExtendRequest& request, queue::SubscriptionId subscription, std::vector<queue::Token> tokens,
+          auto done) {
+        replica.ExtendTokens(subscription, std::chrono::milliseconds{request.lease_ms()}, std::move(tokens),
+                             std::move(done));
       });
 }
 
@@ -361,12 +374,7 @@ void ActDescribe(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr
     out->set_published(figures->published);
     out->set_queue_time_ms(figures->queue_time_ms);
     out->set_producers(figures->producers);
-    v1::SubscriptionFigures* subscription = out->add_subscriptions();
-    subscription->set_name("default");
-    subscription->set_waiting(figures->waiting);
-    subscription->set_in_flight(figures->in_flight);
-    subscription->set_consumers(figures->consumers);
-    subscription->set_acknowledged(figures->acknowledged);
+    for (const SubscriptionFigures& s : figures->subscriptions) *out->add_subscriptions() = ToProto(s);
     RunOn(call->api->shard(), [call, queue, response = std::move(response)]() mutable {
       *response.mutable_queue() = InfoOf(*call->api, *queue);
       response.mutable_queue()->set_leader_node_id(call->api->node()->self().value());
@@ -422,6 +430,12 @@ void RegisterQueueCalls(raft::RawService& service, const FindApi& apis) {
   HandleQueueCall(service, apis, "/trireme.v1.Broker/Extend", InspectExtend, ActExtend);
   HandleQueueCall(service, apis, "/trireme.v1.Admin/DescribeQueue", InspectName<v1::DescribeQueueRequest>, ActDescribe);
   HandleQueueCall(service, apis, "/trireme.v1.Admin/PurgeQueue", InspectName<v1::PurgeQueueRequest>, ActPurge);
+  HandleQueueCall(service, apis, "/trireme.v1.Admin/CreateSubscription", InspectCreateSubscription,
+                  ActCreateSubscription);
+  HandleQueueCall(service, apis, "/trireme.v1.Admin/ChangeSubscription", InspectChangeSubscription,
+                  ActChangeSubscription);
+  HandleQueueCall(service, apis, "/trireme.v1.Admin/DeleteSubscription", InspectDeleteSubscription,
+                  ActDeleteSubscription);
 }
 
 }  // namespace trireme::broker

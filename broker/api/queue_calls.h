@@ -6,7 +6,9 @@
 #include <string>
 #include <utility>
 
+#include "broker/api/frames.h"
 #include "broker/api/shard_api.h"
+#include "raft/grpc/buffers.h"
 #include "raft/grpc/raw_server.h"
 
 namespace trireme::broker {
@@ -35,6 +37,9 @@ void Respond(const QueueCallPtr& call, const google::protobuf::MessageLite& resp
 // forwarded it, which does so itself.
 void Respond(const QueueCallPtr& call, const absl::Status& status);
 
+// Of a request that is not a Send: the most tokens, with room.
+inline constexpr size_t kMaxCallBytes = size_t{2} << 20;
+
 // Answers on the call's own shard, from wherever.
 template <typename Response>
 void Reply(const QueueCallPtr& call, Response response) {
@@ -46,6 +51,22 @@ using QueueAct = std::function<void(QueueReplica& replica, const QueueCallPtr& c
 // Gets the queue's name out of a request, and refuses what can be refused without the queue. May say that the call is
 // repeatable, and which group it wants.
 using QueueInspect = std::function<absl::StatusOr<std::string>(QueueCall& call)>;
+
+template <typename Request>
+absl::StatusOr<Request> ParseRequest(const QueueCall& call) {
+  const absl::Status small = CheckFrameSize("this request", call.request.Length(), kMaxCallBytes);
+  if (!small.ok()) return small;
+  Request request;
+  if (absl::Status parsed = raft::Parse(call.request, &request); !parsed.ok()) return parsed;
+  return request;
+}
+// One that parsed when it came.
+template <typename Request>
+Request Reparse(const QueueCallPtr& call) {
+  Request request;
+  raft::Parse(call->request, &request).IgnoreError();
+  return request;
+}
 
 // Handlers for RawService::HandleUnary; `apis` finds the services of the shard that took the call.
 using FindApi = std::function<ShardApi*(raft::ShardId)>;

@@ -19,7 +19,7 @@ std::string Shown(std::string_view name) {
                       name.size() > kShown ? "...\"" : "\"");
 }
 
-// `what`: "queue" or "exchange".
+// `what`: "queue", "exchange" or "subscription".
 absl::Status Validate(absl::string_view what, absl::string_view reason, std::string_view name) {
   auto bad = [&](absl::string_view why) {
     return Error(absl::StatusCode::kInvalidArgument, {.reason = reason, .limit = "1 to 255 bytes"},
@@ -47,6 +47,10 @@ absl::Status ValidateQueueName(std::string_view name) {
 
 absl::Status ValidateExchangeName(std::string_view name) {
   return Validate("exchange", "BAD_EXCHANGE_NAME", name);
+}
+
+absl::Status ValidateSubscriptionName(std::string_view name) {
+  return Validate("subscription", "BAD_SUBSCRIPTION_NAME", name);
 }
 
 absl::Status NoSuchQueue(const std::string& name) {

@@ -1,4 +1,4 @@
-// What a queue or an exchange may be called, and that there is none of that name.
+// What a queue, an exchange or a subscription may be called, and that there is none of that name.
 #pragma once
 
 #include <string>
@@ -14,6 +14,7 @@ inline constexpr size_t kMaxNameBytes = 255;
 // value (shortened, unprintable bytes escaped) and the limit that it breaks.
 absl::Status ValidateQueueName(std::string_view name);
 absl::Status ValidateExchangeName(std::string_view name);
+absl::Status ValidateSubscriptionName(std::string_view name);
 
 // NOT_FOUND. Said only of what a linearizable read did not find (Safety rule 21).
 absl::Status NoSuchQueue(const std::string& name);

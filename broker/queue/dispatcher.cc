@@ -7,20 +7,10 @@
 namespace trireme::queue {
 namespace {
 
-constexpr SubscriptionId kSubscription = 0;
-// How often idle producers are looked for, in queue time.
-constexpr int64_t kProducerCheckMs = 60'000;
-constexpr int64_t kProducerCheckAgainMs = 1'000;
 // Entries that nobody asked for, and that are read on the way from one that is wanted to the next.
 constexpr uint64_t kMaxGap = 16;
 // Facts of a kind in one entry, so that none grows without bound.
 constexpr size_t kMaxTokens = 4'096;
-constexpr size_t kMaxForgotten = 1'000;
-
-// What each message of an entry counts for: their average.
-uint64_t BytesEach(const EntryShape& shape) {
-  return shape.messages == 0 ? 1 : shape.bytes / shape.messages + 1;
-}
 
 uint64_t Count(const fact::CheckedOut& f) {
   uint64_t count = 0;
@@ -31,8 +21,12 @@ uint64_t Count(const fact::CheckedOut& f) {
 
 }  // namespace
 
-Dispatcher::Dispatcher(const Machine* machine, uint64_t last_index, MonotonicMs now, Limits limits)
-    : machine_(machine), limits_(limits), last_index_(last_index) {
+Dispatcher::Dispatcher(const Machine* machine, SubscriptionId subscription_id, uint64_t last_index, MonotonicMs now,
+                       Limits limits)
+    : machine_(machine),
+      id_(subscription_id),
+      limits_(limits),
+      ahead_(machine, subscription_id, last_index, {limits.read_ahead, limits.read_ahead_bytes}) {
   for (const auto& [id, session] : subscription().sessions) {
     Consumer& consumer = consumers_[id];
     consumer.number = session.number;
@@ -48,55 +42,27 @@ Dispatcher::Dispatcher(const Machine* machine, uint64_t last_index, MonotonicMs 
 }
 
 void Dispatcher::Rebuild() {
-  next_ = decided_next_ = subscription().next;
-  // Shapes are found out again: where the cursor stands they may have been dropped.
-  shapes_.clear();
-  known_messages_ = known_bytes_ = 0;
-  shapes_first_ = 1;
-  SkipSettled();
+  ahead_.Restart();
+  decided_next_ = ahead_.next();
+  passed_since_.reset();
   DropReturned();
-  for (const auto& [first, run] : subscription().returned) PutBack(first, run.count);
+  for (const auto& [first, run] : subscription().returned) {
+    // What was found out of those that a new subscription was given is dropped: they are looked at again.
+    if (run.deliveries == 0 && !subscription().settings.filter.empty()) bytes_each_.erase(first.index());
+    PutBack(first, run.count);
+  }
   rebuild_ = false;
 }
 
-// Entries up to the state's floor hold nothing that waits and may be gone from the log, so they are not asked for.
-void Dispatcher::SkipSettled() {
-  const uint64_t floor = subscription().Floor(machine_->applied());
-  while (!shapes_.empty() && shapes_first_ <= floor) PopShape();
-  shapes_first_ = std::max(shapes_first_, floor + 1);
-}
-
-void Dispatcher::PushShape(EntryShape shape) {
-  // A batch that apply refused has no messages, whatever the log says.
-  const uint64_t index = shapes_first_ + shapes_.size();
-  if (machine_->IsRefused(index)) shape = {};
-  shapes_.push_back(shape);
-  known_bytes_ += shape.bytes;
-  const uint32_t taken = next_.index() == index ? next_.slot() : 0;
-  known_messages_ += shape.messages - std::min(taken, shape.messages);
-}
-
-// Leaves the first known entry behind, and what was not taken of it.
-void Dispatcher::PopShape() {
-  const uint32_t messages = shapes_.front().messages;
-  const uint32_t taken = next_.index() < shapes_first_   ? 0
-                         : next_.index() > shapes_first_ ? messages
-                                                         : std::min(next_.slot(), messages);
-  known_messages_ -= messages - taken;
-  known_bytes_ -= shapes_.front().bytes;
-  shapes_.pop_front();
-  ++shapes_first_;
-  if (next_.index() < shapes_first_) next_ = Position(shapes_first_, 0);
-}
-
 void Dispatcher::PutBack(Position first, uint32_t count) {
-  returned_.emplace(first, count);
+  returned_.emplace(first, Waiting{count});
   returned_messages_ += count;
   if (!bytes_each_.contains(first.index())) unknown_sizes_.insert(first.index());
 }
 
 void Dispatcher::DropReturned() {
   returned_.clear();
+  passed_returned_.clear();
   returned_messages_ = 0;
   unknown_sizes_.clear();
 }
@@ -121,14 +87,13 @@ void Dispatcher::ForgetDeadlines() {
 
 // ---------------------------------------------------------------- what the log holds
 
-void Dispatcher::Appended(uint64_t index, EntryShape shape) {
-  last_index_ = index;
-  SkipSettled();
-  if (index == shapes_first_ + shapes_.size() && shapes_.size() < limits_.read_ahead) PushShape(shape);
+void Dispatcher::Appended(uint64_t index, const EntryShape& shape) {
+  const bool judged = shape.messages == 0 || subscription().settings.filter.empty();
+  ahead_.Appended(index, judged ? &shape : nullptr);
 }
 
 std::optional<Dispatcher::Range> Dispatcher::Wanted() {
-  SkipSettled();
+  ahead_.SkipSettled();
   // They go out first, so they are looked up first.
   if (!unknown_sizes_.empty()) {
     Range range{*unknown_sizes_.begin(), *unknown_sizes_.begin()};
@@ -138,28 +103,51 @@ std::optional<Dispatcher::Range> Dispatcher::Wanted() {
     }
     return range;
   }
-  const uint64_t first = shapes_first_ + shapes_.size();
-  if (first > last_index_ || shapes_.size() > limits_.read_ahead / 2 || KnowsEnough()) return std::nullopt;
-  return Range{first, std::min(last_index_, shapes_first_ + limits_.read_ahead - 1)};
+  if (KnowsEnough()) return std::nullopt;
+  return ahead_.Wanted();
 }
 
 bool Dispatcher::KnowsEnough() const {
-  if (known_bytes_ >= limits_.read_ahead_bytes) return true;
+  if (ahead_.full()) return true;
   // Streams will want what comes next; a single receive is not read ahead for.
   for (const auto& [id, consumer] : consumers_) {
     if (consumer.connected) return false;
   }
   uint64_t wanted = 0;
   for (const Receiver& receiver : receivers_) wanted += receiver.max_messages;
-  return known_messages_ >= wanted;
+  return ahead_.messages() >= wanted;
 }
 
 void Dispatcher::Shapes(uint64_t first, const std::vector<EntryShape>& shapes) {
-  for (const EntryShape& shape : shapes) {
-    const uint64_t index = first++;
-    if (unknown_sizes_.erase(index) > 0) bytes_each_[index] = BytesEach(shape);
-    if (index == shapes_first_ + shapes_.size() && shapes_.size() < limits_.read_ahead) PushShape(shape);
+  for (size_t i = 0; i < shapes.size(); ++i) {
+    const uint64_t index = first + i;
+    if (unknown_sizes_.erase(index) == 0) continue;
+    bytes_each_[index] = BytesEach(shapes[i]);
+    if (shapes[i].picked != nullptr) JudgeReturned(index, shapes[i]);
   }
+  ahead_.Shapes(first, shapes);
+}
+
+// A new subscription was given what others hold, whatever its filter.
+void Dispatcher::JudgeReturned(uint64_t index, const EntryShape& shape) {
+  auto pass = [&](Position first, Position end) {
+    if (first >= end) return;
+    const Slots slots{first, static_cast<uint32_t>(end.packed() - first.packed())};
+    VisitWithin(subscription().returned, slots, [&](Position from, const Returned& run) {
+      if (run.deliveries > 0) return;
+      CutOut(returned_, {from, run.count}, [&](Position part, const Waiting& cut) {
+        returned_messages_ -= cut.count;
+        passed_returned_.push_back({part, cut.count});
+        return true;
+      });
+    });
+  };
+  Position from(index, 0);
+  for (const EntryShape::Picked& run : *shape.picked) {
+    pass(from, Position(index, run.first));
+    from = Position(index, run.first + run.count);
+  }
+  pass(from, Position(index, shape.messages));
 }
 
 // ---------------------------------------------------------------- consumers
@@ -219,25 +207,14 @@ bool Dispatcher::capped() const {
   return subscription().exceptions() >= limits_.max_exceptions;
 }
 
-bool Dispatcher::HasMessages() {
-  // Leaves entries behind that are used up or publish nothing.
-  while (!shapes_.empty()) {
-    if (next_.index() < shapes_first_) next_ = Position(shapes_first_, 0);
-    if (next_.index() == shapes_first_ && next_.slot() < shapes_.front().messages) return true;
-    PopShape();
-  }
-  return false;
-}
-
 // What comes first waits for its size to be known, and what is behind it with it.
 bool Dispatcher::MayTakeReturned() const {
-  return !rebuild_ && decision_runs_ < limits_.decision_runs && !returned_.empty() &&
-         bytes_each_.contains(returned_.begin()->first.index());
+  return !rebuild_ && runs_left_ > 0 && !returned_.empty() && bytes_each_.contains(returned_.begin()->first.index());
 }
 
 bool Dispatcher::MayTakeWaiting() {
-  return !rebuild_ && decision_runs_ < limits_.decision_runs && returned_.empty() &&
-         subscription().exceptions() + decided_runs_ < limits_.max_exceptions && HasMessages();
+  return !rebuild_ && runs_left_ > 0 && returned_.empty() &&
+         subscription().exceptions() + decided_runs_ < limits_.max_exceptions && ahead_.Next().has_value();
 }
 
 bool Dispatcher::MayTake() {
@@ -259,33 +236,26 @@ Credit Dispatcher::Take(const Share& share, fact::CheckedOut& out) {
     took.messages += n;
     took.bytes += n * each;
     ++decided_runs_;
-    ++decision_runs_;
+    --runs_left_;
   };
   while (!full() && MayTakeReturned()) {
-    const auto [first, count] = *returned_.begin();
+    const auto [first, waiting] = *returned_.begin();
+    const uint32_t count = waiting.count;
     const uint64_t each = bytes_each_.at(first.index());
     const uint32_t n = fit(count, each);
     if (n == 0) return took;
     put(out.returned, first, n, each);
     returned_messages_ -= n;
     returned_.erase(returned_.begin());
-    if (n < count) returned_.emplace(first + n, count - n);
+    if (n < count) returned_.emplace(first + n, Waiting{count - n});
   }
   while (!full() && MayTakeWaiting()) {
-    const EntryShape& shape = shapes_.front();
-    const uint32_t left = shape.messages - next_.slot();
-    const uint64_t each = BytesEach(shape);
-    const uint32_t n = fit(left, each);
+    const Lookahead::Run run = *ahead_.Next();
+    const uint32_t n = fit(run.slots.count, run.bytes_each);
     if (n == 0) return took;
-    put(out.waiting, next_, n, each);
-    bytes_each_[next_.index()] = each;
-    known_messages_ -= n;
-    next_ = next_ + n;
-    if (n == left) {
-      known_bytes_ -= shape.bytes;
-      shapes_.pop_front();
-      next_ = Position(++shapes_first_, 0);
-    }
+    put(out.waiting, run.slots.first, n, run.bytes_each);
+    bytes_each_[run.slots.first.index()] = run.bytes_each;
+    ahead_.Take(n);
   }
   return took;
 }
@@ -294,12 +264,12 @@ void Dispatcher::ExpireSessions(MonotonicMs now, Plan& plan) {
   for (auto& [id, consumer] : consumers_) {
     if (consumer.connected || consumer.ending || now < consumer.gone_at) continue;
     consumer.ending = true;
-    plan.facts.emplace_back(fact::Detached{kSubscription, id, consumer.epoch});
+    plan.facts.emplace_back(fact::Detached{id_, id, consumer.epoch});
   }
 }
 
 void Dispatcher::ExpireLeases(int64_t queue_time_ms, Plan& plan) {
-  fact::Expired expired{kSubscription, queue_time_ms, {}};
+  fact::Expired expired{id_, queue_time_ms, {}};
   while (!deadlines_.empty() && deadlines_.begin()->first <= queue_time_ms && expired.tokens.size() < kMaxTokens) {
     auto due = *deadlines_.begin();
     deadlines_.erase(deadlines_.begin());
@@ -312,44 +282,21 @@ void Dispatcher::ExpireLeases(int64_t queue_time_ms, Plan& plan) {
   if (!expired.tokens.empty()) plan.facts.emplace_back(std::move(expired));
 }
 
-void Dispatcher::ForgetProducers(int64_t queue_time_ms, Plan& plan) {
-  if (queue_time_ms - producers_checked_ms_ < kProducerCheckMs) return;
-  producers_checked_ms_ = queue_time_ms;
-  const auto& producers = machine_->producers();
-  const size_t excess = producers.size() - std::min(producers.size(), limits_.max_producers);
-  // (when it was last active, name), the longest idle first.
-  std::vector<std::pair<int64_t, std::string_view>> idle;
-  for (const auto& [name, producer] : producers) {
-    const int64_t idle_ms = queue_time_ms - producer.active_ms;
-    if (idle_ms >= (excess > 0 ? kProducerCheckMs : limits_.producer_idle_ms))
-      idle.emplace_back(producer.active_ms, name);
-  }
-  std::sort(idle.begin(), idle.end());
-  // With more than an entry should hold, those of before are gone by then.
-  if (idle.size() > kMaxForgotten) producers_checked_ms_ -= kProducerCheckMs - kProducerCheckAgainMs;
-  for (size_t i = 0; i < std::min(idle.size(), kMaxForgotten); ++i) {
-    if (i >= excess && queue_time_ms - idle[i].first < limits_.producer_idle_ms) break;
-    const Producer& producer = producers.find(idle[i].second)->second;
-    plan.facts.emplace_back(
-        fact::ProducerForgotten{std::string(idle[i].second), producer.epoch, producer.window.highest()});
-  }
-}
-
 void Dispatcher::ServeReceivers(MonotonicMs now, int64_t queue_time_ms, Plan& plan) {
   for (auto it = receivers_.begin(); it != receivers_.end();) {
     if (MayTake()) {
-      fact::CheckedOut out{.subscription = kSubscription,
+      fact::CheckedOut out{.subscription = id_,
                            .session = {},
                            .session_epoch = 0,
                            .deadline_ms = queue_time_ms + it->lease_ms,
                            .from_next = decided_next_,
                            .to_next = {},
                            .waiting = {},
-                           .returned = {}};
+                           .returned = {},
+                           .skipped = 0,
+                           .counted_at = 0};
       Take({it->max_messages, limits_.receive_bytes, /*one_fits=*/true, limits_.receive_bytes}, out);
-      out.to_next = decided_next_ = next_;
-      plan.facts.emplace_back(std::move(out));
-      decided_.push_back({{}, it->id});
+      Conclude(std::move(out), {{}, it->id}, plan);
       it = receivers_.erase(it);
     } else if (now >= it->until && unknown_sizes_.empty() && (capped() || !Wanted().has_value())) {
       // With entries that are not known yet it cannot be said that there is nothing.
@@ -367,7 +314,7 @@ void Dispatcher::ServeConsumers(Plan& plan) {
   size_t wanting = 0;
   for (const auto& [id, consumer] : consumers_) wanting += consumer.Wants() ? 1 : 0;
   if (wanting == 0 || rebuild_) return;
-  const uint64_t available = returned_messages_ + known_messages_;
+  const uint64_t available = returned_messages_ + ahead_.messages();
   const uint64_t share = std::clamp<uint64_t>((available + wanting - 1) / wanting, 1, limits_.turn_messages);
   for (size_t idle = 0; idle < consumers_.size();) {
     if (!MayTake()) return;
@@ -379,14 +326,16 @@ void Dispatcher::ServeConsumers(Plan& plan) {
       ++idle;
       continue;
     }
-    fact::CheckedOut out{.subscription = kSubscription,
+    fact::CheckedOut out{.subscription = id_,
                          .session = it->first,
                          .session_epoch = consumer.epoch,
                          .deadline_ms = 0,
                          .from_next = decided_next_,
                          .to_next = {},
                          .waiting = {},
-                         .returned = {}};
+                         .returned = {},
+                         .skipped = 0,
+                         .counted_at = 0};
     const uint64_t bytes_left =
         consumer.credit.bytes > consumer.outstanding_bytes ? consumer.credit.bytes - consumer.outstanding_bytes : 0;
     const uint64_t messages_left = consumer.credit.messages - consumer.outstanding;
@@ -399,92 +348,123 @@ void Dispatcher::ServeConsumers(Plan& plan) {
     idle = 0;
     consumer.outstanding += took.messages;
     consumer.outstanding_bytes += took.bytes;
-    out.to_next = decided_next_ = next_;
-    plan.facts.emplace_back(std::move(out));
-    decided_.push_back({it->first, 0});
+    Conclude(std::move(out), {it->first, 0}, plan);
   }
 }
 
-Dispatcher::Plan Dispatcher::Decide(MonotonicMs now, int64_t queue_time_ms) {
-  Plan plan;
-  if (rebuild_ && decided_.empty()) Rebuild();
-  decision_runs_ = 0;
+void Dispatcher::Conclude(fact::CheckedOut out, Decided decided, Plan& plan) {
+  out.to_next = decided_next_ = ahead_.next();
+  out.skipped = ahead_.TakePassed();
+  if (out.skipped > 0) out.counted_at = ahead_.counted_at();
+  if (passed_returned_.empty()) passed_since_.reset();
+  plan.facts.emplace_back(std::move(out));
+  decided_.push_back(std::move(decided));
+}
+
+void Dispatcher::TellSkipped(MonotonicMs now, Plan& plan) {
+  if (ahead_.passed() == 0 && passed_returned_.empty()) return;
+  if (!passed_since_) passed_since_ = now;
+  // Not one by one: each is an entry of the log, and nobody waits for it.
+  const bool many = ahead_.passed() >= limits_.skipped_messages || passed_returned_.size() >= limits_.skipped_messages;
+  if (!many && now - *passed_since_ < limits_.skip_delay_ms) return;
+  fact::Skipped fact{.subscription = id_,
+                     .from_next = decided_next_,
+                     .to_next = ahead_.next(),
+                     .count = ahead_.TakePassed(),
+                     .counted_at = ahead_.counted_at(),
+                     .returned = std::exchange(passed_returned_, {})};
+  if (fact.returned.size() > kMaxTokens) {
+    passed_returned_.assign(fact.returned.begin() + kMaxTokens, fact.returned.end());
+    fact.returned.resize(kMaxTokens);
+  }
+  decided_next_ = fact.to_next;
+  passed_since_.reset();
+  plan.facts.emplace_back(std::move(fact));
+  ++skips_under_way_;
+}
+
+void Dispatcher::Decide(MonotonicMs now, int64_t queue_time_ms, size_t& runs, Plan& plan) {
+  if (rebuild_ && decided_.empty() && skips_under_way_ == 0) Rebuild();
+  runs_left_ = runs;
   ForgetSizes();
   ForgetDeadlines();
   ExpireSessions(now, plan);
   ExpireLeases(queue_time_ms, plan);
-  ForgetProducers(queue_time_ms, plan);
   ServeReceivers(now, queue_time_ms, plan);
   ServeConsumers(plan);
-  return plan;
+  if (!rebuild_) TellSkipped(now, plan);
+  runs = runs_left_;
 }
 
 void Dispatcher::Purged(uint64_t index) {
   // What waited before this entry is gone, as decided here before it is applied.
   DropReturned();
-  while (!shapes_.empty() && shapes_first_ < index) PopShape();
-  if (shapes_.empty()) shapes_first_ = std::max(shapes_first_, index);
-  next_ = decided_next_ = std::max(next_, Position(index, 0));
+  ahead_.Purge(index);
+  passed_since_.reset();
+  decided_next_ = ahead_.next();
 }
 
 // ---------------------------------------------------------------- what came of it
 
-void Dispatcher::Applied(uint64_t index, const std::vector<Fact>& facts, const Effects& effects,
-                         std::vector<Delivery>& deliveries) {
-  for (size_t i = 0; i < facts.size(); ++i) {
-    if (const auto* checked = std::get_if<effect::CheckedOut>(&effects.facts[i])) {
-      const auto& decision = std::get<fact::CheckedOut>(facts[i]);
-      if (decided_.empty()) continue;  // of an earlier leader
-      Decided decided = std::move(decided_.front());
-      decided_.pop_front();
-      decided_runs_ -= std::min(decided_runs_, decision.waiting.size() + decision.returned.size());
-      if (!checked->accepted) {
-        rebuild_ = true;
-        Free(NumberOf(decided.session), static_cast<uint32_t>(Count(decision)));
-        if (decided.session.empty()) receivers_.push_front({decided.receiver, 1, 0, 1000});
-        continue;
-      }
-      uint64_t given = 0;
-      for (const auto& run : checked->runs) given += run.slots.count;
-      // Returned ones that were purged in between are not given.
-      Free(NumberOf(decided.session), static_cast<uint32_t>(Count(decision) - given));
-      if (decision.session.empty()) {
-        for (const auto& run : checked->runs) deadlines_.emplace(decision.deadline_ms, run.slots.first);
-      }
-      deliveries.push_back({decided.session, decided.receiver, index, checked->runs});
-    } else if (const auto* settled = std::get_if<effect::Settled>(&effects.facts[i])) {
-      for (const auto& freed : settled->freed) Free(freed.holder, freed.count);
-      const std::vector<Token>* tokens = nullptr;
-      if (const auto* extended = std::get_if<fact::LeaseExtended>(&facts[i])) tokens = &extended->tokens;
-      if (const auto* s = std::get_if<fact::Settled>(&facts[i])) tokens = &s->tokens;
-      if (tokens != nullptr) NoteDeadlines(*tokens);
-    } else if (std::holds_alternative<effect::Purged>(effects.facts[i])) {
-      DropReturned();
-    } else if (const auto* detached = std::get_if<effect::Detached>(&effects.facts[i])) {
-      const auto& decision = std::get<fact::Detached>(facts[i]);
-      auto it = consumers_.find(decision.session);
-      if (it == consumers_.end()) continue;
-      if (detached->accepted) {
-        by_number_.erase(detached->number);
-        consumers_.erase(it);
-      } else {
-        it->second.ending = false;  // it attached again in between
-      }
-    } else if (const auto* attached = std::get_if<effect::Attached>(&effects.facts[i])) {
-      if (!attached->accepted) continue;
-      Consumer& consumer = consumers_[std::get<fact::Attached>(facts[i]).session];
-      consumer.number = attached->number;
-      consumer.epoch = attached->epoch;
-      consumer.ending = false;
-      by_number_[attached->number] = std::get<fact::Attached>(facts[i]).session;
+void Dispatcher::Applied(uint64_t index, const Fact& fact, const Effect& effect, std::vector<Delivery>& deliveries) {
+  if (const auto* checked = std::get_if<effect::CheckedOut>(&effect)) {
+    CheckedOut(index, std::get<fact::CheckedOut>(fact), *checked, deliveries);
+  } else if (const auto* settled = std::get_if<effect::Settled>(&effect)) {
+    for (const auto& freed : settled->freed) Free(freed.holder, freed.count);
+    const std::vector<Token>* tokens = nullptr;
+    if (const auto* extended = std::get_if<fact::LeaseExtended>(&fact)) tokens = &extended->tokens;
+    if (const auto* s = std::get_if<fact::Settled>(&fact)) tokens = &s->tokens;
+    if (tokens != nullptr) NoteDeadlines(*tokens);
+  } else if (std::holds_alternative<effect::Purged>(effect)) {
+    DropReturned();
+  } else if (const auto* skipped = std::get_if<effect::Skipped>(&effect)) {
+    if (skips_under_way_ > 0) --skips_under_way_;
+    if (!skipped->accepted) rebuild_ = true;
+  } else if (const auto* detached = std::get_if<effect::Detached>(&effect)) {
+    auto it = consumers_.find(std::get<fact::Detached>(fact).session);
+    if (it == consumers_.end()) return;
+    if (detached->accepted) {
+      by_number_.erase(detached->number);
+      consumers_.erase(it);
+    } else {
+      it->second.ending = false;  // it attached again in between
     }
+  } else if (const auto* attached = std::get_if<effect::Attached>(&effect)) {
+    if (!attached->accepted) return;
+    const SessionId& session = std::get<fact::Attached>(fact).session;
+    Consumer& consumer = consumers_[session];
+    consumer.number = attached->number;
+    consumer.epoch = attached->epoch;
+    consumer.ending = false;
+    by_number_[attached->number] = session;
   }
-  // What came back may be gone again: the entry that gave it back may have dropped it, too.
-  for (const auto& back : effects.returned) {
-    VisitWithin(subscription().returned, back.slots,
-                [&](Position first, const Returned& run) { PutBack(first, run.count); });
+}
+
+void Dispatcher::CheckedOut(uint64_t index, const fact::CheckedOut& decision, const effect::CheckedOut& effect,
+                            std::vector<Delivery>& deliveries) {
+  if (decided_.empty()) return;  // of an earlier leader
+  Decided decided = std::move(decided_.front());
+  decided_.pop_front();
+  decided_runs_ -= std::min(decided_runs_, decision.waiting.size() + decision.returned.size());
+  if (!effect.accepted) {
+    rebuild_ = true;
+    Free(NumberOf(decided.session), static_cast<uint32_t>(Count(decision)));
+    if (decided.session.empty()) receivers_.push_front({decided.receiver, 1, 0, 1000});
+    return;
   }
-  SkipSettled();
+  uint64_t given = 0;
+  for (const auto& run : effect.runs) given += run.slots.count;
+  // Returned ones that were purged in between are not given.
+  Free(NumberOf(decided.session), static_cast<uint32_t>(Count(decision) - given));
+  if (decision.session.empty()) {
+    for (const auto& run : effect.runs) deadlines_.emplace(decision.deadline_ms, run.slots.first);
+  }
+  deliveries.push_back({id_, decided.session, decided.receiver, index, effect.runs});
+}
+
+// What came back may be gone again: the entry that gave it back may have dropped it, too.
+void Dispatcher::CameBack(const Slots& slots) {
+  VisitWithin(subscription().returned, slots, [&](Position first, const Returned& run) { PutBack(first, run.count); });
 }
 
 // A partly settled or extended run has left parts in the state, which begin elsewhere or end at another time.
@@ -514,8 +494,7 @@ std::optional<MonotonicMs> Dispatcher::NextWake(MonotonicMs now, int64_t queue_t
   }
   for (const Receiver& receiver : receivers_) at(receiver.until);
   if (!deadlines_.empty()) at(now + std::max<int64_t>(0, deadlines_.begin()->first - queue_time_ms));
-  if (!machine_->producers().empty())
-    at(now + std::max<int64_t>(0, producers_checked_ms_ + kProducerCheckMs - queue_time_ms));
+  if (passed_since_) at(*passed_since_ + limits_.skip_delay_ms);
   return wake;
 }
 

@@ -1,8 +1,8 @@
-// Decides, on the leader and for one term, which consumer gets which message. Rebuilt from the machine's state.
+// Decides, on the leader and for one term, which consumer of a subscription gets which message. Rebuilt from the
+// machine's state.
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <list>
 #include <map>
 #include <optional>
@@ -15,15 +15,10 @@
 #include "absl/container/flat_hash_map.h"
 #include "broker/queue/effects.h"
 #include "broker/queue/facts.h"
+#include "broker/queue/lookahead.h"
 #include "broker/queue/machine.h"
 
 namespace trireme::queue {
-
-// How many messages an entry publishes, and their bytes; 0 if it publishes nothing.
-struct EntryShape {
-  uint32_t messages = 0;
-  uint64_t bytes = 0;
-};
 
 // What a consumer may have outstanding.
 struct Credit {
@@ -45,15 +40,19 @@ class Dispatcher {
   struct Limits {
     // Exceptions per subscription, at which it stops taking messages (Safety rule 1).
     size_t max_exceptions = 100'000;
-    // Entries that are known ahead of the cursor.
+    // What is known ahead of the cursors, over all of the queue's subscriptions; of each at least min_read_ahead
+    // entries.
     size_t read_ahead = 4'096;
-    // And their bytes, about: well below what the owner keeps of what it has read, so that it is not read again.
+    size_t min_read_ahead = 64;
     uint64_t read_ahead_bytes = uint64_t{2} << 20;
     // What one consumer is given before the next one's turn, at most; less where several want what is there.
     uint32_t turn_messages = 512;
     uint64_t turn_bytes = uint64_t{256} << 10;
     // What a single receive is given, if it is more than one message: its answer must fit a stock client's 4 MiB.
     uint64_t receive_bytes = uint64_t{2} << 20;
+    // What a filter has passed over is told to the state once it is so much, or so long ago.
+    uint64_t skipped_messages = 1'024;
+    MonotonicMs skip_delay_ms = 1'000;
     // Runs in the facts of one Decide, so that its entry stays well below 256 KiB; the rest is for the next one.
     size_t decision_runs = 8'192;
     // Producers idle for longer (queue time) are forgotten, the more so above the cap.
@@ -63,18 +62,17 @@ class Dispatcher {
 
   // `last_index`: the last entry of the log. Each session in the state gets one full timeout from `now` to come back
   // (Safety rule 5).
-  Dispatcher(const Machine* machine, uint64_t last_index, MonotonicMs now, Limits limits);
+  Dispatcher(const Machine* machine, SubscriptionId subscription, uint64_t last_index, MonotonicMs now, Limits limits);
+
+  SubscriptionId id() const { return id_; }
 
   // ---- what the log holds
 
   // This leader appended an entry.
-  void Appended(uint64_t index, EntryShape shape);
+  void Appended(uint64_t index, const EntryShape& shape);
   // Entries whose shapes are wanted to go on: [first, last], nothing if none are. The first one is there unless it was
   // purged meanwhile; behind it some may be gone, and end the answer. Ask again after Shapes.
-  struct Range {
-    uint64_t first = 0;
-    uint64_t last = 0;
-  };
+  using Range = Lookahead::Range;
   std::optional<Range> Wanted();
   // The shapes of consecutive entries from `first` on.
   void Shapes(uint64_t first, const std::vector<EntryShape>& shapes);
@@ -103,26 +101,32 @@ class Dispatcher {
     // Receivers that waited in vain.
     std::vector<ReceiverId> empty_handed;
   };
-  // `queue_time_ms`: of the entry that will carry the facts.
-  Plan Decide(MonotonicMs now, int64_t queue_time_ms);
+  // `queue_time_ms`: of the entry that will carry the facts. `runs`: how many they may name, of which it takes its own.
+  void Decide(MonotonicMs now, int64_t queue_time_ms, size_t& runs, Plan& plan);
   // The owner appended a Purged fact in the entry at `index`. Before the next Decide.
   void Purged(uint64_t index);
 
   // ---- what came of it
 
   struct Delivery {
+    SubscriptionId subscription = 0;
     SessionId session;  // empty: to `receiver`
     ReceiverId receiver = 0;
     uint64_t checkout_index = 0;
     std::vector<effect::CheckedOut::Run> runs;
   };
-  // An entry was applied. `facts` are its facts, `effects` what came of them.
-  void Applied(uint64_t index, const std::vector<Fact>& facts, const Effects& effects,
-               std::vector<Delivery>& deliveries);
+  // A fact of this subscription was applied, in the entry at `index`; what came of it.
+  void Applied(uint64_t index, const Fact& fact, const Effect& effect, std::vector<Delivery>& deliveries);
+  // And the facts of an entry gave these back.
+  void CameBack(const Slots& slots);
+  // All of an entry was applied.
+  void AppliedEntry() { ahead_.SkipSettled(); }
 
   // When Decide has something to do by the clock alone. Queue time and `now` run alike.
   std::optional<MonotonicMs> NextWake(MonotonicMs now, int64_t queue_time_ms) const;
 
+  // Its filter, or another setting, is another one now.
+  void SettingsChanged() { rebuild_ = true; }
   // The subscription has as many exceptions as it may (status output).
   bool capped() const;
 
@@ -153,9 +157,11 @@ class Dispatcher {
     SessionId session;
     ReceiverId receiver = 0;
   };
+  void Conclude(fact::CheckedOut out, Decided decided, Plan& plan);
+  void CheckedOut(uint64_t index, const fact::CheckedOut& decision, const effect::CheckedOut& effect,
+                  std::vector<Delivery>& deliveries);
 
   void Rebuild();
-  void SkipSettled();
   struct Share {
     uint64_t messages = 0;
     uint64_t bytes = 0;       // never more, but for
@@ -164,45 +170,45 @@ class Dispatcher {
   };
   // Takes up to `share` into `out`; what it took.
   Credit Take(const Share& share, fact::CheckedOut& out);
-  bool HasMessages();
-  // Whether what is known ahead of the cursor is enough until more is read.
+  // Whether what is known ahead of the cursor is enough until more is read: nobody is there who would take more.
   bool KnowsEnough() const;
   // Whether something may be taken now. What was returned always may: it is an exception already, and at the cap only
   // giving it out again makes room.
   bool MayTake();
   bool MayTakeReturned() const;
   bool MayTakeWaiting();
-  void PushShape(EntryShape shape);
-  void PopShape();
   void PutBack(Position first, uint32_t count);
   void DropReturned();
   void ForgetSizes();
   void ForgetDeadlines();
   void ExpireSessions(MonotonicMs now, Plan& plan);
   void ExpireLeases(int64_t queue_time_ms, Plan& plan);
-  void ForgetProducers(int64_t queue_time_ms, Plan& plan);
+  void JudgeReturned(uint64_t index, const EntryShape& shape);
+  void TellSkipped(MonotonicMs now, Plan& plan);
   void ServeReceivers(MonotonicMs now, int64_t queue_time_ms, Plan& plan);
   void ServeConsumers(Plan& plan);
   void Free(uint64_t holder, uint32_t count);
   void NoteDeadlines(const std::vector<Token>& tokens);
   uint64_t NumberOf(const SessionId& session) const;
-  const Subscription& subscription() const { return machine_->subscription(0); }
+  const Subscription& subscription() const { return machine_->subscription(id_); }
 
   const Machine* const machine_;
+  const SubscriptionId id_;
   const Limits limits_;
-  uint64_t last_index_;
 
-  // The cursor as it will be in the state when all that was decided is applied; and how far entries that publish
-  // nothing were passed over since, which the next decision will tell the state.
+  // The cursor as it will be in the state when all that was decided is applied. The lookahead's is beyond it where
+  // entries that publish nothing, or what a filter passes over, were left behind since: the next decision tells the
+  // state.
   Position decided_next_;
-  Position next_;
-  // The entries known from next_'s on.
-  uint64_t shapes_first_ = 0;
-  std::deque<EntryShape> shapes_;
-  uint64_t known_messages_ = 0;  // in shapes_, at or behind next_
-  uint64_t known_bytes_ = 0;     // of shapes_
+  Lookahead ahead_;
+  std::optional<MonotonicMs> passed_since_;  // something was passed over, and the state was not told
+  std::vector<Slots> passed_returned_;       // of the returned ones, likewise
+  size_t skips_under_way_ = 0;               // Skipped facts, not applied
   // Returned runs that were not given out again yet.
-  absl::btree_map<Position, uint32_t> returned_;
+  struct Waiting {
+    uint32_t count = 0;
+  };
+  absl::btree_map<Position, Waiting> returned_;
   uint64_t returned_messages_ = 0;
   // Bytes per message of entries that this leader has given messages of, or has looked up, for when they come back.
   absl::flat_hash_map<uint64_t, uint64_t> bytes_each_;
@@ -213,15 +219,14 @@ class Dispatcher {
   absl::flat_hash_map<uint64_t, SessionId> by_number_;
   SessionId turn_;  // who was served last
   std::list<Receiver> receivers_;
-  std::deque<Decided> decided_;
-  size_t decided_runs_ = 0;   // not applied
-  size_t decision_runs_ = 0;  // in the current Decide
-  bool rebuild_ = false;      // a decision was refused: start anew from the state once none is under way
+  std::list<Decided> decided_;  // (empty most of the time: a deque would keep room)
+  size_t decided_runs_ = 0;     // not applied
+  size_t runs_left_ = 0;        // of the current Decide
+  bool rebuild_ = false;        // a decision was refused: start anew from the state once none is under way
 
   // Leases with a deadline: (deadline in queue time, first position). Those that ended otherwise are found out when
   // due.
   std::set<std::pair<int64_t, Position>> deadlines_;
-  int64_t producers_checked_ms_ = 0;
 };
 
 }  // namespace trireme::queue

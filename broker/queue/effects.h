@@ -77,12 +77,32 @@ struct Purged {
   uint64_t messages = 0;
 };
 
+struct Skipped {
+  bool accepted = false;
+};
+
+struct SubscriptionCreated {
+  enum class Outcome : uint8_t {
+    kCreated,
+    kExists,  // there is one of that name
+    kWrong,   // its place in the log cannot be
+  };
+  Outcome outcome = Outcome::kWrong;
+  SubscriptionId id = 0;  // of the new one, or of the one that has the name
+};
+
+// Of SubscriptionChanged and SubscriptionDeleted.
+struct SubscriptionChanged {
+  bool accepted = false;
+};
+
 struct None {};
 
 }  // namespace effect
 
 using Effect = std::variant<effect::None, effect::Published, effect::ProducerOpened, effect::ProducerForgotten,
-                            effect::Attached, effect::Detached, effect::CheckedOut, effect::Settled, effect::Purged>;
+                            effect::Attached, effect::Detached, effect::CheckedOut, effect::Settled, effect::Purged,
+                            effect::Skipped, effect::SubscriptionCreated, effect::SubscriptionChanged>;
 
 // Of one entry.
 struct Effects {
@@ -90,6 +110,7 @@ struct Effects {
   std::vector<Effect> facts;
   // Runs that are to be delivered again, with the deliveries so far.
   struct Back {
+    SubscriptionId subscription = 0;
     Slots slots;
     uint32_t deliveries = 0;
   };

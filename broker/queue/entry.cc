@@ -27,7 +27,16 @@ enum class Code : uint8_t {
   kExpired = 8,
   kPurged = 9,
   kVersionRaised = 10,
+  // From here on of version 2.
+  kCheckedOutPassing = 11,  // a CheckedOut with messages passed over
+  kSkipped = 12,
+  kSubscriptionCreated = 13,
+  kSubscriptionChanged = 14,
+  kSubscriptionDeleted = 15,
 };
+
+// Of a setting in SubscriptionSettings. Never reused.
+constexpr uint64_t kFilterTag = 1;
 
 // ---------------------------------------------------------------- ranges, each told by its distance from the one
 // before
@@ -111,7 +120,7 @@ struct Encoder {
     out.Varint(f.epoch);
   }
   void operator()(const fact::CheckedOut& f) {
-    Put(Code::kCheckedOut);
+    Put(f.skipped == 0 ? Code::kCheckedOut : Code::kCheckedOutPassing);
     out.Varint(f.subscription);
     out.Counted(f.session);
     out.Varint(f.session_epoch);
@@ -120,6 +129,9 @@ struct Encoder {
     out.Varint(f.to_next.packed());
     PutSlots(out, f.waiting);
     PutSlots(out, f.returned);
+    if (f.skipped == 0) return;
+    out.Varint(f.skipped);
+    out.Varint(f.counted_at);
   }
   void operator()(const fact::Settled& f) {
     Put(Code::kSettled);
@@ -143,6 +155,31 @@ struct Encoder {
   void operator()(const fact::VersionRaised& f) {
     Put(Code::kVersionRaised);
     out.Varint(f.version);
+  }
+  void operator()(const fact::Skipped& f) {
+    Put(Code::kSkipped);
+    out.Varint(f.subscription);
+    out.Varint(f.from_next.packed());
+    out.Varint(f.to_next.packed());
+    out.Varint(f.count);
+    out.Varint(f.counted_at);
+    PutSlots(out, f.returned);
+  }
+  void operator()(const fact::SubscriptionCreated& f) {
+    Put(Code::kSubscriptionCreated);
+    out.Counted(f.name);
+    out.Varint(f.from.packed());
+    out.Varint(f.ordinal);
+    EncodeSettings(out, f.settings);
+  }
+  void operator()(const fact::SubscriptionChanged& f) {
+    Put(Code::kSubscriptionChanged);
+    out.Varint(f.subscription);
+    EncodeSettings(out, f.settings);
+  }
+  void operator()(const fact::SubscriptionDeleted& f) {
+    Put(Code::kSubscriptionDeleted);
+    out.Varint(f.subscription);
   }
 };
 
@@ -178,7 +215,8 @@ absl::StatusOr<Fact> DecodeFact(raft::Reader& in) {
       f.epoch = in.Varint();
       return f;
     }
-    case Code::kCheckedOut: {
+    case Code::kCheckedOut:
+    case Code::kCheckedOutPassing: {
       fact::CheckedOut f;
       f.subscription = static_cast<SubscriptionId>(in.Varint());
       f.session = in.Counted();
@@ -188,6 +226,9 @@ absl::StatusOr<Fact> DecodeFact(raft::Reader& in) {
       f.to_next = Position(in.Varint());
       f.waiting = GetSlots(in);
       f.returned = GetSlots(in);
+      if (code == static_cast<uint8_t>(Code::kCheckedOut)) return f;
+      f.skipped = in.Varint();
+      f.counted_at = in.Varint();
       return f;
     }
     case Code::kSettled: {
@@ -220,6 +261,32 @@ absl::StatusOr<Fact> DecodeFact(raft::Reader& in) {
       return fact::Purged{};
     case Code::kVersionRaised:
       return fact::VersionRaised{static_cast<uint32_t>(in.Varint())};
+    case Code::kSkipped: {
+      fact::Skipped f;
+      f.subscription = static_cast<SubscriptionId>(in.Varint());
+      f.from_next = Position(in.Varint());
+      f.to_next = Position(in.Varint());
+      f.count = in.Varint();
+      f.counted_at = in.Varint();
+      f.returned = GetSlots(in);
+      return f;
+    }
+    case Code::kSubscriptionCreated: {
+      fact::SubscriptionCreated f;
+      f.name = in.Counted();
+      f.from = Position(in.Varint());
+      f.ordinal = in.Varint();
+      f.settings = DecodeSettings(in);
+      return f;
+    }
+    case Code::kSubscriptionChanged: {
+      fact::SubscriptionChanged f;
+      f.subscription = static_cast<SubscriptionId>(in.Varint());
+      f.settings = DecodeSettings(in);
+      return f;
+    }
+    case Code::kSubscriptionDeleted:
+      return fact::SubscriptionDeleted{static_cast<SubscriptionId>(in.Varint())};
   }
   return absl::UnimplementedError(
       absl::StrCat("the log holds a fact of kind ", code, ", which facts of version ", kFactVersion,
@@ -302,6 +369,52 @@ absl::StatusOr<PublishedView> ViewPublished(const Opened& opened) {
 }
 
 }  // namespace
+
+uint32_t VersionOf(const Fact& fact) {
+  if (const auto* out = std::get_if<fact::CheckedOut>(&fact)) return out->skipped == 0 ? 1 : 2;
+  const bool second = std::holds_alternative<fact::Skipped>(fact) ||
+                      std::holds_alternative<fact::SubscriptionCreated>(fact) ||
+                      std::holds_alternative<fact::SubscriptionChanged>(fact) ||
+                      std::holds_alternative<fact::SubscriptionDeleted>(fact);
+  return second ? 2 : 1;
+}
+
+// Fields that are not as in a new subscription, ascending by tag: so a setting of a later version is nothing in what an
+// earlier one reads. Settings have one encoding.
+void EncodeSettings(raft::Writer& out, const SubscriptionSettings& settings) {
+  raft::Writer fields;
+  uint64_t count = 0;
+  if (!settings.filter.empty()) {
+    fields.Varint(kFilterTag);
+    fields.Counted(settings.filter);
+    ++count;
+  }
+  out.Varint(count);
+  out.Raw(fields.bytes());
+}
+
+SubscriptionSettings DecodeSettings(raft::Reader& in) {
+  SubscriptionSettings settings;
+  bool good = true;
+  uint64_t last = 0;
+  const size_t count = in.Count(2);
+  for (size_t i = 0; i < count && in.ok() && good; ++i) {
+    const uint64_t tag = in.Varint();
+    good = tag > last;
+    last = tag;
+    switch (tag) {
+      case kFilterTag:
+        settings.filter = in.Counted();
+        good &= !settings.filter.empty();
+        break;
+      default:
+        good = false;
+    }
+  }
+  // Fails the reader: what is behind it cannot be read.
+  if (!good) in.Raw(in.rest().size() + 1);
+  return settings;
+}
 
 raft::Bytes EncodePublished(const fact::Published& published, int64_t time_ms,
                             std::span<const std::string_view> batches) {

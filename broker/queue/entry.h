@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "broker/queue/facts.h"
 #include "raft/core/bytes.h"
+#include "raft/core/coding.h"
 
 namespace trireme::queue {
 
@@ -35,6 +36,10 @@ struct FactsEntryBytes {
   size_t count = 0;
 };
 FactsEntryBytes EncodeSomeFacts(std::span<const Fact> facts, int64_t time_ms);
+
+// As facts and snapshots hold them.
+void EncodeSettings(raft::Writer& out, const SubscriptionSettings& settings);
+SubscriptionSettings DecodeSettings(raft::Reader& in);
 
 // An entry, decoded. Shares its memory.
 struct DecodedEntry {

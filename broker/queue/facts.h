@@ -32,8 +32,9 @@ struct Token {
   friend bool operator==(const Token&, const Token&) = default;
 };
 
-// 0 is the subscription called `default`.
+// 0 is the subscription called `default` that a queue is made with.
 using SubscriptionId = uint32_t;
+inline constexpr char kDefaultSubscription[] = "default";
 
 // A consumer's session, named by its client; 1 to 64 bytes.
 using SessionId = std::string;
@@ -42,6 +43,14 @@ using SessionId = std::string;
 inline constexpr uint64_t kMaxNamedEpoch = uint64_t{1} << 62;
 // No producer has an epoch above it, so that there is always one above any that was ever given.
 inline constexpr uint64_t kMaxEpoch = uint64_t{1} << 63;
+
+// What a subscription is set to. Checked by whoever sets it: apply takes it as it is.
+struct SubscriptionSettings {
+  // A condition over headers and fields (broker/filter): messages that do not match are passed over. Empty: none are.
+  std::string filter = {};
+
+  friend bool operator==(const SubscriptionSettings&, const SubscriptionSettings&) = default;
+};
 
 enum class Disposition : uint8_t {
   kAcknowledge = 1,
@@ -117,6 +126,11 @@ struct CheckedOut {
   Position to_next;            // == from_next when only returned ones are taken
   std::vector<Slots> waiting;  // in [from_next, to_next), ascending
   std::vector<Slots> returned;
+  // Messages in [from_next, to_next) that are not given, because the subscription's filter passes over them.
+  uint64_t skipped = 0;
+  // With `skipped`: the last entry that was applied when they were counted. Had a batch behind it been refused by
+  // apply, it would have been counted wrongly, and all of this is ignored.
+  uint64_t counted_at = 0;
 
   friend bool operator==(const CheckedOut&, const CheckedOut&) = default;
 };
@@ -153,6 +167,46 @@ struct Purged {
   friend bool operator==(const Purged&, const Purged&) = default;
 };
 
+// Nothing of what waits in [from_next, to_next) is for this subscription, nor are these of the returned ones.
+// Conditional as CheckedOut is.
+struct Skipped {
+  SubscriptionId subscription = 0;
+  Position from_next;
+  Position to_next;
+  uint64_t count = 0;       // messages that waited there
+  uint64_t counted_at = 0;  // as in CheckedOut
+  std::vector<Slots> returned;
+
+  friend bool operator==(const Skipped&, const Skipped&) = default;
+};
+
+// A new subscription, if there is none of that name. Its id is given by apply and never again.
+struct SubscriptionCreated {
+  std::string name;
+  // It gets what the queue still holds from here on: all that is at or above every cursor, and below that what another
+  // subscription has in flight or returned. Behind the log's end: only what comes after this fact.
+  Position from;
+  // How many messages the queue had stored before `from`: since what waits is not recorded, the leader counts them.
+  uint64_t ordinal = 0;
+  SubscriptionSettings settings;
+
+  friend bool operator==(const SubscriptionCreated&, const SubscriptionCreated&) = default;
+};
+
+struct SubscriptionChanged {
+  SubscriptionId subscription = 0;
+  SubscriptionSettings settings;
+
+  friend bool operator==(const SubscriptionChanged&, const SubscriptionChanged&) = default;
+};
+
+// With all that it has in flight. What no other subscription needs is gone then.
+struct SubscriptionDeleted {
+  SubscriptionId subscription = 0;
+
+  friend bool operator==(const SubscriptionDeleted&, const SubscriptionDeleted&) = default;
+};
+
 // From here on facts of this version may come; a replica that does not know it stops (Safety rule 3).
 struct VersionRaised {
   uint32_t version = 0;
@@ -162,11 +216,18 @@ struct VersionRaised {
 
 }  // namespace fact
 
-using Fact = std::variant<fact::Published, fact::ProducerOpened, fact::ProducerForgotten, fact::Attached,
-                          fact::Detached, fact::CheckedOut, fact::Settled, fact::LeaseExtended, fact::Expired,
-                          fact::Purged, fact::VersionRaised>;
+using Fact =
+    std::variant<fact::Published, fact::ProducerOpened, fact::ProducerForgotten, fact::Attached, fact::Detached,
+                 fact::CheckedOut, fact::Settled, fact::LeaseExtended, fact::Expired, fact::Purged, fact::VersionRaised,
+                 fact::Skipped, fact::SubscriptionCreated, fact::SubscriptionChanged, fact::SubscriptionDeleted>;
 
-// The meaning of the facts above.
-inline constexpr uint32_t kFactVersion = 1;
+// The meaning of the facts above, as this program knows it.
+inline constexpr uint32_t kFactVersion = 2;
+// What every log begins with. Facts of a higher version come only behind a VersionRaised, which a leader appends when
+// one is wanted and all replicas understand it; so replicas of different programs agree until then, and in their
+// digests, too.
+inline constexpr uint32_t kFirstFactVersion = 1;
+// The version that a fact belongs to.
+uint32_t VersionOf(const Fact& fact);
 
 }  // namespace trireme::queue

@@ -13,7 +13,27 @@
 namespace trireme::queue {
 
 Machine::Machine() {
-  subscriptions_.try_emplace(0);
+  subscriptions_[0].name = kDefaultSubscription;
+  names_.emplace(kDefaultSubscription, 0);
+}
+
+const Subscription* Machine::FindSubscription(SubscriptionId id) const {
+  auto it = subscriptions_.find(id);
+  return it == subscriptions_.end() ? nullptr : &it->second;
+}
+
+std::optional<SubscriptionId> Machine::FindSubscription(std::string_view name) const {
+  auto it = names_.find(name);
+  if (it == names_.end()) return std::nullopt;
+  return it->second;
+}
+
+Position Machine::Retained(uint64_t index) const {
+  Position lowest(index, 0);
+  for (const auto& [id, s] : subscriptions_) {
+    if (s.waiting > 0) lowest = std::min(lowest, std::max(s.next, Position(s.waiting_from, 0)));
+  }
+  return lowest;
 }
 
 Subscription* Machine::Find(SubscriptionId id) {
@@ -30,9 +50,9 @@ struct Machine::Applier {
   // Gives `slots`, held until now with `deliveries`, back to those who wait. Neighbours of one count become one run, so
   // that what was taken apart by settling does not stay apart. (Runs of two entries never touch: there is no slot
   // 65,535.)
-  void GiveBack(Subscription& s, Position first, uint32_t count, uint32_t deliveries) {
+  void GiveBack(SubscriptionId id, Subscription& s, Position first, uint32_t count, uint32_t deliveries) {
     s.returned_messages += count;
-    effects.returned.push_back({{first, count}, deliveries});
+    effects.returned.push_back({id, {first, count}, deliveries});
     auto after = s.returned.lower_bound(first);
     if (after != s.returned.end() && first + count == after->first && after->second.deliveries == deliveries) {
       count += after->second.count;
@@ -144,7 +164,7 @@ struct Machine::Applier {
       }
       left -= run->second.count;
       s->in_flight_messages -= run->second.count;
-      GiveBack(*s, run->first, run->second.count, run->second.deliveries);
+      GiveBack(f.subscription, *s, run->first, run->second.count, run->second.deliveries);
       run = s->in_flight.erase(run);
     }
     s->held.erase(number);
@@ -175,7 +195,8 @@ struct Machine::Applier {
       last = w.first + w.count;
       taken += w.count;
     }
-    if (taken > s->waiting) return effect::CheckedOut{};
+    if (f.skipped > 0 && m.last_refused_ > f.counted_at) return effect::CheckedOut{};
+    if (f.skipped > s->waiting || taken > s->waiting - f.skipped) return effect::CheckedOut{};
 
     effect::CheckedOut out{true, {}};
     out.runs.reserve(f.waiting.size() + f.returned.size());
@@ -186,9 +207,8 @@ struct Machine::Applier {
       if (holder != 0) s->held[holder] += count;
       out.runs.push_back({{first, count}, deliveries});
     };
-    s->waiting -= taken;
-    s->next = f.to_next;
-    s->waiting_from = std::max(s->waiting_from, s->next.index());
+    s->Advance(f.to_next, taken + f.skipped);
+    s->skipped += f.skipped;
     for (const Slots& r : f.returned) {
       if (!r.WithinEntry()) continue;
       std::vector<std::pair<Position, Returned>> parts;
@@ -219,10 +239,10 @@ struct Machine::Applier {
               s->rejected += run.count;
               break;
             case Disposition::kRequeue:
-              GiveBack(*s, first, run.count, run.deliveries);
+              GiveBack(f.subscription, *s, first, run.count, run.deliveries);
               break;
             case Disposition::kUndelivered:
-              GiveBack(*s, first, run.count, run.deliveries - 1);
+              GiveBack(f.subscription, *s, first, run.count, run.deliveries - 1);
               break;
           }
         });
@@ -233,7 +253,7 @@ struct Machine::Applier {
     if (s == nullptr) return AllLost(f.tokens);
     return Release(
         *s, f.tokens, [&](const InFlight& run) { return run.holder == 0 && run.deadline_ms <= f.now_ms; },
-        [&](Position first, const InFlight& run) { GiveBack(*s, first, run.count, run.deliveries); });
+        [&](Position first, const InFlight& run) { GiveBack(f.subscription, *s, first, run.count, run.deliveries); });
   }
 
   Effect operator()(const fact::LeaseExtended& f) {
@@ -275,6 +295,93 @@ struct Machine::Applier {
     m.version_ = std::max(m.version_, f.version);
     return effect::None{};
   }
+
+  Effect operator()(const fact::Skipped& f) {
+    Subscription* s = m.Find(f.subscription);
+    if (s == nullptr || s->next != f.from_next || f.to_next < f.from_next || f.to_next > Position(index, 0) ||
+        f.count > s->waiting || (f.count > 0 && m.last_refused_ > f.counted_at)) {
+      return effect::Skipped{false};
+    }
+    s->Advance(f.to_next, f.count);
+    s->skipped += f.count;
+    for (const Slots& r : f.returned) {
+      if (!r.WithinEntry()) continue;
+      CutOut(s->returned, r, [&](Position, const Returned& run) {
+        s->returned_messages -= run.count;
+        s->skipped += run.count;
+        return true;
+      });
+    }
+    return effect::Skipped{true};
+  }
+
+  Effect operator()(const fact::SubscriptionCreated& f) {
+    if (auto existing = m.FindSubscription(f.name)) {
+      return effect::SubscriptionCreated{effect::SubscriptionCreated::Outcome::kExists, *existing};
+    }
+    const Position end(index, 0);
+    // Counted by the leader, which may have been wrong.
+    if (f.name.empty() || (f.from < end && f.ordinal > m.published_)) return effect::SubscriptionCreated{};
+    Subscription made;
+    made.name = f.name;
+    made.settings = f.settings;
+    made.next = end;
+    const Position retained = m.Retained(index);
+    uint64_t waiting = 0;  // from there on
+    for (const auto& [id, s] : m.subscriptions_) waiting = std::max(waiting, s.waiting);
+    if (f.from < retained) {
+      made.next = retained;
+      made.waiting = waiting;
+      TakeOver(f.from, made);
+    } else if (f.from < end) {
+      made.next = f.from;
+      made.waiting = m.published_ - f.ordinal;
+      if (made.waiting > waiting) return effect::SubscriptionCreated{};
+    }
+    if (made.waiting > 0) made.waiting_from = made.next.index();
+    const SubscriptionId id = ++m.last_subscription_;
+    m.names_.emplace(f.name, id);
+    m.subscriptions_.emplace(id, std::move(made));
+    return effect::SubscriptionCreated{effect::SubscriptionCreated::Outcome::kCreated, id};
+  }
+
+  // What others hold of the messages from `from` on and below the cursor of `made` is for it, too, as never delivered.
+  void TakeOver(Position from, Subscription& made) {
+    absl::btree_map<Position, Position> held;  // disjoint runs, with their ends
+    auto hold = [&](Position first, Position end) {
+      first = std::max(first, from);
+      end = std::min(end, made.next);
+      if (first >= end) return;
+      auto it = held.upper_bound(first);
+      if (it != held.begin() && std::prev(it)->second >= first) first = std::prev(it)->first;
+      for (it = held.lower_bound(first); it != held.end() && it->first <= end; it = held.erase(it))
+        end = std::max(end, it->second);
+      held.emplace(first, end);
+    };
+    for (const auto& [id, s] : m.subscriptions_) {
+      for (const auto& [first, run] : s.in_flight) hold(first, first + run.count);
+      for (const auto& [first, run] : s.returned) hold(first, first + run.count);
+    }
+    for (const auto& [first, end] : held) {
+      const auto count = static_cast<uint32_t>(end.packed() - first.packed());
+      made.returned.emplace(first, Returned{count, 0});
+      made.returned_messages += count;
+    }
+  }
+
+  Effect operator()(const fact::SubscriptionChanged& f) {
+    Subscription* s = m.Find(f.subscription);
+    if (s != nullptr) s->settings = f.settings;
+    return effect::SubscriptionChanged{s != nullptr};
+  }
+
+  Effect operator()(const fact::SubscriptionDeleted& f) {
+    auto it = m.subscriptions_.find(f.subscription);
+    if (it == m.subscriptions_.end()) return effect::SubscriptionChanged{false};
+    m.names_.erase(it->second.name);
+    m.subscriptions_.erase(it);
+    return effect::SubscriptionChanged{true};
+  }
 };
 
 Effect Machine::ApplyPublished(uint64_t index, std::string_view producer, uint64_t epoch, uint64_t first_sequence,
@@ -283,6 +390,7 @@ Effect Machine::ApplyPublished(uint64_t index, std::string_view producer, uint64
   if (!producer.empty()) {
     auto refuse = [&](Outcome outcome, std::vector<ProducerWindow::Piece> pieces = {}) {
       refused_.insert(index);
+      if (version_ >= 2) last_refused_ = index;
       return effect::Published{outcome, count, std::move(pieces)};
     };
     auto it = producers_.find(producer);
@@ -294,6 +402,9 @@ Effect Machine::ApplyPublished(uint64_t index, std::string_view producer, uint64
     }
     known.window.Add(first_sequence, count, Position(index, 0));
     known.active_ms = time_ms_;
+  }
+  if (version_ >= 2 && milestones_.Due(index)) {
+    milestones_.Add({index, published_, time_ms_}, Retained(index).index());
   }
   published_ += count;
   for (auto& [id, s] : subscriptions_) s.Publish(index, count);
@@ -326,12 +437,18 @@ absl::StatusOr<Effects> Machine::Apply(uint64_t index, const raft::Bytes& entry)
   if (view.status().code() != absl::StatusCode::kNotFound) return view.status();
   absl::StatusOr<DecodedEntry> decoded = DecodeEntry(entry);
   if (!decoded.ok()) return decoded.status();
+  uint32_t version = version_;
   for (const Fact& f : decoded->facts) {
     const auto* raised = std::get_if<fact::VersionRaised>(&f);
     if (raised != nullptr && raised->version > kFactVersion) {
       return absl::UnimplementedError(absl::StrCat("the log raises its facts to version ", raised->version,
                                                    "; this program knows version ", kFactVersion,
                                                    "; run a newer version of trireme-broker on this node"));
+    }
+    if (raised != nullptr) version = std::max(version, raised->version);
+    if (VersionOf(f) > version) {
+      return absl::DataLossError(absl::StrCat("entry ", index, " holds a fact of version ", VersionOf(f),
+                                              " while the log's facts are of version ", version));
     }
   }
   time_ms_ = std::max(time_ms_, decoded->time_ms);
@@ -350,7 +467,7 @@ void Machine::ApplyNoop(uint64_t index) {
 
 std::string Machine::Encode() const {
   raft::Writer out;
-  out.Byte(kSnapshotVersion);
+  out.Byte(SnapshotVersion(version_));
   out.Varint(version_);
   out.Varint(applied_);
   out.Signed(time_ms_);
@@ -365,10 +482,15 @@ std::string Machine::Encode() const {
     out.Signed(p.active_ms);
     p.window.Encode(out);
   }
+  if (version_ >= 2) {
+    out.Varint(last_subscription_);
+    out.Varint(last_refused_);
+    milestones_.Encode(out);
+  }
   out.Varint(subscriptions_.size());
   for (const auto& [id, s] : subscriptions_) {
     out.Varint(id);
-    s.Encode(out);
+    s.Encode(out, version_);
   }
   return out.Take();
 }
@@ -396,14 +518,28 @@ bool Machine::Decode(raft::Reader& in) {
     good &= p.epoch <= kMaxEpoch && p.window.Decode(in);
   }
   subscriptions_.clear();
+  names_.clear();
+  uint64_t last = 0;
+  if (version_ >= 2) {
+    last = in.Varint();
+    last_refused_ = in.Varint();
+    good &= milestones_.Decode(in, applied_, published_);
+  }
+  good &= last <= std::numeric_limits<SubscriptionId>::max();
+  last_subscription_ = static_cast<SubscriptionId>(last);
   const size_t subscriptions = in.Count(2);
+  good &= version_ >= 2 || subscriptions == 1;
   for (size_t i = 0; i < subscriptions && in.ok(); ++i) {
     const uint64_t id = in.Varint();
-    good &= id <= std::numeric_limits<SubscriptionId>::max() &&
-            (subscriptions_.empty() ? id == 0 : id > subscriptions_.rbegin()->first);
-    good &= subscriptions_[static_cast<SubscriptionId>(id)].Decode(in, applied_);
+    good &= id <= last && (subscriptions_.empty() || id > subscriptions_.rbegin()->first);
+    if (!good) return false;
+    Subscription& s = subscriptions_[static_cast<SubscriptionId>(id)];
+    if (version_ < 2) s.name = kDefaultSubscription;
+    good &= s.Decode(in, version_, applied_);
+    good &=
+        !s.name.empty() && s.waiting <= published_ && names_.emplace(s.name, static_cast<SubscriptionId>(id)).second;
   }
-  return good && in.done() && !subscriptions_.empty();
+  return good && in.done();
 }
 
 raft::Bytes Machine::Snapshot() const {
@@ -422,10 +558,12 @@ absl::Status Machine::Restore(const raft::Bytes& snapshot) {
   if (tail.Fixed32() != raft::Crc32c(body)) return absl::DataLossError("a queue's snapshot has a wrong checksum");
   raft::Reader in(body);
   // Safety rule 3: what is laid out or meant otherwise is not read.
-  if (uint8_t version = in.Byte(); version != kSnapshotVersion) {
+  constexpr uint8_t kOldest = SnapshotVersion(kFirstFactVersion), kNewest = SnapshotVersion(kFactVersion);
+  const uint8_t version = in.Byte();
+  if (version < kOldest || version > kNewest) {
     return absl::UnimplementedError(
-        absl::StrCat("a queue's snapshot has version ", version, "; this program knows version ", kSnapshotVersion,
-                     version > kSnapshotVersion ? "; run a newer version of trireme-broker on this node" : ""));
+        absl::StrCat("a queue's snapshot has version ", version, "; this program knows versions ", kOldest, " to ",
+                     kNewest, version > kNewest ? "; run a newer version of trireme-broker on this node" : ""));
   }
   const uint64_t facts = in.Varint();
   if (facts > kFactVersion) {
@@ -433,6 +571,8 @@ absl::Status Machine::Restore(const raft::Bytes& snapshot) {
                                                  "; this program knows version ", kFactVersion,
                                                  "; run a newer version of trireme-broker on this node"));
   }
+  if (facts < kFirstFactVersion || version != SnapshotVersion(static_cast<uint32_t>(facts)))
+    return absl::DataLossError(absl::StrCat("a queue's snapshot has version ", version, ", its facts ", facts));
   Machine read;
   read.version_ = static_cast<uint32_t>(facts);
   if (!read.Decode(in)) return absl::DataLossError("a queue's snapshot does not parse though its checksum is right");

@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/container/btree_map.h"
@@ -11,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "broker/queue/effects.h"
 #include "broker/queue/facts.h"
+#include "broker/queue/milestones.h"
 #include "broker/queue/producer_window.h"
 #include "broker/queue/subscription.h"
 #include "raft/core/bytes.h"
@@ -33,8 +36,9 @@ struct EntryRange {
 // Not thread-safe; a group's shard owns it.
 class Machine {
  public:
-  // Of the snapshot's layout: raised by whoever adds to it, or changes what is in it.
-  static constexpr uint8_t kSnapshotVersion = 2;
+  // The snapshot's layout follows the version of the facts in force: so replicas of an older program can read it, and
+  // have the same digest, for as long as there is nothing in it that they do not know.
+  static constexpr uint8_t SnapshotVersion(uint32_t facts) { return static_cast<uint8_t>(facts + 1); }
 
   Machine();
 
@@ -71,6 +75,14 @@ class Machine {
   bool IsRefused(uint64_t index) const { return refused_.contains(index); }
   const absl::btree_map<SubscriptionId, Subscription>& subscriptions() const { return subscriptions_; }
   const Subscription& subscription(SubscriptionId id) const { return subscriptions_.at(id); }
+  // Null if there is none of that name, or id.
+  const Subscription* FindSubscription(SubscriptionId id) const;
+  std::optional<SubscriptionId> FindSubscription(std::string_view name) const;
+  // From where on everything that was stored is still there: the lowest of the cursors, where a subscription for which
+  // nothing waits counts as if its own were at the log's end (with `index` the next entry's).
+  Position Retained(uint64_t index) const;
+  // Of what is retained, and perhaps of what no longer is. From version 2 of the facts on.
+  const Milestones& milestones() const { return milestones_; }
 
  private:
   struct Applier;
@@ -84,13 +96,18 @@ class Machine {
   uint64_t applied_ = 0;
   int64_t time_ms_ = 0;
   uint64_t published_ = 0;
-  uint32_t version_ = kFactVersion;
+  uint32_t version_ = kFirstFactVersion;  // comes from the log alone (Safety rule 3)
   absl::btree_map<std::string, Producer, std::less<>> producers_;
   absl::btree_map<SubscriptionId, Subscription> subscriptions_;
+  absl::btree_map<std::string, SubscriptionId, std::less<>> names_;  // of subscriptions_
+  SubscriptionId last_subscription_ = 0;
   uint64_t forgotten_epoch_ = 0;
   // Batches that were not stored, at or above the lowest cursor. A leader that judges well appends none; but whoever
   // reads the log must not take one for waiting messages.
   absl::btree_set<uint64_t> refused_;
+  // The last of them, from version 2 of the facts on.
+  uint64_t last_refused_ = 0;
+  Milestones milestones_;
 };
 
 }  // namespace trireme::queue

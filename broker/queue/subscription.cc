@@ -1,5 +1,7 @@
 #include "broker/queue/subscription.h"
 
+#include "broker/queue/entry.h"
+
 namespace trireme::queue {
 
 absl::btree_map<Position, InFlight> Subscription::HeldBesides(uint64_t session_number,
@@ -24,7 +26,12 @@ bool Subscription::HasOutOfLine(uint64_t index) const {
   return has(in_flight) || has(returned);
 }
 
-void Subscription::Encode(raft::Writer& out) const {
+void Subscription::Encode(raft::Writer& out, uint32_t version) const {
+  if (version >= 2) {
+    out.Counted(name);
+    EncodeSettings(out, settings);
+    out.Varint(skipped);
+  }
   out.Varint(next.packed());
   out.Varint(waiting);
   out.Varint(waiting_from);
@@ -61,7 +68,12 @@ void Subscription::Encode(raft::Writer& out) const {
   }
 }
 
-bool Subscription::Decode(raft::Reader& in, uint64_t applied) {
+bool Subscription::Decode(raft::Reader& in, uint32_t version, uint64_t applied) {
+  if (version >= 2) {
+    name = in.Counted();
+    settings = DecodeSettings(in);
+    skipped = in.Varint();
+  }
   next = Position(in.Varint());
   waiting = in.Varint();
   waiting_from = in.Varint();

@@ -1,6 +1,7 @@
 // A subscription's state: a cursor and the exceptions below it (Safety rule 1).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -38,6 +39,8 @@ struct Returned {
 
 // Runs never overlap, neither in one map nor over both, and none reaches over the end of its entry.
 struct Subscription {
+  std::string name;
+  SubscriptionSettings settings;
   Position next;         // from here on everything is waiting
   uint64_t waiting = 0;  // messages at or above `next`
   // Where something waits, no entry below this one holds any of it. The cursor alone does not say so: it stays behind
@@ -50,6 +53,7 @@ struct Subscription {
   uint64_t acknowledged = 0;
   uint64_t rejected = 0;
   uint64_t purged = 0;
+  uint64_t skipped = 0;  // passed over by its filter
   absl::btree_map<SessionId, Session> sessions;
   uint64_t last_session_number = 0;
   // Messages in flight by session number; follows from in_flight.
@@ -62,6 +66,12 @@ struct Subscription {
   // What the session has in flight besides `held`: what a consumer that comes back and names what it holds must be sent
   // again, with the same count and token (Safety rule 5).
   absl::btree_map<Position, InFlight> HeldBesides(uint64_t session_number, const std::vector<Token>& held) const;
+  // Moves the cursor to `to`, which leaves `messages` behind that waited.
+  void Advance(Position to, uint64_t messages) {
+    waiting -= messages;
+    next = to;
+    waiting_from = std::max(waiting_from, next.index());
+  }
   // No entry at or below it, of those applied up to `applied`, holds a message at or above the cursor.
   uint64_t Floor(uint64_t applied) const { return waiting == 0 ? applied : waiting_from - 1; }
   // `count` messages were stored in the entry at `index`, behind all others.
@@ -74,10 +84,11 @@ struct Subscription {
   // What is recorded one by one, which the cap of Safety rule 1 bounds.
   size_t exceptions() const { return in_flight.size() + returned.size(); }
 
-  void Encode(raft::Writer& out) const;
+  // `version`: of the facts in force.
+  void Encode(raft::Writer& out, uint32_t version) const;
   // False if it does not parse, or if what it says cannot be after the entry `applied`: whoever reads on relies on runs
   // that are in order, within their entries, and below the cursor.
-  bool Decode(raft::Reader& in, uint64_t applied);
+  bool Decode(raft::Reader& in, uint32_t version, uint64_t applied);
 
  private:
   bool Apart() const;

@@ -11,6 +11,7 @@
 #include "absl/container/btree_map.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
+#include "broker/filter/filter.h"
 #include "broker/queue/dispatcher.h"
 #include "raft/core/bytes.h"
 #include "raft/host/host.h"
@@ -32,7 +33,8 @@ class EntryReader {
 
   using ShapesDone = absl::AnyInvocable<void(absl::StatusOr<std::vector<queue::EntryShape>>)>;
   // The shapes of entries first, first + 1, ..., as many as one read gives. One read of shapes at a time.
-  void Shapes(uint64_t first, uint64_t last, ShapesDone done);
+  // `filter`: of the subscription, null for none.
+  void Shapes(uint64_t first, uint64_t last, std::shared_ptr<const filter::Filter> filter, ShapesDone done);
   bool reading_shapes() const { return reading_shapes_; }
 
  private:

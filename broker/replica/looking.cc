@@ -20,7 +20,7 @@ constexpr int kMaxReads = 32;
 constexpr size_t kMaxTimes = 256;
 
 absl::Status NoSubscription() {
-  return absl::NotFoundError("the subscription was deleted");
+  return absl::NotFoundError("there is no such subscription");
 }
 
 const queue::Subscription* Find(const queue::Machine& machine, queue::SubscriptionId id) {
@@ -321,7 +321,7 @@ void Release(QueueReplica& replica, const ReleaseWanted& wanted, Looked<uint64_t
     std::vector<uint32_t> counts;
     for (const queue::Token& token : tokens) counts.push_back(token.slots.count);
     // What is settled or released by others meanwhile is not current, and stays as it is.
-    replica.SettleTokens(queue::Disposition::kRequeue, std::move(tokens),
+    replica.SettleTokens(wanted.subscription, queue::Disposition::kRequeue, std::move(tokens),
                          [counts, done = std::move(done)](absl::StatusOr<std::vector<bool>> current) mutable {
                            if (!current.ok()) return done(current.status());
                            uint64_t released = 0;

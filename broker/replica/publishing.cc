@@ -82,7 +82,7 @@ std::optional<Publishing::Bar> Publishing::BarOf(const Line& line) const {
   return std::nullopt;
 }
 
-bool Publishing::Flush(int64_t queue_time_ms, queue::Dispatcher& dispatcher) {
+bool Publishing::Flush(int64_t queue_time_ms, queue::Dispatchers& dispatchers) {
   const size_t appended_before = appended_.size();
   std::deque<Line> later;
   absl::flat_hash_set<std::string> held_back;
@@ -94,14 +94,14 @@ bool Publishing::Flush(int64_t queue_time_ms, queue::Dispatcher& dispatcher) {
       continue;
     }
     if (const size_t lines = LinesTogether(); lines > 1) {
-      if (!AppendTogether(lines, queue_time_ms, dispatcher)) break;
+      if (!AppendTogether(lines, queue_time_ms, dispatchers)) break;
       for (size_t i = 0; i < lines; ++i) {
         waiting_bytes_ -= waiting_.front().batch.size();
         waiting_.pop_front();
       }
       continue;
     }
-    Step step = Append(waiting_.front(), queue_time_ms, dispatcher);
+    Step step = Append(waiting_.front(), queue_time_ms, dispatchers);
     if (step == Step::kFull) break;
     if (step == Step::kLater) {
       held_back.insert(waiting_.front().producer);
@@ -142,7 +142,7 @@ size_t Publishing::LinesTogether() const {
   return std::max<size_t>(lines, 1);
 }
 
-bool Publishing::AppendTogether(size_t lines, int64_t queue_time_ms, queue::Dispatcher& dispatcher) {
+bool Publishing::AppendTogether(size_t lines, int64_t queue_time_ms, queue::Dispatchers& dispatchers) {
   const Line& first = waiting_.front();
   queue::fact::Published fact{.producer = first.producer,
                               .epoch = first.epoch,
@@ -169,7 +169,7 @@ bool Publishing::AppendTogether(size_t lines, int64_t queue_time_ms, queue::Disp
     NoteAppended(line, proposed.first.value(), slot, line.first_sequence, count, line.batch.size());
     slot += count;
   }
-  dispatcher.Appended(proposed.first.value(), {fact.count, bytes});
+  dispatchers.Appended(proposed.first.value(), {.messages = fact.count, .bytes = bytes});
   return true;
 }
 
@@ -192,7 +192,7 @@ void Publishing::NoteAppended(const Line& line, uint64_t index, uint32_t slot, u
   appended_.push_back({index, slot, line.sink, line.alias, line.producer, first_sequence, count, bytes});
 }
 
-Publishing::Step Publishing::Append(Line& line, int64_t queue_time_ms, queue::Dispatcher& dispatcher) {
+Publishing::Step Publishing::Append(Line& line, int64_t queue_time_ms, queue::Dispatchers& dispatchers) {
   const auto count = static_cast<uint32_t>(line.checksums.size());
   std::vector<queue::ProducerWindow::Piece> pieces;
   if (line.producer.empty()) {
@@ -252,7 +252,7 @@ Publishing::Step Publishing::Append(Line& line, int64_t queue_time_ms, queue::Di
         break;
       case Fate::kNew: {
         NoteAppended(line, index, 0, piece.first_sequence, piece.count, bytes);
-        dispatcher.Appended(index, {piece.count, line.batch.size() * piece.count / count});
+        dispatchers.Appended(index, {.messages = piece.count, .bytes = line.batch.size() * piece.count / count});
         ++index;
         break;
       }

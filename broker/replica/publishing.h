@@ -11,7 +11,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "broker/queue/batch.h"
-#include "broker/queue/dispatcher.h"
+#include "broker/queue/dispatchers.h"
 #include "broker/queue/effects.h"
 #include "broker/queue/machine.h"
 #include "broker/replica/sinks.h"
@@ -50,7 +50,7 @@ class Publishing {
   bool waiting() const { return !waiting_.empty(); }
 
   // Appends what is in line, as far as the group takes it, and tells the dispatcher. Whether it appended anything.
-  bool Flush(int64_t queue_time_ms, queue::Dispatcher& dispatcher);
+  bool Flush(int64_t queue_time_ms, queue::Dispatchers& dispatchers);
 
   // A fact about the producer was appended, and later applied: batches of older epochs are fenced from the first moment
   // on, those of a producer that is being forgotten are unknown.
@@ -98,8 +98,8 @@ class Publishing {
   // How many of the lines that wait, from the first on, make one entry together: more than one where small frames of
   // one producer have gathered and all of them are new.
   size_t LinesTogether() const;
-  bool AppendTogether(size_t lines, int64_t queue_time_ms, queue::Dispatcher& dispatcher);
-  Step Append(Line& line, int64_t queue_time_ms, queue::Dispatcher& dispatcher);
+  bool AppendTogether(size_t lines, int64_t queue_time_ms, queue::Dispatchers& dispatchers);
+  Step Append(Line& line, int64_t queue_time_ms, queue::Dispatchers& dispatchers);
   void NoteAppended(const Line& line, uint64_t index, uint32_t slot, uint64_t first_sequence, uint32_t count,
                     size_t bytes);
   std::optional<Bar> BarOf(const Line& line) const;

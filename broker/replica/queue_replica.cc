@@ -1,7 +1,6 @@
 #include "broker/replica/queue_replica.h"
 
 #include <algorithm>
-#include <array>
 #include <map>
 #include <optional>
 #include <utility>
@@ -11,13 +10,13 @@
 #include "absl/strings/str_cat.h"
 #include "broker/ops/error.h"
 #include "broker/ops/log.h"
-#include "broker/queue/dispatcher.h"
+#include "broker/queue/dispatchers.h"
 #include "broker/queue/entry.h"
 #include "broker/queue/machine.h"
-#include "broker/replica/entry_reader.h"
-#include "broker/replica/outbox.h"
+#include "broker/replica/consuming.h"
+#include "broker/replica/leader_port.h"
 #include "broker/replica/publishing.h"
-#include "broker/replica/receiving.h"
+#include "broker/replica/subscriptions.h"
 
 namespace trireme::broker {
 namespace {
@@ -25,7 +24,6 @@ namespace {
 using Opened = QueueReplica::OpenedProducer;
 using OpenDone = absl::AnyInvocable<void(absl::StatusOr<Opened>)>;
 
-constexpr queue::SubscriptionId kSubscription = 0;
 constexpr char kMoved[] = "this node does not lead the queue any more";
 // While leadership is being handed over, whether it still is.
 constexpr std::chrono::milliseconds kHandingOverLook{5};
@@ -37,23 +35,6 @@ absl::Status Moved() {
 }  // namespace
 
 struct QueueReplica::Impl {
-  // ---- who waits for what a fact comes to
-
-  struct OpenWaiter {
-    std::string producer;
-    uint64_t epoch = 0;
-    OpenDone done;
-  };
-  struct AttachWaiter {
-    AttachRequest request;
-    std::shared_ptr<ConsumerSink> sink;  // null: its stream is gone
-    bool ended = false;                  // by the client's own wish
-  };
-  struct PurgeWaiter {
-    absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done;
-  };
-  using Waiter = std::variant<std::monostate, OpenWaiter, AttachWaiter, AskedTokens, PurgeWaiter>;
-
   // An entry of facts that this leader appended.
   struct OwnFacts {
     uint64_t index = 0;
@@ -61,41 +42,27 @@ struct QueueReplica::Impl {
     std::vector<Waiter> waiters;  // one per fact
   };
 
-  struct Consumer {
-    std::shared_ptr<ConsumerSink> sink;
-    std::unique_ptr<Outbox> outbox;
-    uint32_t max_messages = 0;
-  };
-
-  struct Receiver {
-    std::unique_ptr<Receiving> receiving;
-    absl::AnyInvocable<void(absl::StatusOr<std::vector<DeliveredRun>>)> done;
-  };
-
   // What exists on the leader only, for one term.
   struct Leading {
     Leading(const queue::Machine* machine, raft::Group* group, const ReplicaLimits& limits, queue::MonotonicMs now_ms,
             int64_t wall_ms)
-        : dispatcher(machine, machine->applied(), now_ms, limits.dispatch),
+        : dispatchers(machine, machine->applied(), now_ms, limits.dispatch),
           publishing(machine, group, {.max_message_bytes = limits.max_message_bytes}, limits.max_waiting_bytes),
           settling(limits.settle_delay, limits.settling),
-          reader(group, limits.read_ahead_bytes),
           // Safety rule 7: forward only; the host lets no node lead whose wall clock is far from the others'.
           time_base_ms(std::max(machine->time_ms(), wall_ms) - now_ms) {}
 
-    queue::Dispatcher dispatcher;
+    queue::Dispatchers dispatchers;
     Publishing publishing;
     Settling settling;
-    EntryReader reader;
+    LeaderPort port;
+    std::optional<Subscriptions> subscriptions;
     int64_t time_base_ms;  // queue time less the monotonic clock's
     std::deque<OwnFacts> own;
     std::vector<queue::Fact> facts;  // to be appended
     std::vector<Waiter> waiters;
-    std::map<queue::SessionId, uint64_t> session_epochs;         // of Attached facts under way
     absl::flat_hash_map<std::string, uint64_t> producer_epochs;  // of ProducerOpened facts under way
     uint64_t forgetting_epoch = 0;                               // the highest that this leader gave up
-    std::map<queue::SessionId, Consumer> consumers;              // connected
-    absl::flat_hash_map<queue::Dispatcher::ReceiverId, Receiver> receivers;
   };
 
   Impl(QueueReplica* replica, raft::Shard* s, ReplicaLimits l) : self(replica), shard(s), limits(std::move(l)) {}
@@ -144,21 +111,20 @@ struct QueueReplica::Impl {
     // What comes meanwhile waits until another leads, who is to do it, or until this one goes on.
     if (self->group_->handing_over()) return FlushLater();
     const int64_t time_ms = QueueTimeMs();
-    const bool published = leading->publishing.Flush(time_ms, leading->dispatcher);
+    const bool published = leading->publishing.Flush(time_ms, leading->dispatchers);
     if (leading == nullptr) return;
-    ReadAhead();
+    leading->subscriptions->ReadAhead();
     if (leading == nullptr) return;
     if (leading->settling.crowded()) {
       Append({}, time_ms);
       if (leading != nullptr) SetTimer();
       return;
     }
-    queue::Dispatcher::Plan plan = leading->dispatcher.Decide(NowMs(), time_ms);
+    queue::Dispatcher::Plan plan = leading->dispatchers.Decide(NowMs(), time_ms);
     for (queue::Dispatcher::ReceiverId id : plan.empty_handed) {
-      auto receiver = leading->receivers.extract(id);
-      if (!receiver.empty()) receiver.mapped().done(std::vector<DeliveredRun>{});
+      leading->subscriptions->EmptyHanded(id);
+      if (leading == nullptr) return;
     }
-    if (leading == nullptr) return;
     // Settlements ride on any append.
     const bool append = published || !plan.facts.empty() || !leading->facts.empty();
     if (append || leading->settling.due(NowMs())) Append(std::move(plan.facts), time_ms);
@@ -179,7 +145,8 @@ struct QueueReplica::Impl {
     OwnFacts own;
     const bool crowded = leading->settling.crowded();
     for (Settling::Fact& settled : leading->settling.Take()) {
-      own.facts.emplace_back(queue::fact::Settled{kSubscription, settled.disposition, settled.tokens.tokens()});
+      own.facts.emplace_back(
+          queue::fact::Settled{settled.kind.subscription, settled.kind.disposition, settled.tokens.tokens()});
       own.waiters.emplace_back(std::move(settled.tokens));
     }
     for (queue::Fact& fact : decided) {
@@ -232,18 +199,18 @@ struct QueueReplica::Impl {
                    {std::move_iterator(waiter), std::move_iterator(waiter + n)}};
       fact += n;
       waiter += n;
-      leading->dispatcher.Appended(index, {});
+      leading->dispatchers.Appended(index, {});
       const bool purges = std::any_of(own.facts.begin(), own.facts.end(), [](const queue::Fact& f) {
         return std::holds_alternative<queue::fact::Purged>(f);
       });
-      if (purges) leading->dispatcher.Purged(index);
+      if (purges) leading->dispatchers.Purged(index);
       leading->own.push_back(std::move(own));
       ++index;
     }
   }
 
   void SetTimer() {
-    std::optional<queue::MonotonicMs> wake = leading->dispatcher.NextWake(NowMs(), QueueTimeMs());
+    std::optional<queue::MonotonicMs> wake = leading->dispatchers.NextWake(NowMs(), QueueTimeMs());
     if (auto due = leading->settling.due_at()) wake = wake ? std::min(*wake, *due) : *due;
     if (!wake || (timer_at && *timer_at <= *wake && *timer_at > NowMs())) return;
     timer_at = wake;
@@ -253,23 +220,6 @@ struct QueueReplica::Impl {
       if (timer_at == at) timer_at.reset();
       FlushSoon();
     });
-  }
-
-  void ReadAhead() {
-    if (leading->reader.reading_shapes() || (leading->consumers.empty() && leading->receivers.empty())) return;
-    std::optional<queue::Dispatcher::Range> wanted = leading->dispatcher.Wanted();
-    if (!wanted) return;
-    leading->reader.Shapes(wanted->first, wanted->last,
-                           [this, first = wanted->first](absl::StatusOr<std::vector<queue::EntryShape>> shapes) {
-                             if (!shapes.ok()) {
-                               // Purged and compacted while they were read, they are nobody's loss.
-                               const queue::Subscription& s = machine.subscription(kSubscription);
-                               const bool missed = first > s.Floor(machine.applied()) || s.HasOutOfLine(first);
-                               return missed ? Damaged(shapes.status()) : FlushSoon();
-                             }
-                             leading->dispatcher.Shapes(first, *shapes);
-                             FlushSoon();
-                           });
   }
 
   // A live entry cannot be read here; another replica has it.
@@ -285,25 +235,34 @@ struct QueueReplica::Impl {
 
   void ApplyOwn(OwnFacts own, const queue::Effects& effects) {
     std::vector<queue::Dispatcher::Delivery> deliveries;
-    leading->dispatcher.Applied(own.index, own.facts, effects, deliveries);
+    leading->dispatchers.Applied(own.index, own.facts, effects, deliveries);
     for (size_t i = 0; i < own.facts.size(); ++i) {
       if (auto* open = std::get_if<OpenWaiter>(&own.waiters[i])) {
         AnswerOpen(*open, std::get<queue::effect::ProducerOpened>(effects.facts[i]));
       } else if (auto* attach = std::get_if<AttachWaiter>(&own.waiters[i])) {
-        AnswerAttach(*attach, std::get<queue::effect::Attached>(effects.facts[i]));
+        const auto& fact = std::get<queue::fact::Attached>(own.facts[i]);
+        leading->subscriptions->Attached(fact.subscription, *attach,
+                                         std::get<queue::effect::Attached>(effects.facts[i]));
       } else if (auto* settled = std::get_if<AskedTokens>(&own.waiters[i])) {
         if (std::holds_alternative<queue::fact::Settled>(own.facts[i])) leading->settling.Applied();
         settled->Answer(std::get<queue::effect::Settled>(effects.facts[i]));
       } else if (auto* purge = std::get_if<PurgeWaiter>(&own.waiters[i])) {
         purge->done(std::get<queue::effect::Purged>(effects.facts[i]).messages);
+      } else if (auto* subscription = std::get_if<SubscriptionWaiter>(&own.waiters[i])) {
+        leading->subscriptions->Answer(*subscription, own.facts[i], effects.facts[i]);
       } else if (const auto* forgotten = std::get_if<queue::fact::ProducerForgotten>(&own.facts[i])) {
         leading->publishing.Forgotten(forgotten->producer);
       } else if (const auto* detached = std::get_if<queue::fact::Detached>(&own.facts[i])) {
-        if (std::get<queue::effect::Detached>(effects.facts[i]).accepted) leading->consumers.erase(detached->session);
+        Consuming* consuming = leading->subscriptions->Find(detached->subscription);
+        if (consuming != nullptr && std::get<queue::effect::Detached>(effects.facts[i]).accepted)
+          consuming->Detached(detached->session);
       }
       if (leading == nullptr) return;
     }
-    for (queue::Dispatcher::Delivery& delivery : deliveries) Send(delivery);
+    for (queue::Dispatcher::Delivery& delivery : deliveries) {
+      if (Consuming* consuming = leading->subscriptions->Find(delivery.subscription)) consuming->Deliver(delivery);
+      if (leading == nullptr) return;
+    }
   }
 
   void AnswerOpen(OpenWaiter& waiter, const queue::effect::ProducerOpened& effect) {
@@ -319,102 +278,18 @@ struct QueueReplica::Impl {
     }
   }
 
-  void AnswerAttach(AttachWaiter& waiter, const queue::effect::Attached& effect) {
-    const queue::SessionId& session = waiter.request.session;
-    auto pending = leading->session_epochs.find(session);
-    const bool superseded = pending != leading->session_epochs.end() && pending->second > effect.epoch;
-    if (!superseded && pending != leading->session_epochs.end()) leading->session_epochs.erase(pending);
-    if (!effect.accepted || superseded) {
-      if (waiter.sink != nullptr) waiter.sink->Cut(CutReason::kFenced, "a newer stream of this session was opened");
-      return;
-    }
-    if (waiter.sink == nullptr) {
-      if (waiter.ended) {
-        leading->dispatcher.End(session);
-      } else {
-        // Its stream broke in the meantime: the session has its timeout to come back.
-        leading->dispatcher.Disconnect(session, NowMs());
-      }
-      return;
-    }
-    leading->dispatcher.Connect(session, {waiter.request.max_messages, waiter.request.max_bytes});
-    Consumer& consumer = leading->consumers[session];
-    consumer.sink = waiter.sink;
-    consumer.max_messages = waiter.request.max_messages;
-    consumer.outbox = MakeOutbox([sink = waiter.sink](std::vector<DeliveredRun> runs) {
-      if (!runs.empty()) sink->Deliver(std::move(runs));
-    });
-    GroupTokens& held = waiter.request.held;
-    const bool lost = effect.resumed && IsOfAnother(held);
-    waiter.sink->Attached(effect.resumed && !lost, effect.epoch, waiter.request.timeout_ms);
-    if (lost) held.tokens.clear();
-    if (effect.resumed) DeliverAgain(effect.number, held.tokens, *consumer.outbox);
-  }
-
-  std::unique_ptr<Outbox> MakeOutbox(std::function<void(std::vector<DeliveredRun>)> deliver) {
-    return std::make_unique<Outbox>(&leading->reader, OutboxEvents(std::move(deliver)));
-  }
-  Outbox::Events OutboxEvents(std::function<void(std::vector<DeliveredRun>)> deliver) {
-    return {.deliver = std::move(deliver),
-            .held = [this](const queue::Token& token) { return IsOut(token); },
-            .damaged = [this](const absl::Status& s) { Damaged(s); }};
-  }
-
-  // Safety rule 4: of a queue that was deleted, whatever their indexes are.
-  bool IsOfAnother(const GroupTokens& tokens) const {
-    const raft::GroupId ours = self->group_->id();
-    return tokens.group != ours && (tokens.group.value() != 0 || !tokens.tokens.empty());
-  }
-
-  // Whether any message of the token is in flight under it.
-  bool IsOut(const queue::Token& token) const {
-    bool out = false;
-    queue::VisitWithin(
-        machine.subscription(kSubscription).in_flight, token.slots,
-        [&](queue::Position, const queue::InFlight& run) { out |= run.checkout_index == token.checkout_index; });
-    return out;
-  }
-
-  // What the session has checked out and its client does not have (Safety rule 5): with the same count and token.
-  void DeliverAgain(uint64_t number, const std::vector<queue::Token>& held, Outbox& outbox) {
-    const auto lacking = machine.subscription(kSubscription).HeldBesides(number, held);
-    for (const auto& [first, run] : lacking) {
-      outbox.Put(run.checkout_index, {{{first, run.count}, run.deliveries}}, machine.applied());
-      if (leading == nullptr) return;
-    }
-  }
-
-  void Send(queue::Dispatcher::Delivery& delivery) {
-    if (leading == nullptr) return;
-    if (!delivery.session.empty()) {
-      auto it = leading->consumers.find(delivery.session);
-      // Checked out and committed is not yet delivered: if the stream is gone the session gets it when it resumes.
-      if (it != leading->consumers.end() && it->second.outbox != nullptr)
-        it->second.outbox->Put(delivery.checkout_index, delivery.runs, machine.applied());
-      return;
-    }
-    auto it = leading->receivers.find(delivery.receiver);
-    if (it == leading->receivers.end()) return;
-    it->second.receiving = std::make_unique<Receiving>(&leading->reader, OutboxEvents({}), [this, id = it->first] {
-      // Not from within its own read.
-      shard->AtTurnEnd([this, alive = std::weak_ptr<bool>(alive), id] {
-        if (!alive.expired() && leading != nullptr) ReadForReceiver(id);
-      });
-    });
-    it->second.receiving->Start(delivery.checkout_index, std::move(delivery.runs), machine.applied());
-    ReadForReceiver(it->first);
-  }
-
-  void ReadForReceiver(queue::Dispatcher::ReceiverId id) {
-    auto it = leading->receivers.find(id);
-    if (it == leading->receivers.end() || !it->second.receiving->ReadOn()) return;
-    Receiver receiver = std::move(it->second);
-    leading->receivers.erase(it);
-    Receiving::Result result = receiver.receiving->Take();
-    // As undelivered: nobody has seen it.
-    if (!result.left.empty())
-      AddFact(queue::fact::Settled{kSubscription, queue::Disposition::kUndelivered, std::move(result.left)}, {});
-    receiver.done(std::move(result.runs));
+  void Lead() {
+    leading = std::make_unique<Leading>(&machine, self->group_, limits, NowMs(), shard->WallMs());
+    leading->port = {.machine = &machine,
+                     .group = self->group_,
+                     .shard = shard,
+                     .dispatchers = &leading->dispatchers,
+                     .settling = &leading->settling,
+                     .add = [this](queue::Fact fact, Waiter waiter) { AddFact(std::move(fact), std::move(waiter)); },
+                     .flush_soon = [this] { FlushSoon(); },
+                     .damaged = [this](const absl::Status& status) { Damaged(status); }};
+    leading->subscriptions.emplace(&leading->port, &limits, self->queue_name_);
+    FlushSoon();
   }
 
   // ---- the end of a term
@@ -429,6 +304,7 @@ struct QueueReplica::Impl {
         attach->sink->Cut(reason, text);
       if (auto* settled = std::get_if<AskedTokens>(&waiter)) settled->Fail(status);
       if (auto* purge = std::get_if<PurgeWaiter>(&waiter)) purge->done(status);
+      if (auto* subscription = std::get_if<SubscriptionWaiter>(&waiter)) subscription->done(status);
     };
     for (OwnFacts& own : old->own) {
       for (Waiter& waiter : own.waiters) tell(waiter, Moved());
@@ -437,10 +313,7 @@ struct QueueReplica::Impl {
     const absl::Status not_done = NotDone();
     for (Waiter& waiter : old->waiters) tell(waiter, not_done);
     old->settling.Fail(not_done);
-    for (auto& [session, consumer] : old->consumers) {
-      if (consumer.sink != nullptr) consumer.sink->Cut(reason, text);
-    }
-    for (auto& [id, receiver] : old->receivers) receiver.done(old->dispatcher.Waits(id) ? not_done : Moved());
+    old->subscriptions->Lose(reason, text, not_done, Moved());
   }
 
   QueueReplica* const self;
@@ -482,9 +355,7 @@ void QueueReplica::RoleChanged(const raft::RoleChange&, bool leading) {
   if (group_ == nullptr) return;
   impl_->Lose(impl_->NotServingReason(), impl_->NotServing());
   if (!leading) return;
-  impl_->leading =
-      std::make_unique<Impl::Leading>(&impl_->machine, group_, impl_->limits, impl_->NowMs(), impl_->shard->WallMs());
-  impl_->FlushSoon();
+  impl_->Lead();
 }
 
 // ---------------------------------------------------------------- publishing
@@ -527,7 +398,7 @@ void QueueReplica::OpenProducer(const std::string& producer, uint64_t epoch, Ope
   newest = epoch == 0 ? newest + 1 : epoch;
   i.leading->producer_epochs[producer] = newest;
   i.leading->publishing.Opening(producer, newest);
-  i.AddFact(queue::fact::ProducerOpened{producer, newest}, Impl::OpenWaiter{producer, newest, std::move(done)});
+  i.AddFact(queue::fact::ProducerOpened{producer, newest}, OpenWaiter{producer, newest, std::move(done)});
 }
 
 void QueueReplica::JoinProducer(const std::string& producer, uint64_t epoch, uint64_t first_sequence, OpenDone done) {
@@ -574,117 +445,109 @@ void QueueReplica::Forget(const PublishSink* sink) {
   if (impl_->leading != nullptr) impl_->leading->publishing.Forget(sink);
 }
 
+// ---------------------------------------------------------------- subscriptions
+
+void QueueReplica::CreateSubscription(const std::string& name, queue::SubscriptionSettings settings,
+                                      SubscriptionStart start, SubscribeDone done) {
+  if (impl_->refuses()) return done(impl_->NotDone());
+  impl_->leading->subscriptions->Create(name, std::move(settings), start, std::move(done));
+}
+
+void QueueReplica::ChangeSubscription(const std::string& name, queue::SubscriptionSettings settings,
+                                      SubscribeDone done) {
+  if (impl_->refuses()) return done(impl_->NotDone());
+  impl_->leading->subscriptions->Change(name, std::move(settings), std::move(done));
+}
+
+void QueueReplica::DeleteSubscription(const std::string& name, SubscribeDone done) {
+  if (impl_->refuses()) return done(impl_->NotDone());
+  impl_->leading->subscriptions->Delete(name, std::move(done));
+}
+
 // ---------------------------------------------------------------- consuming by stream
 
 void QueueReplica::Attach(AttachRequest request, std::shared_ptr<ConsumerSink> sink) {
   Impl& i = *impl_;
   if (i.refuses()) return sink->Cut(i.NotServingReason(), i.NotServing());
-  const auto& sessions = i.machine.subscription(kSubscription).sessions;
-  auto known = sessions.find(request.session);
-  uint64_t& epoch = i.leading->session_epochs[request.session];
-  epoch = std::max(epoch, known == sessions.end() ? 0 : known->second.epoch) + 1;
-  auto connected = i.leading->consumers.extract(request.session);
-  if (!connected.empty() && connected.mapped().sink != nullptr)
-    connected.mapped().sink->Cut(CutReason::kFenced, "a newer stream of this session was opened");
-  // Nothing is checked out for the old epoch from here on.
-  i.leading->dispatcher.Disconnect(request.session, i.NowMs());
-  queue::fact::Attached fact{.subscription = kSubscription,
-                             .session = request.session,
-                             .epoch = epoch,
-                             .consumer = request.consumer,
-                             .timeout_ms = request.timeout_ms};
-  i.AddFact(std::move(fact), Impl::AttachWaiter{std::move(request), std::move(sink)});
+  const std::string name = request.subscription;
+  i.leading->subscriptions->With(
+      name, [request = std::move(request), sink](Consuming& consuming) { consuming.Attach(request, sink); },
+      [sink](const absl::Status& status) {
+        sink->Cut(absl::IsNotFound(status) ? CutReason::kSubscriptionGone : CutReason::kNotLeader,
+                  std::string(status.message()));
+      });
 }
 
-void QueueReplica::Flow(const queue::SessionId& session, const ConsumerSink* sink, uint32_t max_messages,
-                        uint64_t max_bytes) {
+void QueueReplica::Flow(const Stream& stream, uint32_t max_messages, uint64_t max_bytes) {
   Impl& i = *impl_;
   if (i.refuses()) return;
-  auto it = i.leading->consumers.find(session);
-  if (it == i.leading->consumers.end() || it->second.sink.get() != sink) return;
-  if (max_messages != 0) it->second.max_messages = max_messages;
-  i.leading->dispatcher.SetCredit(session, {max_messages, max_bytes});
-  i.FlushSoon();
+  if (Consuming* consuming = i.leading->subscriptions->Find(stream.subscription))
+    consuming->Flow(stream.session, stream.sink, max_messages, max_bytes);
 }
 
-void QueueReplica::Settle(const queue::SessionId& session, const ConsumerSink* sink, queue::Disposition disposition,
-                          GroupTokens settled, uint64_t receipt) {
+void QueueReplica::Settle(const Stream& stream, queue::Disposition disposition, GroupTokens settled, uint64_t receipt) {
   Impl& i = *impl_;
   if (i.refuses()) return;
-  auto it = i.leading->consumers.find(session);
-  if (it == i.leading->consumers.end() || it->second.sink.get() != sink) return;
-  if (i.IsOfAnother(settled)) it->second.sink->Receipt(0, std::exchange(settled.tokens, {}));
-  if (absl::Status room = i.leading->settling.Admits(sink, settled.tokens.size()); !room.ok()) {
-    // Without a word to the sessions: its client settles again what has no receipt, as after any other break.
-    auto cut = std::move(it->second.sink);
-    i.leading->consumers.erase(it);
-    i.leading->dispatcher.Disconnect(session, i.NowMs());
-    i.FlushSoon();
-    return cut->Cut(CutReason::kOverloaded, std::string(room.message()));
-  }
-  i.leading->settling.HurryAt(std::max<uint64_t>(1, it->second.max_messages / 4));
-  i.leading->settling.Add(disposition, settled.tokens, {.sink = it->second.sink, .receipt = receipt}, i.NowMs());
-  i.FlushSoon();
+  if (Consuming* consuming = i.leading->subscriptions->Find(stream.subscription))
+    consuming->Settle(stream.session, stream.sink, disposition, std::move(settled), receipt);
 }
 
-void QueueReplica::Detach(const queue::SessionId& session, const ConsumerSink* sink, bool graceful) {
+void QueueReplica::Detach(const Stream& stream, bool graceful) {
   Impl& i = *impl_;
   if (i.refuses()) return;
   // It may still wait for its Attached.
-  auto drop = [&](std::vector<Impl::Waiter>& waiters) {
-    for (Impl::Waiter& waiter : waiters) {
-      auto* attach = std::get_if<Impl::AttachWaiter>(&waiter);
-      if (attach == nullptr || attach->sink.get() != sink) continue;
+  auto drop = [&](std::vector<Waiter>& waiters) {
+    for (Waiter& waiter : waiters) {
+      auto* attach = std::get_if<AttachWaiter>(&waiter);
+      if (attach == nullptr || attach->sink.get() != stream.sink) continue;
       attach->sink.reset();
       attach->ended = graceful;
     }
   };
   drop(i.leading->waiters);
   for (Impl::OwnFacts& own : i.leading->own) drop(own.waiters);
-  auto it = i.leading->consumers.find(session);
-  if (it == i.leading->consumers.end() || it->second.sink.get() != sink) return;
-  i.leading->consumers.erase(it);
-  if (graceful) {
-    i.leading->dispatcher.End(session);
-  } else {
-    i.leading->dispatcher.Disconnect(session, i.NowMs());
-  }
-  i.FlushSoon();
+  if (Consuming* consuming = i.leading->subscriptions->Find(stream.subscription))
+    consuming->Detach(stream.session, stream.sink, graceful);
 }
 
 // ---------------------------------------------------------------- consuming by calls
 
-void QueueReplica::Receive(uint32_t max_messages, std::chrono::milliseconds wait, std::chrono::milliseconds lease,
-                           absl::AnyInvocable<void(absl::StatusOr<std::vector<DeliveredRun>>)> done) {
+void QueueReplica::Receive(const std::string& subscription, uint32_t max_messages, std::chrono::milliseconds wait,
+                           std::chrono::milliseconds lease, ReceiveDone done) {
   Impl& i = *impl_;
   if (i.refuses()) return done(i.NotDone());
-  const queue::Dispatcher::ReceiverId id = ++i.last_receiver;
-  i.leading->receivers[id].done = std::move(done);
-  i.leading->dispatcher.Receive(id, max_messages, i.NowMs() + wait.count(), lease.count());
-  i.FlushSoon();
+  auto shared = std::make_shared<ReceiveDone>(std::move(done));
+  i.leading->subscriptions->With(
+      subscription,
+      [&i, max_messages, wait, lease, shared](Consuming& consuming) {
+        consuming.Receive(++i.last_receiver, max_messages, wait, lease, std::move(*shared));
+      },
+      [shared](absl::Status status) { (*shared)(std::move(status)); });
 }
 
-void QueueReplica::TakeBack(std::vector<queue::Token> tokens) {
+void QueueReplica::TakeBack(queue::SubscriptionId subscription, std::vector<queue::Token> tokens) {
   if (impl_->refuses() || tokens.empty()) return;
-  impl_->AddFact(queue::fact::Settled{kSubscription, queue::Disposition::kUndelivered, std::move(tokens)}, {});
+  impl_->AddFact(queue::fact::Settled{subscription, queue::Disposition::kUndelivered, std::move(tokens)}, {});
 }
 
-void QueueReplica::SettleTokens(queue::Disposition disposition, std::vector<queue::Token> tokens, TokensDone done) {
+void QueueReplica::SettleTokens(queue::SubscriptionId subscription, queue::Disposition disposition,
+                                std::vector<queue::Token> tokens, TokensDone done) {
   Impl& i = *impl_;
   if (i.refuses()) return done(i.NotDone());
   if (tokens.empty()) return done(std::vector<bool>{});
   if (absl::Status room = i.leading->settling.Admits(nullptr, tokens.size()); !room.ok()) return done(room);
-  i.leading->settling.Add(disposition, tokens, {.done = std::move(done)}, i.NowMs());
+  i.leading->settling.Add({subscription, disposition}, tokens, {.done = std::move(done)}, i.NowMs());
   i.FlushSoon();
 }
 
-void QueueReplica::ExtendTokens(std::chrono::milliseconds lease, std::vector<queue::Token> tokens, TokensDone done) {
+void QueueReplica::ExtendTokens(queue::SubscriptionId subscription, std::chrono::milliseconds lease,
+                                std::vector<queue::Token> tokens, TokensDone done) {
   Impl& i = *impl_;
   if (i.refuses()) return done(i.NotDone());
   if (tokens.empty()) return done(std::vector<bool>{});
   const int64_t deadline_ms = i.QueueTimeMs() + lease.count();
   for (AskedTokens& some : AskedTokens::Split(tokens, {.done = std::move(done)})) {
-    queue::fact::LeaseExtended fact{kSubscription, deadline_ms, some.tokens()};
+    queue::fact::LeaseExtended fact{subscription, deadline_ms, some.tokens()};
     i.AddFact(std::move(fact), std::move(some));
   }
 }
@@ -694,7 +557,7 @@ void QueueReplica::ExtendTokens(std::chrono::milliseconds lease, std::vector<que
 void QueueReplica::Purge(absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done) {
   Impl& i = *impl_;
   if (i.refuses()) return done(i.NotDone());
-  i.AddFact(queue::fact::Purged{}, Impl::PurgeWaiter{std::move(done)});
+  i.AddFact(queue::fact::Purged{}, PurgeWaiter{std::move(done)});
 }
 
 absl::Status QueueReplica::MovedError() {
@@ -719,16 +582,23 @@ std::weak_ptr<void> QueueReplica::alive() const {
 void QueueReplica::Describe(absl::AnyInvocable<void(absl::StatusOr<QueueFigures>)> done) {
   Look([&i = *impl_, done = std::move(done)](const absl::Status& status) mutable {
     if (!status.ok()) return done(status);
-    const queue::Subscription& s = i.machine.subscription(kSubscription);
     QueueFigures figures;
     figures.at_index = i.machine.applied();
     figures.published = i.machine.published();
-    figures.waiting = s.waiting + s.returned_messages;
-    figures.in_flight = s.in_flight_messages;
-    figures.consumers = s.sessions.size();
-    figures.acknowledged = s.acknowledged;
     figures.producers = i.machine.producers().size();
     figures.queue_time_ms = i.machine.time_ms();
+    for (const auto& [id, s] : i.machine.subscriptions()) {
+      figures.subscriptions.push_back({.id = id,
+                                       .name = s.name,
+                                       .settings = s.settings,
+                                       .waiting = s.waiting + s.returned_messages,
+                                       .in_flight = s.in_flight_messages,
+                                       .consumers = s.sessions.size(),
+                                       .acknowledged = s.acknowledged,
+                                       .rejected = s.rejected,
+                                       .skipped = s.skipped,
+                                       .capped = s.exceptions() >= i.limits.dispatch.max_exceptions});
+    }
     done(figures);
   });
 }
@@ -791,8 +661,8 @@ absl::Status QueueReplica::Restore(const raft::Bytes& snapshot, raft::Index inde
 
 uint64_t QueueReplica::Digest() const {
   // Its encoding says which facts the program knew that made it.
-  return uint64_t{queue::Machine::kSnapshotVersion} << 48 | uint64_t{impl_->machine.version()} << 32 |
-         impl_->machine.Digest();
+  return uint64_t{queue::Machine::SnapshotVersion(impl_->machine.version())} << 48 |
+         uint64_t{impl_->machine.version()} << 32 | impl_->machine.Digest();
 }
 
 raft::StateMachine::Liveness QueueReplica::Live() const {

@@ -11,64 +11,40 @@
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
-#include "broker/queue/dispatcher.h"
+#include "broker/queue/dispatchers.h"
 #include "broker/queue/facts.h"
+#include "broker/replica/consuming.h"
+#include "broker/replica/limits.h"
 #include "broker/replica/publishing.h"
-#include "broker/replica/settling.h"
 #include "broker/replica/sinks.h"
+#include "broker/replica/subscriptions.h"
+#include "broker/replica/waiters.h"
 #include "raft/host/host.h"
 #include "raft/host/shard.h"
 #include "raft/host/state_machine.h"
 
 namespace trireme::broker {
 
-// The limits that every replica of a node shares.
-struct ReplicaLimits {
-  size_t max_message_bytes = 3'670'016;
-  // Bytes of published batches that wait for the group to take them; beyond it publishing is refused. Streams' windows
-  // keep it from being reached.
-  size_t max_waiting_bytes = size_t{64} << 20;
-  // Entries read ahead of the dispatcher and kept for delivery, per group.
-  size_t read_ahead_bytes = size_t{4} << 20;
-  // Producers that a queue knows; more are refused. Idle ones above Dispatcher::Limits::max_producers are forgotten,
-  // but not as fast as new ones can come.
-  size_t max_producers = 100'000;
-  // Of the leader's dispatcher.
-  queue::Dispatcher::Limits dispatch;
-  // How long a settlement may wait for company.
-  std::chrono::milliseconds settle_delay{5};
-  Settling::Limits settling;
-  // Whether the node is low on disk: publishing is refused then, settling is not (Safety rule 19). Null = never.
-  std::function<bool()> low_disk;
-};
-
-// Safety rule 4: log indexes begin anew in a queue that is made again under the name of a deleted one, group ids do
-// not.
-struct GroupTokens {
-  raft::GroupId group;  // in which they were given; 0 with no tokens
-  std::vector<queue::Token> tokens = {};
-};
-
-struct AttachRequest {
-  queue::SessionId session;
-  std::string consumer;
-  uint32_t timeout_ms = 30'000;
-  // Of another group: they are gone, and so the session is not resumed.
-  GroupTokens held = {};
-  uint32_t max_messages = 256;
-  uint64_t max_bytes = uint64_t{16} << 20;
-};
-
-// Exact figures as of `at_index`.
-struct QueueFigures {
-  uint64_t at_index = 0;
-  uint64_t published = 0;
+// Exact figures as of `QueueFigures::at_index`.
+struct SubscriptionFigures {
+  queue::SubscriptionId id = 0;
+  std::string name;
+  queue::SubscriptionSettings settings;
   uint64_t waiting = 0;
   uint64_t in_flight = 0;
   uint64_t consumers = 0;
   uint64_t acknowledged = 0;
+  uint64_t rejected = 0;
+  uint64_t skipped = 0;
+  bool capped = false;
+};
+
+struct QueueFigures {
+  uint64_t at_index = 0;
+  uint64_t published = 0;
   uint64_t producers = 0;
   int64_t queue_time_ms = 0;
+  std::vector<SubscriptionFigures> subscriptions;  // by id
 };
 
 // How far this replica is, and a digest of its state there (Safety rule 25).
@@ -97,10 +73,7 @@ class QueueReplica final : public raft::StateMachine {
 
   // ---- publishing
 
-  struct OpenedProducer {
-    uint64_t epoch = 0;
-    uint64_t last_sequence = 0;
-  };
+  using OpenedProducer = broker::OpenedProducer;
   // Makes a producer known, or fences its older streams. `epoch` 0 = the next one; a stream that comes back names the
   // epoch that it had. ABORTED: a higher epoch exists.
   void OpenProducer(const std::string& producer, uint64_t epoch,
@@ -117,29 +90,50 @@ class QueueReplica final : public raft::StateMachine {
   // The stream is gone: its sink is not called any more.
   void Forget(const PublishSink* sink);
 
-  // ---- consuming by stream
+  // ---- subscriptions
 
+  // ALREADY_EXISTS: with other settings. With the same ones it is answered as it is. RESOURCE_EXHAUSTED: too many.
+  // FAILED_PRECONDITION: a node that holds the queue runs a program that does not know subscriptions.
+  // INVALID_ARGUMENT: a setting that is wrong.
+  void CreateSubscription(const std::string& name, queue::SubscriptionSettings settings, SubscriptionStart start,
+                          SubscribeDone done);
+  // NOT_FOUND: no such subscription.
+  void ChangeSubscription(const std::string& name, queue::SubscriptionSettings settings, SubscribeDone done);
+  // With all leases, and whatever only it needed. Its streams end.
+  void DeleteSubscription(const std::string& name, SubscribeDone done);
+
+  // ---- consuming by stream; each names its subscription
+
+  // NOT_FOUND is said by a Cut with the reason kSubscriptionGone.
   void Attach(AttachRequest request, std::shared_ptr<ConsumerSink> sink);
+  // A stream, as it attached. Calls of one that is not attached any more do nothing.
+  struct Stream {
+    queue::SessionId session;
+    const ConsumerSink* sink = nullptr;
+    std::string subscription = queue::kDefaultSubscription;
+  };
   // Changes a session's limits; 0 = as before. Also a sign of life.
-  void Flow(const queue::SessionId& session, const ConsumerSink* sink, uint32_t max_messages, uint64_t max_bytes);
+  void Flow(const Stream& stream, uint32_t max_messages, uint64_t max_bytes);
   // Tokens of another group are lost leases.
-  void Settle(const queue::SessionId& session, const ConsumerSink* sink, queue::Disposition disposition,
-              GroupTokens settled, uint64_t receipt);
+  void Settle(const Stream& stream, queue::Disposition disposition, GroupTokens settled, uint64_t receipt);
   // The stream ended. `graceful`: by the client's own wish, so the session ends with it and what it holds is returned
   // now.
-  void Detach(const queue::SessionId& session, const ConsumerSink* sink, bool graceful);
+  void Detach(const Stream& stream, bool graceful);
 
   // ---- consuming by calls
 
   // Waits until `deadline` for the first message; none is an empty answer. The result is cancelled by the deadline
-  // only.
-  void Receive(uint32_t max_messages, std::chrono::milliseconds wait, std::chrono::milliseconds lease,
-               absl::AnyInvocable<void(absl::StatusOr<std::vector<DeliveredRun>>)> done);
+  // only. NOT_FOUND: no such subscription.
+  void Receive(const std::string& subscription, uint32_t max_messages, std::chrono::milliseconds wait,
+               std::chrono::milliseconds lease, ReceiveDone done);
   // What Receive gave and nobody was there to take: back to the queue, uncounted. If it fails, the leases end by
   // themselves.
-  void TakeBack(std::vector<queue::Token> tokens);
-  void SettleTokens(queue::Disposition disposition, std::vector<queue::Token> tokens, TokensDone done);
-  void ExtendTokens(std::chrono::milliseconds lease, std::vector<queue::Token> tokens, TokensDone done);
+  void TakeBack(queue::SubscriptionId subscription, std::vector<queue::Token> tokens);
+  // Tokens of one subscription.
+  void SettleTokens(queue::SubscriptionId subscription, queue::Disposition disposition,
+                    std::vector<queue::Token> tokens, TokensDone done);
+  void ExtendTokens(queue::SubscriptionId subscription, std::chrono::milliseconds lease,
+                    std::vector<queue::Token> tokens, TokensDone done);
 
   // ---- looking and cleaning
 

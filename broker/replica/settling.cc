@@ -72,7 +72,7 @@ absl::Status Settling::Admits(const ConsumerSink* sink, size_t tokens) const {
   return absl::OkStatus();
 }
 
-void Settling::Add(queue::Disposition disposition, const std::vector<queue::Token>& tokens, SettleAsker asker,
+void Settling::Add(const Kind& kind, const std::vector<queue::Token>& tokens, SettleAsker asker,
                    queue::MonotonicMs now) {
   for (const queue::Token& token : tokens) messages_ += token.slots.count;
   if (!tokens.empty()) {
@@ -81,13 +81,15 @@ void Settling::Add(queue::Disposition disposition, const std::vector<queue::Toke
   }
   asked_ |= asker.receipt != 0 || asker.done != nullptr;
   if (!since_) since_ = now;
-  const auto d = static_cast<size_t>(disposition);
-  TRIREME_CHECK(d < Round().size()) << "disposition " << d << " is none of a client's";
   auto shared = AskedTokens::Share(std::move(asker), tokens.size());
   size_t at = 0;
   do {
-    if (rounds_.empty() || rounds_.back()[d].full()) rounds_.emplace_back();
-    at = rounds_.back()[d].Add(tokens, at, shared);
+    if (rounds_.empty() || rounds_.back().tokens >= kRoundTokens || rounds_.back().facts[kind].full())
+      rounds_.emplace_back();
+    Round& round = rounds_.back();
+    const size_t next = round.facts[kind].Add(tokens, at, shared);
+    round.tokens += next - at;
+    at = next;
   } while (at < tokens.size());
 }
 
@@ -104,15 +106,13 @@ std::optional<queue::MonotonicMs> Settling::due_at() const {
 std::vector<Settling::Fact> Settling::Take() {
   std::vector<Fact> taken;
   while (!rounds_.empty() && under_way_ < kMaxUnderWay) {
-    Round& round = rounds_.front();
-    for (size_t d = 1; d < round.size(); ++d) {
-      if (!round[d].asked()) continue;
-      round[d].ForEachPart([this](const ConsumerSink* sink, size_t tokens) {
+    for (auto& [kind, asked] : rounds_.front().facts) {
+      asked.ForEachPart([this](const ConsumerSink* sink, size_t tokens) {
         waiting_ -= tokens;
         auto of_stream = waiting_of_.find(sink);
         if (of_stream != waiting_of_.end() && (of_stream->second -= tokens) == 0) waiting_of_.erase(of_stream);
       });
-      taken.push_back({static_cast<queue::Disposition>(d), std::move(round[d])});
+      taken.push_back({kind, std::move(asked)});
       ++under_way_;
     }
     rounds_.pop_front();
@@ -127,7 +127,7 @@ std::vector<Settling::Fact> Settling::Take() {
 
 void Settling::Fail(const absl::Status& status) {
   for (Round& round : rounds_) {
-    for (AskedTokens& tokens : round) tokens.Fail(status);
+    for (auto& [kind, tokens] : round.facts) tokens.Fail(status);
   }
   rounds_.clear();
   waiting_ = 0;

@@ -2,14 +2,15 @@
 // is answered to each who asked.
 #pragma once
 
-#include <array>
 #include <chrono>
+#include <compare>
 #include <cstdint>
 #include <deque>
 #include <memory>
 #include <optional>
 #include <vector>
 
+#include "absl/container/btree_map.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
@@ -91,9 +92,14 @@ class Settling {
   // Whether so many tokens of this stream (null: of a call) may be added. RESOURCE_EXHAUSTED: too many wait already.
   absl::Status Admits(const ConsumerSink* sink, size_t tokens) const;
 
+  // What goes into one fact.
+  struct Kind {
+    queue::SubscriptionId subscription = 0;
+    queue::Disposition disposition = queue::Disposition::kAcknowledge;
+    auto operator<=>(const Kind&) const = default;
+  };
   // Puts tokens in line. With none, the asker hears when all that was settled before is durable.
-  void Add(queue::Disposition disposition, const std::vector<queue::Token>& tokens, SettleAsker asker,
-           queue::MonotonicMs now);
+  void Add(const Kind& kind, const std::vector<queue::Token>& tokens, SettleAsker asker, queue::MonotonicMs now);
   // From so many messages on they go at once: a consumer whose credit runs out is not kept waiting.
   void HurryAt(uint64_t messages) { hurry_at_ = messages; }
 
@@ -104,7 +110,7 @@ class Settling {
   bool crowded() const { return !rounds_.empty() && (rounds_.size() > 1 || under_way_ >= kMaxUnderWay); }
 
   struct Fact {
-    queue::Disposition disposition = queue::Disposition::kAcknowledge;
+    Kind kind;
     AskedTokens tokens;
   };
   // What may go now.
@@ -115,8 +121,12 @@ class Settling {
   void Fail(const absl::Status& status);
 
  private:
-  // What goes together: a fact of each disposition.
-  using Round = std::array<AskedTokens, 4>;
+  // What goes together: a fact of each kind, and not many more tokens than go into a few.
+  struct Round {
+    absl::btree_map<Kind, AskedTokens> facts;
+    size_t tokens = 0;
+  };
+  static constexpr size_t kRoundTokens = 4 * AskedTokens::kMax;
 
   const int64_t delay_ms_;
   const Limits limits_;

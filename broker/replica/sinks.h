@@ -31,11 +31,12 @@ struct PublishOutcome {
 
 // Why a stream's tie to a replica is cut.
 enum class CutReason : uint8_t {
-  kNotLeader,     // the leader is elsewhere, or not known yet: find it and come again
-  kQueueDeleted,  // for good
-  kFenced,        // a newer stream of the same producer or session took over
-  kGroupHalted,   // this node's replica cannot go on
-  kOverloaded,    // more of it waits than may: come again later
+  kNotLeader,         // the leader is elsewhere, or not known yet: find it and come again
+  kQueueDeleted,      // for good
+  kSubscriptionGone,  // likewise: it was deleted, or there was none
+  kFenced,            // a newer stream of the same producer or session took over
+  kGroupHalted,       // this node's replica cannot go on
+  kOverloaded,        // more of it waits than may: come again later
 };
 
 // A publish stream, for one alias. Called on the group's shard.

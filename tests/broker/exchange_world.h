@@ -90,8 +90,8 @@ class ExchangeWorld {
     while (true) {
       if (!world.RunUntil([&] { return Serving(group) != nullptr; })) ADD_FAILURE() << "no leader of " << group;
       std::optional<std::vector<DeliveredRun>> got;
-      Serving(group)->Receive(1'000, milliseconds(0), milliseconds(3'600'000),
-                              [&](absl::StatusOr<std::vector<DeliveredRun>> runs) { got = *std::move(runs); });
+      Serving(group)->Receive("default", 1'000, milliseconds(0), milliseconds(3'600'000),
+                              [&](absl::StatusOr<Received> given) { got = std::move(given->runs); });
       if (!world.RunUntil([&] { return got.has_value(); })) ADD_FAILURE() << "no answer of " << group;
       if (!got || got->empty()) return bodies;
       for (const DeliveredRun& run : *got) {

@@ -42,11 +42,11 @@ TEST_F(QueueHandOverTest, NothingIsUnknown) {
   HandOver();
   Publish(waiting_, "", 0, 1, {"waiting"});
   absl::Status settled, opened, received, purged;
-  old_->SettleTokens(queue::Disposition::kAcknowledge, {TokenOf(consumer->runs[0])},
+  old_->SettleTokens(0, queue::Disposition::kAcknowledge, {TokenOf(consumer->runs[0])},
                      [&](absl::StatusOr<std::vector<bool>> s) { settled = s.status(); });
   old_->OpenProducer("p", 0, [&](absl::StatusOr<QueueReplica::OpenedProducer> o) { opened = o.status(); });
-  old_->Receive(1, milliseconds(10'000), milliseconds(1'000),
-                [&](absl::StatusOr<std::vector<DeliveredRun>> r) { received = r.status(); });
+  old_->Receive("default", 1, milliseconds(10'000), milliseconds(1'000),
+                [&](absl::StatusOr<Received> r) { received = r.status(); });
   old_->Purge([&](absl::StatusOr<uint64_t> p) { purged = p.status(); });
   auto late = StartAttach("t");
   ASSERT_TRUE(w_.world.RunUntil([&] { return !old_->serving(); }, milliseconds(100)));
@@ -71,7 +71,7 @@ TEST_F(QueueHandOverTest, NothingIsUnknown) {
   ASSERT_TRUE(w_.world.RunUntil([&] { return again->messages() == 1; }));
   EXPECT_THAT(BodiesOf(again->runs[0].batch), ElementsAre("under way"));
   EXPECT_EQ(Describe().published, 2u);
-  EXPECT_EQ(Describe().consumers, 1u);
+  EXPECT_EQ(Describe().subscriptions[0].consumers, 1u);
 }
 
 // The target never hears of it: the old leader goes on where it was.

@@ -117,7 +117,7 @@ TEST_F(HostileProducerTest, AReceiveOfReturnedMessagesFitsAStockClient) {
     for (const queue::Token& token : tokens(take())) held.push_back(token);
   }
   bool back = false;
-  w_.Serving()->SettleTokens(queue::Disposition::kRequeue, held,
+  w_.Serving()->SettleTokens(0, queue::Disposition::kRequeue, held,
                              [&](absl::StatusOr<std::vector<bool>>) { back = true; });
   ASSERT_TRUE(w_.world.RunUntil([&] { return back; }));
   size_t got = 0;

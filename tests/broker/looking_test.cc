@@ -60,7 +60,7 @@ class Looking : public QueueTest {
   }
   void Settle(const std::string& session, const std::shared_ptr<NotingConsumerSink>& sink, queue::Disposition how,
               std::vector<queue::Token> tokens) {
-    w_.Serving()->Settle(session, sink.get(), how, {w_.group, std::move(tokens)}, ++receipt_);
+    w_.Serving()->Settle({session, sink.get()}, how, {w_.group, std::move(tokens)}, ++receipt_);
     EXPECT_TRUE(w_.world.RunUntil([&] { return sink->receipts.contains(receipt_); }));
   }
   uint64_t receipt_ = 0;
@@ -148,7 +148,7 @@ TEST_F(Looking, AMessagesLifeIsExplained) {
   EXPECT_EQ(explained->holder.session, "");
 
   // The counts of a failover are in it.
-  w_.Serving()->Detach("s1", sink.get(), /*graceful=*/true);
+  w_.Serving()->Detach({"s1", sink.get()}, /*graceful=*/true);
   ASSERT_TRUE(w_.world.RunUntil([&] { return ExplainAt(b)->stand.state == State::kReturned; }));
   FailOver();
   explained = ExplainAt(b);
@@ -182,19 +182,19 @@ TEST_F(Looking, LeasesAreListedWithTheirHoldersAndReleased) {
 
   EXPECT_EQ(ReleaseAll({.session = "nobody"}).status().code(), absl::StatusCode::kNotFound);
   // To whoever has room: the first has no credit but what is freed of it.
-  w_.Serving()->Detach("s2", second.get(), /*graceful=*/true);
+  w_.Serving()->Detach({"s2", second.get()}, /*graceful=*/true);
   ASSERT_TRUE(w_.world.RunUntil([&] { return Leases().size() == 3; }));
   const absl::StatusOr<uint64_t> one = ReleaseAll({.slots = leases[3].slots});
   ASSERT_TRUE(one.ok()) << one.status();
   EXPECT_EQ(*one, 1u);
   EXPECT_EQ(Leases().size(), 2u);
   std::optional<std::vector<bool>> current;
-  w_.Serving()->SettleTokens(queue::Disposition::kAcknowledge, {TokenOf(received[0])},
+  w_.Serving()->SettleTokens(0, queue::Disposition::kAcknowledge, {TokenOf(received[0])},
                              [&](absl::StatusOr<std::vector<bool>> c) { current = *c; });
   ASSERT_TRUE(w_.world.RunUntil([&] { return current.has_value(); }));
   EXPECT_THAT(*current, ElementsAre(false)) << "its holder has lost it";
 
-  w_.Serving()->Detach("s1", first.get(), /*graceful=*/false);
+  w_.Serving()->Detach({"s1", first.get()}, /*graceful=*/false);
   const absl::StatusOr<uint64_t> all = ReleaseAll({.session = "s1"});
   ASSERT_TRUE(all.ok()) << all.status();
   EXPECT_EQ(*all, 2u);

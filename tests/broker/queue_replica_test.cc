@@ -111,7 +111,7 @@ TEST_F(QueueReplicaTest, ASessionThatStaysAwayLosesWhatItHeld) {
   auto sink = std::make_shared<NotingPublishSink>();
   Publish(sink, "", 0, 1, {"a"});
   ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->messages() == 1; }));
-  w_.Serving()->Detach("s", consumer.get(), false);
+  w_.Serving()->Detach({"s", consumer.get()}, false);
   auto other = Attach("t");
   w_.world.Run(milliseconds(4'000));
   EXPECT_EQ(other->messages(), 0u);
@@ -119,10 +119,11 @@ TEST_F(QueueReplicaTest, ASessionThatStaysAwayLosesWhatItHeld) {
   EXPECT_EQ(other->runs[0].deliveries, 2u);
   // Safety rule 4: the old token is no good any more.
   auto late = Attach("s");
-  w_.Serving()->Settle("s", late.get(), queue::Disposition::kAcknowledge, {w_.group, {TokenOf(consumer->runs[0])}}, 9);
+  w_.Serving()->Settle({"s", late.get()}, queue::Disposition::kAcknowledge, {w_.group, {TokenOf(consumer->runs[0])}},
+                       9);
   ASSERT_TRUE(w_.world.RunUntil([&] { return late->receipts.contains(9); }));
   EXPECT_THAT(late->lost, ::testing::ElementsAre(TokenOf(consumer->runs[0])));
-  EXPECT_EQ(Describe().acknowledged, 0u);
+  EXPECT_EQ(Describe().subscriptions[0].acknowledged, 0u);
 }
 
 // Safety rule 7: a leader whose wall clock is behind goes on from where queue time is, and does not wait for its clock.
@@ -147,7 +148,7 @@ TEST_F(QueueReplicaTest, AGracefulEndReturnsAtOnce) {
   Publish(sink, "", 0, 1, {"a"});
   ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->messages() == 1; }));
   auto other = Attach("t");
-  w_.Serving()->Detach("s", consumer.get(), true);
+  w_.Serving()->Detach({"s", consumer.get()}, true);
   ASSERT_TRUE(w_.world.RunUntil([&] { return other->messages() == 1; }, milliseconds(500)));
 }
 
@@ -156,30 +157,30 @@ TEST_F(QueueReplicaTest, AGracefulEndWhileItsAttachIsUnderWayReturnsAtOnce) {
   auto consumer = Attach("s");
   PublishEach({"a"});
   ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->messages() == 1; }));
-  w_.Serving()->Detach("s", consumer.get(), false);
+  w_.Serving()->Detach({"s", consumer.get()}, false);
   auto other = Attach("t");
   auto again = StartAttach("s", {TokenOf(consumer->runs[0])});
-  w_.Serving()->Detach("s", again.get(), true);
+  w_.Serving()->Detach({"s", again.get()}, true);
   EXPECT_TRUE(w_.world.RunUntil([&] { return other->messages() == 1; }, milliseconds(500)));
   EXPECT_FALSE(again->attached);
-  EXPECT_EQ(Describe().consumers, 1u);
+  EXPECT_EQ(Describe().subscriptions[0].consumers, 1u);
 }
 
 // A stream that breaks then has not ended the session, be it a new one (Safety rule 5).
 TEST_F(QueueReplicaTest, AStreamThatBreaksWhileItsAttachIsUnderWayKeepsTheSession) {
   auto broken = StartAttach("s", {}, 100, 5'000);
-  w_.Serving()->Detach("s", broken.get(), false);
+  w_.Serving()->Detach({"s", broken.get()}, false);
   w_.world.Run(milliseconds(4'000));
-  EXPECT_EQ(Describe().consumers, 1u);
+  EXPECT_EQ(Describe().subscriptions[0].consumers, 1u);
   w_.world.Run(milliseconds(2'000));
-  EXPECT_EQ(Describe().consumers, 0u);
+  EXPECT_EQ(Describe().subscriptions[0].consumers, 0u);
 }
 
 // The end of a stream that a newer one of its session has replaced means nothing.
 TEST_F(QueueReplicaTest, AGracefulEndOfAReplacedStreamLeavesTheSession) {
   auto old = StartAttach("s");
   auto newer = StartAttach("s");
-  w_.Serving()->Detach("s", old.get(), true);
+  w_.Serving()->Detach({"s", old.get()}, true);
   ASSERT_TRUE(w_.world.RunUntil([&] { return newer->attached; }));
   PublishEach({"a"});
   EXPECT_TRUE(w_.world.RunUntil([&] { return newer->messages() == 1; }, milliseconds(1'000)));
@@ -192,8 +193,8 @@ TEST_F(QueueReplicaTest, SettlingFreesCredit) {
   ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->messages() == 2; }));
   w_.world.Run(milliseconds(200));
   EXPECT_EQ(consumer->messages(), 2u);
-  w_.Serving()->Settle("s", consumer.get(), queue::Disposition::kAcknowledge, {w_.group, {TokenOf(consumer->runs[0])}},
-                       0);
+  w_.Serving()->Settle({"s", consumer.get()}, queue::Disposition::kAcknowledge,
+                       {w_.group, {TokenOf(consumer->runs[0])}}, 0);
   ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->messages() == 3; }));
   w_.world.Run(milliseconds(200));
   EXPECT_EQ(consumer->messages(), 3u);
@@ -202,7 +203,7 @@ TEST_F(QueueReplicaTest, SettlingFreesCredit) {
 // A barrier: it names no message, and is answered when what was sent before it is durable.
 TEST_F(QueueReplicaTest, AReceiptWithoutMessagesIsAnswered) {
   auto consumer = Attach("s");
-  w_.Serving()->Settle("s", consumer.get(), queue::Disposition::kAcknowledge, {}, 3);
+  w_.Serving()->Settle({"s", consumer.get()}, queue::Disposition::kAcknowledge, {}, 3);
   EXPECT_TRUE(w_.world.RunUntil([&] { return consumer->receipts.contains(3); }, milliseconds(1'000)));
 }
 
@@ -218,7 +219,7 @@ TEST_F(QueueReplicaTest, AReceiveWaitsItsTimeAndItsLeaseRunsOut) {
   ASSERT_EQ(second.size(), 1u);
   EXPECT_EQ(second[0].deliveries, 2u);
   std::optional<std::vector<bool>> current;
-  w_.Serving()->SettleTokens(queue::Disposition::kAcknowledge, {TokenOf(first[0]), TokenOf(second[0])},
+  w_.Serving()->SettleTokens(0, queue::Disposition::kAcknowledge, {TokenOf(first[0]), TokenOf(second[0])},
                              [&](absl::StatusOr<std::vector<bool>> c) { current = *c; });
   ASSERT_TRUE(w_.world.RunUntil([&] { return current.has_value(); }));
   EXPECT_EQ(*current, (std::vector<bool>{false, true}));
@@ -242,10 +243,10 @@ TEST_F(QueueReplicaTest, WhatAReceiveHandsBackUnseenDoesNotCount) {
     small.tokens.push_back(has_large ? queue::Token{{run.slots.first + 1, run.slots.count - 1}, run.checkout_index}
                                      : TokenOf(run));
   }
-  w_.Serving()->Settle("s", consumer.get(), queue::Disposition::kAcknowledge, small, 1);
+  w_.Serving()->Settle({"s", consumer.get()}, queue::Disposition::kAcknowledge, small, 1);
   ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->receipts.contains(1); }));
-  w_.Serving()->Detach("s", consumer.get(), true);
-  ASSERT_TRUE(w_.world.RunUntil([&] { return Describe().waiting == kEntries; }));
+  w_.Serving()->Detach({"s", consumer.get()}, true);
+  ASSERT_TRUE(w_.world.RunUntil([&] { return Describe().subscriptions[0].waiting == kEntries; }));
 
   std::vector<size_t> answers;
   for (size_t received = 0; received < kEntries && answers.size() < kEntries;) {
@@ -263,11 +264,11 @@ TEST_F(QueueReplicaTest, AReceiveThatDoesNotWaitFindsWhatIsThereAfterAFailover) 
   Publish(sink, "", 0, 1, {"a"});
   ASSERT_TRUE(w_.world.RunUntil([&] { return sink->outcomes.size() == 1; }));
   FailOver();
-  std::optional<std::vector<DeliveredRun>> got;
-  w_.Serving()->Receive(1, milliseconds(0), milliseconds(1'000),
-                        [&](absl::StatusOr<std::vector<DeliveredRun>> r) { got = *std::move(r); });
+  std::optional<Received> got;
+  w_.Serving()->Receive("default", 1, milliseconds(0), milliseconds(1'000),
+                        [&](absl::StatusOr<Received> r) { got = *std::move(r); });
   ASSERT_TRUE(w_.world.RunUntil([&] { return got.has_value(); }));
-  EXPECT_EQ(got->size(), 1u);
+  EXPECT_EQ(got->runs.size(), 1u);
 }
 
 // Leadership that is lost and won again within a turn: what the old term meant to answer at the turn's end is not a
@@ -276,21 +277,21 @@ TEST_F(QueueReplicaTest, AReceiveIsNotAnsweredByAnOlderTerm) {
   PublishEach({"a", "b"});
   QueueReplica* leader = w_.Serving();
   int answered = 0;
-  std::optional<std::vector<DeliveredRun>> first_of_new, second_of_new;
-  auto note = [](std::optional<std::vector<DeliveredRun>>& into) {
-    return [&into](absl::StatusOr<std::vector<DeliveredRun>> r) {
+  std::optional<Received> first_of_new, second_of_new;
+  auto note = [](std::optional<Received>& into) {
+    return [&into](absl::StatusOr<Received> r) {
       if (r.ok()) into = *std::move(r);
     };
   };
-  auto old_term = [&](absl::StatusOr<std::vector<DeliveredRun>>) {
+  auto old_term = [&](absl::StatusOr<Received>) {
     if (++answered != 1) return;
     leader->RoleChanged({}, false);
     leader->RoleChanged({}, true);
-    leader->Receive(1, milliseconds(60'000), milliseconds(1'000), note(first_of_new));
-    leader->Receive(1, milliseconds(60'000), milliseconds(1'000), note(second_of_new));
+    leader->Receive("default", 1, milliseconds(60'000), milliseconds(1'000), note(first_of_new));
+    leader->Receive("default", 1, milliseconds(60'000), milliseconds(1'000), note(second_of_new));
   };
-  leader->Receive(1, milliseconds(0), milliseconds(40'000), old_term);
-  leader->Receive(1, milliseconds(0), milliseconds(40'000), old_term);
+  leader->Receive("default", 1, milliseconds(0), milliseconds(40'000), old_term);
+  leader->Receive("default", 1, milliseconds(0), milliseconds(40'000), old_term);
   ASSERT_TRUE(w_.world.RunUntil([&] { return answered == 2; }));
   w_.world.Run(milliseconds(5'000));
   EXPECT_FALSE(first_of_new.has_value());
@@ -313,7 +314,7 @@ TEST(QueueReplicaFlow, SettlingPassesLowDiskAndAFullLog) {
   low = true;
   auto refused = std::make_shared<NotingPublishSink>();
   w.Serving()->Publish({refused, 0, "", 0, 1, BatchOf({"c"})});
-  w.Serving()->Settle("s", consumer.get(), queue::Disposition::kAcknowledge,
+  w.Serving()->Settle({"s", consumer.get()}, queue::Disposition::kAcknowledge,
                       {w.group, {{{consumer->runs[0].slots.first, 1}, consumer->runs[0].checkout_index}}}, 1);
   ASSERT_TRUE(w.world.RunUntil([&] { return consumer->receipts.contains(1); }));
   ASSERT_EQ(refused->outcomes.size(), 1u);
@@ -334,7 +335,7 @@ TEST(QueueReplicaFlow, SettlingPassesLowDiskAndAFullLog) {
   // More than the cap waits to be appended, all of it before the settlement is asked for.
   auto flood = std::make_shared<NotingPublishSink>();
   for (int i = 0; i < 40; ++i) w.Serving()->Publish({flood, 0, "", 0, 1, BatchOf({std::string(900, 'x')})});
-  w.Serving()->Settle("s", consumer.get(), queue::Disposition::kAcknowledge,
+  w.Serving()->Settle({"s", consumer.get()}, queue::Disposition::kAcknowledge,
                       {w.group, {{{consumer->runs[0].slots.first + 1, 1}, consumer->runs[0].checkout_index}}}, 2);
   ASSERT_TRUE(w.world.RunUntil([&] { return consumer->receipts.contains(2); }));
   EXPECT_LT(flood->outcomes.size(), 10u);
@@ -350,15 +351,16 @@ TEST_F(QueueReplicaTest, APurgeDropsWhatWaitsAndLeavesWhatIsHeld) {
   w_.Serving()->Purge([&](absl::StatusOr<uint64_t> n) { purged = *n; });
   Publish(sink, "", 0, 1, {"after"});
   ASSERT_TRUE(w_.world.RunUntil([&] { return purged.has_value(); }));
-  w_.Serving()->Settle("s", consumer.get(), queue::Disposition::kAcknowledge, {w_.group, {TokenOf(consumer->runs[0])}},
-                       1);
+  w_.Serving()->Settle({"s", consumer.get()}, queue::Disposition::kAcknowledge,
+                       {w_.group, {TokenOf(consumer->runs[0])}}, 1);
   w_.world.Run(milliseconds(300));
   Publish(sink, "", 0, 1, {"later"});
   w_.world.Run(milliseconds(300));
   QueueFigures figures = Describe();
-  EXPECT_EQ(figures.published, figures.acknowledged + *purged + figures.waiting + figures.in_flight);
-  EXPECT_EQ(figures.acknowledged, 1u);
-  EXPECT_EQ(figures.in_flight, 1u);
+  const SubscriptionFigures& of = figures.subscriptions.at(0);
+  EXPECT_EQ(figures.published, of.acknowledged + *purged + of.waiting + of.in_flight);
+  EXPECT_EQ(of.acknowledged, 1u);
+  EXPECT_EQ(of.in_flight, 1u);
 }
 
 // A leader that reads from its disk: nothing but the newest entry stays in memory.
@@ -455,12 +457,13 @@ TEST_F(QueueOnDiskTest, AMessageSettledDuringItsReadIsNoDamage) {
   auto consumer = Attach("s", {}, 1);
   PublishEach({std::string(100, 'x'), std::string(100, 'y')});
   ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->messages() == 1; }));
-  w_.Serving()->Detach("s", consumer.get(), false);
+  w_.Serving()->Detach({"s", consumer.get()}, false);
   // It comes back without its message, which is looked up again, and settles it all the same.
   FailNextRead();
   auto again = Attach("s", {}, 1);
   AwaitRead();
-  w_.Serving()->Settle("s", again.get(), queue::Disposition::kAcknowledge, {w_.group, {TokenOf(consumer->runs[0])}}, 1);
+  w_.Serving()->Settle({"s", again.get()}, queue::Disposition::kAcknowledge, {w_.group, {TokenOf(consumer->runs[0])}},
+                       1);
   ASSERT_TRUE(w_.world.RunUntil([&] { return again->receipts.contains(1); }, milliseconds(100)));
   EXPECT_TRUE(w_.world.RunUntil([&] { return again->messages() == 1; }, milliseconds(5'000)));
   EXPECT_THAT(BodiesOf(again->runs.at(0).batch), ::testing::ElementsAre(std::string(100, 'y')));

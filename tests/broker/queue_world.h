@@ -43,22 +43,26 @@ class QueueTest : public ::testing::Test {
     }
   }
   std::shared_ptr<NotingConsumerSink> Attach(const std::string& session, std::vector<queue::Token> held = {},
-                                             uint32_t max_messages = 100, uint32_t timeout_ms = 30'000) {
-    auto sink = StartAttach(session, std::move(held), max_messages, timeout_ms);
+                                             uint32_t max_messages = 100, uint32_t timeout_ms = 30'000,
+                                             const std::string& subscription = "default") {
+    auto sink = StartAttach(session, std::move(held), max_messages, timeout_ms, subscription);
     EXPECT_TRUE(w_.world.RunUntil([&] { return sink->attached || sink->cut; }));
     return sink;
   }
   // Only asked for.
   std::shared_ptr<NotingConsumerSink> StartAttach(const std::string& session, std::vector<queue::Token> held = {},
-                                                  uint32_t max_messages = 100, uint32_t timeout_ms = 30'000) {
+                                                  uint32_t max_messages = 100, uint32_t timeout_ms = 30'000,
+                                                  const std::string& subscription = "default") {
     auto sink = std::make_shared<NotingConsumerSink>();
-    w_.Serving()->Attach({session, "test", timeout_ms, {w_.group, std::move(held)}, max_messages, 1 << 20}, sink);
+    w_.Serving()->Attach(
+        {session, "test", timeout_ms, {w_.group, std::move(held)}, max_messages, 1 << 20, subscription}, sink);
     return sink;
   }
-  std::vector<DeliveredRun> Receive(uint32_t max_messages, milliseconds wait, milliseconds lease) {
+  std::vector<DeliveredRun> Receive(uint32_t max_messages, milliseconds wait, milliseconds lease,
+                                    const std::string& subscription = "default") {
     std::optional<std::vector<DeliveredRun>> got;
-    w_.Serving()->Receive(max_messages, wait, lease,
-                          [&](absl::StatusOr<std::vector<DeliveredRun>> r) { got = *std::move(r); });
+    w_.Serving()->Receive(subscription, max_messages, wait, lease,
+                          [&](absl::StatusOr<Received> r) { got = std::move(r->runs); });
     EXPECT_TRUE(w_.world.RunUntil([&] { return got.has_value(); }, wait + milliseconds(1'000)));
     return got.value_or(std::vector<DeliveredRun>());
   }

@@ -46,26 +46,26 @@ TEST_F(RecreatedQueueTest, ATokenOfTheOldQueueSettlesNothingInTheNew) {
        {queue::Disposition::kAcknowledge, queue::Disposition::kReject, queue::Disposition::kRequeue}) {
     new_consumer_->lost.clear();
     const uint64_t receipt = static_cast<uint64_t>(disposition);
-    again_.Serving()->Settle("s", new_consumer_.get(), disposition, OldTokens(), receipt);
+    again_.Serving()->Settle({"s", new_consumer_.get()}, disposition, OldTokens(), receipt);
     ASSERT_TRUE(again_.world.RunUntil([&] { return new_consumer_->receipts.contains(receipt); }));
     EXPECT_THAT(new_consumer_->lost, ElementsAre(OldTokens().tokens[0]));
   }
   // Nor does one that names no group.
-  again_.Serving()->Settle("s", new_consumer_.get(), queue::Disposition::kAcknowledge, {{}, OldTokens().tokens}, 9);
+  again_.Serving()->Settle({"s", new_consumer_.get()}, queue::Disposition::kAcknowledge, {{}, OldTokens().tokens}, 9);
   ASSERT_TRUE(again_.world.RunUntil([&] { return new_consumer_->receipts.contains(9); }));
-  EXPECT_EQ(Figures().in_flight, 1u);
-  EXPECT_EQ(Figures().acknowledged, 0u);
+  EXPECT_EQ(Figures().subscriptions[0].in_flight, 1u);
+  EXPECT_EQ(Figures().subscriptions[0].acknowledged, 0u);
   EXPECT_EQ(new_consumer_->messages(), 1u);
 }
 
 // A receipt stands for all that was settled before it, whatever it was asked with.
 TEST_F(RecreatedQueueTest, TheReceiptOfATokenOfTheOldQueueWaitsForWhatWasSettledBefore) {
-  again_.Serving()->Settle("s", new_consumer_.get(), queue::Disposition::kAcknowledge,
+  again_.Serving()->Settle({"s", new_consumer_.get()}, queue::Disposition::kAcknowledge,
                            {again_.group, {TokenOf(new_consumer_->runs[0])}}, 0);
-  again_.Serving()->Settle("s", new_consumer_.get(), queue::Disposition::kAcknowledge, OldTokens(), 5);
+  again_.Serving()->Settle({"s", new_consumer_.get()}, queue::Disposition::kAcknowledge, OldTokens(), 5);
   EXPECT_THAT(new_consumer_->receipts, IsEmpty());
   ASSERT_TRUE(again_.world.RunUntil([&] { return new_consumer_->receipts.contains(5); }));
-  EXPECT_EQ(Figures().acknowledged, 1u);
+  EXPECT_EQ(Figures().subscriptions[0].acknowledged, 1u);
 }
 
 // The consumer comes back to the new queue under its session's name, which is known there: the answer to its first Open

@@ -48,17 +48,17 @@ TEST(SettlingTest, SettlementsWaitForCompanyAndShareAFact) {
   settling.HurryAt(100);
   auto a = std::make_shared<NotingConsumerSink>(), b = std::make_shared<NotingConsumerSink>();
   EXPECT_FALSE(settling.due(1'000));
-  settling.Add(Disposition::kAcknowledge, SomeTokens(2), {.sink = a}, 10);
-  settling.Add(Disposition::kAcknowledge, SomeTokens(3), {.sink = b}, 12);
-  settling.Add(Disposition::kRequeue, SomeTokens(1), {.sink = b}, 12);
+  settling.Add({0, Disposition::kAcknowledge}, SomeTokens(2), {.sink = a}, 10);
+  settling.Add({0, Disposition::kAcknowledge}, SomeTokens(3), {.sink = b}, 12);
+  settling.Add({0, Disposition::kRequeue}, SomeTokens(1), {.sink = b}, 12);
   EXPECT_FALSE(settling.due(14));
   EXPECT_TRUE(settling.due(15));
   EXPECT_EQ(settling.due_at(), 15);
   std::vector<Settling::Fact> facts = settling.Take();
   ASSERT_THAT(facts, SizeIs(2));
-  EXPECT_EQ(facts[0].disposition, Disposition::kAcknowledge);
+  EXPECT_EQ(facts[0].kind.disposition, Disposition::kAcknowledge);
   EXPECT_THAT(facts[0].tokens.tokens(), SizeIs(5));
-  EXPECT_EQ(facts[1].disposition, Disposition::kRequeue);
+  EXPECT_EQ(facts[1].kind.disposition, Disposition::kRequeue);
   EXPECT_FALSE(settling.due(1'000));
   // Each hears of its own.
   facts[0].tokens.Answer(Lost(facts[0].tokens, {1, 2, 4}));
@@ -71,13 +71,13 @@ TEST(SettlingTest, WhoAsksIsNotKeptWaiting) {
   Settling receipt(std::chrono::milliseconds(5)), call(std::chrono::milliseconds(5)),
       many(std::chrono::milliseconds(5));
   for (Settling* settling : {&receipt, &call, &many}) settling->HurryAt(3);
-  receipt.Add(Disposition::kAcknowledge, {}, {.sink = sink, .receipt = 1}, 0);
+  receipt.Add({0, Disposition::kAcknowledge}, {}, {.sink = sink, .receipt = 1}, 0);
   EXPECT_TRUE(receipt.due(0));
-  call.Add(Disposition::kAcknowledge, SomeTokens(1), {.done = [](auto) {}}, 0);
+  call.Add({0, Disposition::kAcknowledge}, SomeTokens(1), {.done = [](auto) {}}, 0);
   EXPECT_TRUE(call.due(0));
-  many.Add(Disposition::kAcknowledge, SomeTokens(2), {.sink = sink}, 0);
+  many.Add({0, Disposition::kAcknowledge}, SomeTokens(2), {.sink = sink}, 0);
   EXPECT_FALSE(many.due(0));
-  many.Add(Disposition::kReject, SomeTokens(1), {.sink = sink}, 0);
+  many.Add({0, Disposition::kReject}, SomeTokens(1), {.sink = sink}, 0);
   EXPECT_TRUE(many.due(0));
 }
 
@@ -86,7 +86,7 @@ TEST(SettlingTest, WhoAsksIsNotKeptWaiting) {
 TEST(SettlingTest, AFloodGoesInFactsOfABoundedSize) {
   Settling settling(std::chrono::milliseconds(5));
   auto sink = std::make_shared<NotingConsumerSink>();
-  settling.Add(Disposition::kAcknowledge, SomeTokens(2 * kMax + 10), {.sink = sink, .receipt = 5}, 0);
+  settling.Add({0, Disposition::kAcknowledge}, SomeTokens(2 * kMax + 10), {.sink = sink, .receipt = 5}, 0);
   std::vector<Settling::Fact> facts = settling.Take();
   ASSERT_THAT(facts, SizeIs(3));
   facts[0].tokens.Answer(Lost(facts[0].tokens, {3}));
@@ -104,7 +104,7 @@ TEST(SettlingTest, WhatWaitsIsBounded) {
   auto a = std::make_shared<NotingConsumerSink>(), b = std::make_shared<NotingConsumerSink>();
   const auto add = [&](const std::shared_ptr<NotingConsumerSink>& sink, size_t tokens) {
     absl::Status room = settling.Admits(sink.get(), tokens);
-    if (room.ok()) settling.Add(Disposition::kAcknowledge, SomeTokens(tokens), {.sink = sink}, 0);
+    if (room.ok()) settling.Add({0, Disposition::kAcknowledge}, SomeTokens(tokens), {.sink = sink}, 0);
     return room.code();
   };
   EXPECT_EQ(add(a, 2 * kMax), absl::StatusCode::kOk);
@@ -131,8 +131,8 @@ TEST(SettlingTest, ACallWhoseTokensAreInSeveralFactsIsAnsweredOnce) {
   int answers = 0;
   std::vector<bool> current;
   auto sink = std::make_shared<NotingConsumerSink>();
-  settling.Add(Disposition::kReject, SomeTokens(10), {.sink = sink}, 0);
-  settling.Add(Disposition::kReject, SomeTokens(kMax + 5),
+  settling.Add({0, Disposition::kReject}, SomeTokens(10), {.sink = sink}, 0);
+  settling.Add({0, Disposition::kReject}, SomeTokens(kMax + 5),
                {.done =
                     [&](absl::StatusOr<std::vector<bool>> c) {
                       ++answers;
@@ -155,12 +155,13 @@ TEST(SettlingTest, ACallWhoseTokensAreInSeveralFactsIsAnsweredOnce) {
 TEST(SettlingTest, WhatIsUnknownIsSaidOnce) {
   Settling settling(std::chrono::milliseconds(5));
   int answers = 0;
-  settling.Add(Disposition::kAcknowledge, SomeTokens(2 * kMax), {.done = [&](auto c) { answers += c.ok() ? 100 : 1; }},
-               0);
+  settling.Add({0, Disposition::kAcknowledge}, SomeTokens(2 * kMax),
+               {.done = [&](auto c) { answers += c.ok() ? 100 : 1; }}, 0);
   std::vector<Settling::Fact> facts = settling.Take();
   for (Settling::Fact& fact : facts) fact.tokens.Fail(absl::UnavailableError("moved"));
   EXPECT_EQ(answers, 1);
-  settling.Add(Disposition::kAcknowledge, SomeTokens(1), {.done = [&](auto c) { answers += c.ok() ? 100 : 1; }}, 0);
+  settling.Add({0, Disposition::kAcknowledge}, SomeTokens(1), {.done = [&](auto c) { answers += c.ok() ? 100 : 1; }},
+               0);
   settling.Fail(absl::UnavailableError("moved"));
   EXPECT_EQ(answers, 2);
   EXPECT_THAT(settling.Take(), IsEmpty());
@@ -171,9 +172,9 @@ TEST(SettlingTest, WhatIsUnderWayIsBounded) {
   Settling settling(std::chrono::milliseconds(5));
   auto sink = std::make_shared<NotingConsumerSink>();
   constexpr size_t kFacts = 3 * Settling::kMaxUnderWay;
-  settling.Add(Disposition::kAcknowledge, SomeTokens(kFacts * kMax), {.sink = sink, .receipt = 9}, 0);
+  settling.Add({0, Disposition::kAcknowledge}, SomeTokens(kFacts * kMax), {.sink = sink, .receipt = 9}, 0);
   // Asks about all of it.
-  settling.Add(Disposition::kRequeue, {}, {.sink = sink, .receipt = 10}, 0);
+  settling.Add({0, Disposition::kRequeue}, {}, {.sink = sink, .receipt = 10}, 0);
   EXPECT_TRUE(settling.crowded());
   std::vector<Settling::Fact> facts = settling.Take();
   EXPECT_LE(facts.size(), Settling::kMaxUnderWay + 2);
@@ -217,7 +218,7 @@ TEST_F(SettleFloodTest, MaximalFramesInOneTurnMakeNoLargeEntries) {
       tokens.push_back(
           {{Position(t % 2 == 0 ? 1 : queue::kMaxLogIndex, 65'000), 535}, t % 2 == 0 ? 1 : ~uint64_t{0} >> 1});
     for (const DeliveredRun& run : consumers[i]->runs) tokens.push_back(TokenOf(run));
-    w_.Serving()->Settle("s" + std::to_string(i), consumers[i].get(), Disposition::kAcknowledge, {w_.group, tokens},
+    w_.Serving()->Settle({"s" + std::to_string(i), consumers[i].get()}, Disposition::kAcknowledge, {w_.group, tokens},
                          77);
   }
   ASSERT_TRUE(w_.world.RunUntil(
@@ -228,7 +229,7 @@ TEST_F(SettleFloodTest, MaximalFramesInOneTurnMakeNoLargeEntries) {
   EXPECT_EQ(w_.Leader(), leader);
   EXPECT_EQ(w_.Serving()->group()->term().value(), term);
   for (const auto& consumer : consumers) EXPECT_THAT(consumer->lost, SizeIs(100'000));
-  EXPECT_EQ(Describe().acknowledged, 8u);
+  EXPECT_EQ(Describe().subscriptions[0].acknowledged, 8u);
   size_t entries = 0;
   for (uint64_t index = before + 1; index <= w_.Serving()->group()->applied_index().value(); ++index, ++entries) {
     const raft::Entry* entry = w_.Serving()->group()->TailEntry(raft::Index(index));
@@ -245,11 +246,11 @@ TEST_F(SettleFloodTest, AFloodThatEndsWithItsSessionIsStillSettled) {
   ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->messages() == 1; }));
   std::vector<Token> tokens(40 * kMax, Token{{Position(1, 0), 1}, 1});
   tokens.push_back(TokenOf(consumer->runs[0]));
-  w_.Serving()->Settle("s", consumer.get(), Disposition::kAcknowledge, {w_.group, tokens}, 0);
-  w_.Serving()->Detach("s", consumer.get(), true);
-  ASSERT_TRUE(w_.world.RunUntil([&] { return Describe().consumers == 0; }));
-  EXPECT_EQ(Describe().acknowledged, 1u);
-  EXPECT_EQ(Describe().waiting, 0u);
+  w_.Serving()->Settle({"s", consumer.get()}, Disposition::kAcknowledge, {w_.group, tokens}, 0);
+  w_.Serving()->Detach({"s", consumer.get()}, true);
+  ASSERT_TRUE(w_.world.RunUntil([&] { return Describe().subscriptions[0].consumers == 0; }));
+  EXPECT_EQ(Describe().subscriptions[0].acknowledged, 1u);
+  EXPECT_EQ(Describe().subscriptions[0].waiting, 0u);
 }
 
 // A disk or a network that stalls: a stream that settles on and on is ended, and its session is not.
@@ -262,7 +263,7 @@ TEST_F(SettleFloodTest, AStreamThatSettlesWithoutEndWhileNothingIsCommittedIsEnd
   std::vector<Token> tokens(10'000, TokenOf(consumer->runs[0]));
   size_t frames = 0;
   for (; frames < 1'000 && !consumer->cut; ++frames) {
-    w_.Serving()->Settle("s", consumer.get(), Disposition::kAcknowledge, {w_.group, tokens}, 0);
+    w_.Serving()->Settle({"s", consumer.get()}, Disposition::kAcknowledge, {w_.group, tokens}, 0);
     w_.world.Run(milliseconds(1));
   }
   EXPECT_EQ(consumer->cut, CutReason::kOverloaded);
@@ -272,9 +273,9 @@ TEST_F(SettleFloodTest, AStreamThatSettlesWithoutEndWhileNothingIsCommittedIsEnd
   EXPECT_EQ(w_.Leader(), leader);
   auto again = Attach("s", {TokenOf(consumer->runs[0])});
   EXPECT_TRUE(again->resumed);
-  w_.Serving()->Settle("s", again.get(), Disposition::kAcknowledge, {w_.group, {TokenOf(consumer->runs[0])}}, 9);
+  w_.Serving()->Settle({"s", again.get()}, Disposition::kAcknowledge, {w_.group, {TokenOf(consumer->runs[0])}}, 9);
   ASSERT_TRUE(w_.world.RunUntil([&] { return again->receipts.contains(9); }));
-  EXPECT_EQ(Describe().acknowledged, 1u);
+  EXPECT_EQ(Describe().subscriptions[0].acknowledged, 1u);
 }
 
 }  // namespace

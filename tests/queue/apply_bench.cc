@@ -35,7 +35,9 @@ void Run(uint32_t batch, double seconds) {
                                                      .from_next = next,
                                                      .to_next = slots.first + batch,
                                                      .waiting = {slots},
-                                                     .returned = {}}}));
+                                                     .returned = {},
+                                                     .skipped = 0,
+                                                     .counted_at = 0}}));
       entries.push_back(FactsEntry({fact::Settled{0, Disposition::kAcknowledge, {{slots, at + 1}}}}));
       next = slots.first + batch;
       messages += batch;

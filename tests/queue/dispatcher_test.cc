@@ -1,8 +1,7 @@
-#include "broker/queue/dispatcher.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "broker/queue/dispatchers.h"
 #include "tests/queue/log.h"
 
 namespace trireme::queue {
@@ -16,13 +15,16 @@ using ::testing::SizeIs;
 class Leader {
  public:
   explicit Leader(Log* log, Dispatcher::Limits limits = {})
-      : log_(log), limits_(limits), dispatcher(&log->machine, log->last(), 0, limits) {}
+      : log_(log),
+        limits_(limits),
+        dispatchers(&log->machine, log->last(), 0, limits),
+        dispatcher(*dispatchers.Find(0)) {}
 
   uint64_t Publish(uint32_t count, std::string_view body = "x") {
     raft::Bytes entry = PublishedEntry(count, "", 0, 0, now, body);
     const EntryShape shape = ShapeOf(entry);
     uint64_t index = log_->Append(std::move(entry));
-    dispatcher.Appended(index, shape);
+    dispatchers.Appended(index, shape);
     return index;
   }
 
@@ -40,14 +42,14 @@ class Leader {
       }
       dispatcher.Shapes(wanted->first, shapes);
     }
-    auto plan = dispatcher.Decide(now, now);
+    auto plan = dispatchers.Decide(now, now);
     for (auto id : plan.empty_handed) empty_handed.push_back(id);
     std::move(plan.facts.begin(), plan.facts.end(), std::back_inserter(facts));
     if (!facts.empty()) {
       const uint64_t index = log_->Append(FactsEntry(facts, now));
-      dispatcher.Appended(index, {});
+      dispatchers.Appended(index, {});
       for (const Fact& fact : facts) {
-        if (std::holds_alternative<fact::Purged>(fact)) dispatcher.Purged(index);
+        if (std::holds_alternative<fact::Purged>(fact)) dispatchers.Purged(index);
       }
     }
     return facts;
@@ -60,7 +62,7 @@ class Leader {
       const uint64_t index = log_->machine.applied() + 1;
       Effects effects = log_->ApplyNext();
       if (log_->at(index).empty() || DecodePublished(log_->at(index)).ok()) continue;
-      dispatcher.Applied(index, DecodeEntry(log_->at(index))->facts, effects, deliveries);
+      dispatchers.Applied(index, DecodeEntry(log_->at(index))->facts, effects, deliveries);
     }
     return deliveries;
   }
@@ -82,11 +84,19 @@ class Leader {
   const Dispatcher::Limits limits_;
 
  public:
-  Dispatcher dispatcher;
+  Dispatchers dispatchers;
+  Dispatcher& dispatcher;  // of `default`
   int64_t now = 0;
   uint64_t lowest = 0;  // entries up to here may be gone
   std::vector<Dispatcher::ReceiverId> empty_handed;
 };
+
+Dispatcher::Plan DecideAlone(Dispatcher& dispatcher) {
+  Dispatcher::Plan plan;
+  size_t runs = 8'192;
+  dispatcher.Decide(0, 0, runs, plan);
+  return plan;
+}
 
 std::vector<Slots> SlotsOf(const std::vector<Dispatcher::Delivery>& deliveries) {
   std::vector<Slots> all;
@@ -252,7 +262,7 @@ TEST(DispatcherTest, ManyIdleProducersAreForgottenSoon) {
     EXPECT_LE(leader.Decide().size(), 1'000u);
     leader.ApplyAll();
     if (log.machine.producers().size() <= 10 || ++turns == 100) break;
-    leader.now = *leader.dispatcher.NextWake(leader.now, leader.now);
+    leader.now = *leader.dispatchers.NextWake(leader.now, leader.now);
   }
   EXPECT_THAT(log.machine.producers(), SizeIs(10));
   EXPECT_LE(leader.now, 130'000);
@@ -269,16 +279,16 @@ TEST(DispatcherTest, AReceiveWaitsForTheSizesOfWhatCameBack) {
     leader.Turn({Settle(TokensOf(leader.Turn()), Disposition::kRequeue)});
     leader.dispatcher.Disconnect("a", 0);
   }
-  Dispatcher dispatcher(&log.machine, log.last(), 0, {.max_exceptions = 1});
+  Dispatcher dispatcher(&log.machine, 0, log.last(), 0, {.max_exceptions = 1});
   EXPECT_TRUE(dispatcher.capped());
   dispatcher.Receive(7, 1, 0, 1'000);
-  auto plan = dispatcher.Decide(0, 0);
+  auto plan = DecideAlone(dispatcher);
   EXPECT_THAT(plan.empty_handed, IsEmpty());
   EXPECT_THAT(plan.facts, IsEmpty());
   auto wanted = dispatcher.Wanted();
   ASSERT_TRUE(wanted.has_value());
   dispatcher.Shapes(wanted->first, {ShapeOf(log.at(wanted->first))});
-  EXPECT_THAT(dispatcher.Decide(0, 0).facts, SizeIs(1));
+  EXPECT_THAT(DecideAlone(dispatcher).facts, SizeIs(1));
 }
 
 // Not all that waits is looked up: for a stream so many bytes ahead, for a single receive what it wants.
@@ -290,7 +300,7 @@ TEST(DispatcherTest, NoMoreIsLookedUpThanWillBeNeeded) {
     for (int i = 0; i < 100; ++i) leader.Publish(1, std::string(100'000, 'x'));
     leader.ApplyAll();
   }
-  Dispatcher dispatcher(&log.machine, log.last(), 0, {.read_ahead_bytes = 1'000'000});
+  Dispatcher dispatcher(&log.machine, 0, log.last(), 0, {.read_ahead_bytes = 1'000'000});
   uint32_t known = 0;
   auto look_up = [&] {
     while (auto wanted = dispatcher.Wanted()) {
@@ -308,7 +318,7 @@ TEST(DispatcherTest, NoMoreIsLookedUpThanWillBeNeeded) {
   dispatcher.Connect("a", {10, 1 << 20});
   EXPECT_EQ(look_up(), 10u);
   // What is given makes room for as much.
-  EXPECT_THAT(dispatcher.Decide(0, 0).facts, ::testing::Not(IsEmpty()));
+  EXPECT_THAT(DecideAlone(dispatcher).facts, ::testing::Not(IsEmpty()));
   EXPECT_GT(look_up(), 15u);
   EXPECT_LT(look_up(), 40u);
 }

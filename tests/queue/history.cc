@@ -28,12 +28,14 @@ std::optional<std::string> History::Run(int steps) {
 void History::NewLeader() {
   // What was not committed may be lost, or not.
   if (Chance(50)) log_.Truncate(log_.machine.applied() + Below(log_.last() - log_.machine.applied() + 1));
-  dispatcher_.reset();
+  dispatchers_.reset();
   log_.Append(raft::Bytes());
   ApplyAll();
   if (Chance(30)) compacted_ = log_.machine.Live().floor;
-  dispatcher_ = std::make_unique<Dispatcher>(&log_.machine, log_.last(), now_, limits_);
-  for (auto& [id, client] : clients_) client.connected = false;
+  dispatchers_ = std::make_unique<Dispatchers>(&log_.machine, log_.last(), now_, limits_);
+  for (auto& [subscription, clients] : clients_) {
+    for (auto& [id, client] : clients.sessions) client.connected = false;
+  }
   for (auto& [name, producer] : producers_) producer.sequences.clear();
 }
 
@@ -44,26 +46,30 @@ void History::Step() {
   } else if (dice < 26) {
     OpenProducer();
   } else if (dice < 34) {
-    Attach(std::string(1, static_cast<char>('a' + Below(4))));
-  } else if (dice < 37) {
-    auto it = clients_.begin();
-    std::advance(it, Below(clients_.size()));
-    if (it != clients_.end() && it->second.connected) {
-      it->second.connected = false;
-      dispatcher_->Disconnect(it->first, now_);
-    }
+    Attach(SomeSubscription(), std::string(1, static_cast<char>('a' + Below(4))));
   } else if (dice < 39) {
-    auto it = clients_.begin();
-    std::advance(it, Below(clients_.size()));
-    if (it != clients_.end() && it->second.connected) {
+    const SubscriptionId subscription = SomeSubscription();
+    Dispatcher* dispatcher = dispatchers_->Find(subscription);
+    Clients& clients = clients_[subscription];
+    auto it = clients.sessions.begin();
+    std::advance(it, Below(clients.sessions.size()));
+    if (dispatcher != nullptr && it != clients.sessions.end() && it->second.connected) {
       it->second.connected = false;
-      dispatcher_->End(it->first);
-      for (const Token& token : it->second.held) stale_.push_back(token);
-      it->second.held.clear();
+      if (Chance(60)) {
+        dispatcher->Disconnect(it->first, now_);
+      } else {
+        dispatcher->End(it->first);
+        for (const Token& token : it->second.held) clients.stale.push_back(token);
+        it->second.held.clear();
+      }
     }
-  } else if (dice < 44) {
-    dispatcher_->Receive(++receivers_, static_cast<uint32_t>(1 + Below(6)), now_ + static_cast<int64_t>(Below(50)),
-                         static_cast<int64_t>(20 + Below(200)));
+  } else if (dice < 43) {
+    if (Dispatcher* dispatcher = dispatchers_->Find(SomeSubscription())) {
+      dispatcher->Receive(++receivers_, static_cast<uint32_t>(1 + Below(6)), now_ + static_cast<int64_t>(Below(50)),
+                          static_cast<int64_t>(20 + Below(200)));
+    }
+  } else if (dice < 45) {
+    ChangeSubscriptions();
   } else if (dice < 64) {
     SettleSome();
   } else if (dice < 66) {
@@ -109,7 +115,59 @@ void History::Publish() {
   }
   raft::Bytes entry = PublishedEntry(count, name, epoch, first, now_, body);
   const EntryShape shape = ShapeOf(entry);
-  dispatcher_->Appended(log_.Append(std::move(entry)), shape);
+  dispatchers_->Appended(log_.Append(std::move(entry)), shape);
+}
+
+SubscriptionId History::SomeSubscription() {
+  const auto& all = log_.machine.subscriptions();
+  auto it = all.begin();
+  std::advance(it, Below(all.size()));
+  // Or one that is not there, now and then.
+  return it == all.end() || Chance(2) ? static_cast<SubscriptionId>(Below(10)) : it->first;
+}
+
+// Up to a handful of them, with and without filters, from anywhere in the log.
+void History::ChangeSubscriptions() {
+  auto filter = [&] { return Chance(50) ? std::string() : std::to_string(2 + Below(3)); };
+  std::vector<Fact> facts;
+  if (log_.machine.version() < kFactVersion) facts.emplace_back(fact::VersionRaised{kFactVersion});
+  const uint64_t dice = Below(100);
+  if (dice < 60 && log_.machine.subscriptions().size() < 5) {
+    fact::SubscriptionCreated made{std::string(1, static_cast<char>('A' + Below(8))), {}, 0, {filter()}};
+    made.from =
+        Chance(40) ? Position(kMaxLogIndex, 0) : Position(Below(log_.last() + 2), static_cast<uint32_t>(Below(3)));
+    for (uint64_t index = 1; index <= log_.machine.applied() && index <= made.from.index(); ++index) {
+      if (log_.machine.IsRefused(index) || refused_.contains(index)) continue;
+      const uint32_t messages = ShapeOf(log_.at(index)).messages;
+      made.ordinal += index < made.from.index() ? messages : std::min(messages, made.from.slot());
+    }
+    // Where nothing is applied yet a leader does not look.
+    if (made.from.index() > log_.machine.applied()) made.from = Position(kMaxLogIndex, 0);
+    facts.emplace_back(std::move(made));
+  } else if (dice < 80) {
+    facts.emplace_back(fact::SubscriptionChanged{SomeSubscription(), {filter()}});
+  } else if (Chance(50)) {
+    facts.emplace_back(fact::SubscriptionDeleted{SomeSubscription()});
+  }
+  if (!facts.empty()) Append(std::move(facts));
+}
+
+// As the broker would look at it for this subscription.
+EntryShape History::ShapeFor(SubscriptionId subscription, uint64_t index) const {
+  EntryShape shape = ShapeOf(log_.at(index));
+  const std::string& filter = log_.machine.subscription(subscription).settings.filter;
+  if (filter.empty() || shape.messages == 0) return shape;
+  std::vector<EntryShape::Picked> picked;
+  for (uint32_t slot = 0; slot < shape.messages; ++slot) {
+    if (!FilterTakes(filter, Position(index, slot))) continue;
+    if (!picked.empty() && picked.back().first + picked.back().count == slot) {
+      ++picked.back().count;
+    } else {
+      picked.push_back({slot, 1});
+    }
+  }
+  shape.picked = std::make_shared<const std::vector<EntryShape::Picked>>(std::move(picked));
+  return shape;
 }
 
 void History::OpenProducer() {
@@ -119,18 +177,21 @@ void History::OpenProducer() {
   Append({fact::ProducerOpened{name, epoch}});
 }
 
-void History::Attach(const SessionId& session) {
-  const auto& sessions = log_.machine.subscription(0).sessions;
-  auto known = sessions.find(session);
-  dispatcher_->Disconnect(session, now_);
-  clients_[session].connected = false;
-  Append({fact::Attached{0, session, known == sessions.end() ? 1 : known->second.epoch + 1, "consumer",
-                         static_cast<uint32_t>(50 + Below(200))}});
+void History::Attach(SubscriptionId subscription, const SessionId& session) {
+  const Subscription* state = log_.machine.FindSubscription(subscription);
+  uint64_t epoch = 1;
+  if (state != nullptr) {
+    auto known = state->sessions.find(session);
+    if (known != state->sessions.end()) epoch = known->second.epoch + 1;
+  }
+  if (Dispatcher* dispatcher = dispatchers_->Find(subscription)) dispatcher->Disconnect(session, now_);
+  clients_[subscription].sessions[session].connected = false;
+  Append({fact::Attached{subscription, session, epoch, "consumer", static_cast<uint32_t>(50 + Below(200))}});
   if (Chance(80)) ApplyAll();
 }
 
 // Some of what is held, whole, cut, or made wrong.
-std::vector<Token> History::SomeTokens(std::vector<Token>& held) {
+std::vector<Token> History::SomeTokens(std::vector<Token>& held, std::vector<Token>& stale) {
   std::vector<Token> tokens;
   for (size_t n = 1 + Below(5); n > 0 && !held.empty(); --n) {
     const size_t i = Below(held.size());
@@ -148,18 +209,20 @@ std::vector<Token> History::SomeTokens(std::vector<Token>& held) {
       held.erase(held.begin() + static_cast<ptrdiff_t>(i));
     }
     tokens.push_back(token);
-    stale_.push_back(token);
+    stale.push_back(token);
   }
   return tokens;
 }
 
 void History::SettleSome() {
+  const SubscriptionId subscription = SomeSubscription();
+  Clients& clients = clients_[subscription];
   std::vector<Token> tokens;
-  auto it = clients_.begin();
-  std::advance(it, Below(clients_.size()));
-  const bool of_session = it != clients_.end() && Chance(70);
-  tokens = SomeTokens(of_session ? it->second.held : received_);
-  if (Chance(20) && !stale_.empty()) tokens.push_back(stale_[Below(stale_.size())]);
+  auto it = clients.sessions.begin();
+  std::advance(it, Below(clients.sessions.size()));
+  const bool of_session = it != clients.sessions.end() && Chance(70);
+  tokens = SomeTokens(of_session ? it->second.held : clients.received, clients.stale);
+  if (Chance(20) && !clients.stale.empty()) tokens.push_back(clients.stale[Below(clients.stale.size())]);
   if (Chance(5) && !tokens.empty()) tokens[0].checkout_index += 1 + Below(3);
   if (Chance(5)) {
     tokens.push_back(
@@ -169,39 +232,42 @@ void History::SettleSome() {
   if (tokens.empty()) return;
   if (!of_session && Chance(20)) {
     // Extended: so still held.
-    for (const Token& token : tokens) received_.push_back(token);
-    return Append({fact::LeaseExtended{0, now_ + static_cast<int64_t>(Below(300)), tokens}});
+    for (const Token& token : tokens) clients.received.push_back(token);
+    return Append({fact::LeaseExtended{subscription, now_ + static_cast<int64_t>(Below(300)), tokens}});
   }
   const auto how = static_cast<Disposition>(draining_ ? 1 : 1 + Below(4));
-  Append({fact::Settled{0, how, std::move(tokens)}});
+  Append({fact::Settled{subscription, how, std::move(tokens)}});
 }
 
 void History::Append(std::vector<Fact> facts) {
   const bool purges = std::any_of(facts.begin(), facts.end(),
                                   [](const Fact& fact) { return std::holds_alternative<fact::Purged>(fact); });
   const uint64_t index = log_.Append(FactsEntry(facts, now_));
-  dispatcher_->Appended(index, {});
-  if (purges) dispatcher_->Purged(index);
+  dispatchers_->Appended(index, {});
+  if (purges) dispatchers_->Purged(index);
 }
 
 void History::Decide() {
-  for (int i = 0; i < 100; ++i) {
-    auto wanted = dispatcher_->Wanted();
-    if (!wanted) break;
-    std::vector<EntryShape> shapes;
-    const uint64_t last = wanted->first + Below(wanted->last - wanted->first + 1);
-    for (uint64_t entry = wanted->first; entry <= last; ++entry) {
-      const bool gone = entry <= compacted_ && !log_.machine.subscription(0).HasOutOfLine(entry);
-      if (gone && entry > wanted->first) break;  // behind the first one the answer may end
-      if (gone)
-        Fail(Say("entry ", entry, " is asked for and may be gone; applied ", log_.machine.applied(), " last ",
-                 log_.last(), " compacted ", compacted_, " next ", log_.machine.subscription(0).next, " waiting ",
-                 log_.machine.subscription(0).waiting, " wanted ", wanted->first, "..", wanted->last));
-      shapes.push_back(ShapeOf(log_.at(entry)));
+  dispatchers_->ForEach([&](Dispatcher& dispatcher) {
+    for (int i = 0; i < 100; ++i) {
+      auto wanted = dispatcher.Wanted();
+      if (!wanted) break;
+      std::vector<EntryShape> shapes;
+      const Subscription& s = log_.machine.subscription(dispatcher.id());
+      const uint64_t last = wanted->first + Below(wanted->last - wanted->first + 1);
+      for (uint64_t entry = wanted->first; entry <= last; ++entry) {
+        const bool gone = entry <= compacted_ && !s.HasOutOfLine(entry);
+        if (gone && entry > wanted->first) break;  // behind the first one the answer may end
+        if (gone)
+          Fail(Say("entry ", entry, " is asked for and may be gone; applied ", log_.machine.applied(), " last ",
+                   log_.last(), " compacted ", compacted_, " next ", s.next, " waiting ", s.waiting, " wanted ",
+                   wanted->first, "..", wanted->last));
+        shapes.push_back(ShapeFor(dispatcher.id(), entry));
+      }
+      dispatcher.Shapes(wanted->first, shapes);
     }
-    dispatcher_->Shapes(wanted->first, shapes);
-  }
-  auto plan = dispatcher_->Decide(now_, now_);
+  });
+  auto plan = dispatchers_->Decide(now_, now_);
   size_t runs = 0;
   for (const Fact& fact : plan.facts) {
     if (const auto* out = std::get_if<fact::CheckedOut>(&fact)) runs += out->waiting.size() + out->returned.size();
@@ -219,9 +285,12 @@ void History::ApplyOne() {
   if (auto bad = model_.Apply(index, facts, effects)) return Fail(Say("entry ", index, ": ", *bad));
   if (auto bad = model_.Compare(log_.machine)) return Fail(Say("after entry ", index, ": ", *bad));
   snapshots_.push_back(log_.machine.Snapshot());
+  if (!facts.empty() && std::holds_alternative<fact::Published>(facts[0]) &&
+      std::get<effect::Published>(effects.facts[0]).outcome != effect::Published::Outcome::kStored)
+    refused_.insert(index);
   std::vector<Dispatcher::Delivery> deliveries;
-  if (dispatcher_ != nullptr && !facts.empty() && !std::holds_alternative<fact::Published>(facts[0]))
-    dispatcher_->Applied(index, facts, effects, deliveries);
+  if (dispatchers_ != nullptr && !facts.empty() && !std::holds_alternative<fact::Published>(facts[0]))
+    dispatchers_->Applied(index, facts, effects, deliveries);
   for (size_t i = 0; i < facts.size(); ++i) {
     if (const auto* opened = std::get_if<fact::ProducerOpened>(&facts[i])) {
       const auto& e = std::get<effect::ProducerOpened>(effects.facts[i]);
@@ -232,17 +301,21 @@ void History::ApplyOne() {
       for (uint32_t n = 0; it != producers_.end() && n < published->count; ++n)
         it->second.sequences.erase(published->first_sequence + n);
     }
-    if (const auto* attached = std::get_if<fact::Attached>(&facts[i]); attached != nullptr && dispatcher_ != nullptr) {
+    if (const auto* deleted = std::get_if<fact::SubscriptionDeleted>(&facts[i])) {
+      for (auto& [id, client] : clients_[deleted->subscription].sessions) client.connected = false;
+    }
+    const auto* attached = std::get_if<fact::Attached>(&facts[i]);
+    if (attached != nullptr && dispatchers_ != nullptr) {
       const auto& e = std::get<effect::Attached>(effects.facts[i]);
-      if (!e.accepted) continue;
-      Client& client = clients_[attached->session];
+      Dispatcher* dispatcher = dispatchers_->Find(attached->subscription);
+      if (!e.accepted || dispatcher == nullptr) continue;
+      Client& client = clients_[attached->subscription].sessions[attached->session];
       client.connected = true;
-      if (!e.resumed) client.held.clear();
       Credit credit{static_cast<uint32_t>(draining_ ? 100 : 1 + Below(30)), 1 + Below(20'000)};
-      dispatcher_->Connect(attached->session, credit);
+      dispatcher->Connect(attached->session, credit);
       // Safety rule 5: the client gets what it lacks.
       client.held.clear();
-      for (const auto& [first, run] : log_.machine.subscription(0).in_flight) {
+      for (const auto& [first, run] : log_.machine.subscription(attached->subscription).in_flight) {
         if (run.holder == e.number) client.held.push_back({{first, run.count}, run.checkout_index});
       }
     }
@@ -255,12 +328,13 @@ void History::ApplyAll() {
 }
 
 void History::Deliver(const Dispatcher::Delivery& delivery) {
+  Clients& clients = clients_[delivery.subscription];
   for (const auto& run : delivery.runs) {
     const Token token{run.slots, delivery.checkout_index};
     if (delivery.session.empty()) {
-      if (Chance(90)) received_.push_back(token);
-    } else if (clients_[delivery.session].connected) {
-      clients_[delivery.session].held.push_back(token);
+      if (Chance(90)) clients.received.push_back(token);
+    } else if (clients.sessions[delivery.session].connected) {
+      clients.sessions[delivery.session].held.push_back(token);
     }
   }
 }
@@ -269,26 +343,32 @@ void History::Deliver(const Dispatcher::Delivery& delivery) {
 void History::Drain() {
   draining_ = true;
   NewLeader();
-  Attach("a");
+  for (const auto& [id, s] : log_.machine.subscriptions()) Attach(id, "a");
   ApplyAll();
   size_t rounds = 0;
   auto remains = [&] {
-    const Subscription& s = log_.machine.subscription(0);
-    return s.waiting + s.returned_messages + s.in_flight_messages;
+    uint64_t messages = 0;
+    for (const auto& [id, s] : log_.machine.subscriptions())
+      messages += s.waiting + s.returned_messages + s.in_flight_messages;
+    return messages;
   };
   while (remains() > 0 && !problem_) {
     if (++rounds > 3'000) {
-      const Subscription& s = log_.machine.subscription(0);
-      return Fail(Say(s.waiting, " waiting, ", s.returned_messages, " returned and ", s.in_flight_messages,
-                      " messages in flight never come to an end; the cap is ", limits_.max_exceptions, ", exceptions ",
-                      s.exceptions()));
+      std::string all;
+      for (const auto& [id, s] : log_.machine.subscriptions()) {
+        all += Say("subscription ", id, ": ", s.waiting, " waiting, ", s.returned_messages, " returned, ",
+                   s.in_flight_messages, " in flight, ", s.exceptions(), " exceptions; ");
+      }
+      return Fail(Say(all, "never come to an end; the cap is ", limits_.max_exceptions));
     }
     now_ += 100;
     Decide();
     ApplyAll();
-    Client& client = clients_["a"];
-    if (!client.held.empty()) Append({fact::Settled{0, Disposition::kAcknowledge, std::move(client.held)}});
-    client.held.clear();
+    for (auto& [id, clients] : clients_) {
+      Client& client = clients.sessions["a"];
+      if (!client.held.empty()) Append({fact::Settled{id, Disposition::kAcknowledge, std::move(client.held)}});
+      client.held.clear();
+    }
     ApplyAll();
   }
 }

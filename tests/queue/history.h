@@ -7,10 +7,11 @@
 #include <memory>
 #include <optional>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
-#include "broker/queue/dispatcher.h"
+#include "broker/queue/dispatchers.h"
 #include "tests/queue/log.h"
 #include "tests/queue/model.h"
 
@@ -33,7 +34,12 @@ class History {
   struct Client {
     bool connected = false;
     std::vector<Token> held;
-    std::map<Position, uint64_t> settled;  // position -> checkout index, of settles that were confirmed
+  };
+  // Those of one subscription.
+  struct Clients {
+    std::map<SessionId, Client> sessions;
+    std::vector<Token> received;  // of single receives
+    std::vector<Token> stale;     // tokens that were used, or never good
   };
 
   uint64_t Below(uint64_t n) { return n == 0 ? 0 : random_() % n; }
@@ -46,7 +52,8 @@ class History {
   void NewLeader();
   void Publish();
   void OpenProducer();
-  void Attach(const SessionId& session);
+  void Attach(SubscriptionId subscription, const SessionId& session);
+  void ChangeSubscriptions();
   void SettleSome();
   void Append(std::vector<Fact> facts);
   void Decide();
@@ -54,20 +61,21 @@ class History {
   void ApplyAll();
   void Deliver(const Dispatcher::Delivery& delivery);
   void Drain();
-  std::vector<Token> SomeTokens(std::vector<Token>& held);
+  EntryShape ShapeFor(SubscriptionId subscription, uint64_t index) const;
+  // One that the state has.
+  SubscriptionId SomeSubscription();
+  std::vector<Token> SomeTokens(std::vector<Token>& held, std::vector<Token>& stale);
 
   std::mt19937_64 random_;
   Log log_;
   Model model_;
   std::vector<raft::Bytes> snapshots_;
-  std::unique_ptr<Dispatcher> dispatcher_;
+  std::unique_ptr<Dispatchers> dispatchers_;
   Dispatcher::Limits limits_;
   int64_t now_ = 0;
   uint64_t compacted_ = 0;  // entries up to here are gone unless live
-  std::map<SessionId, Client> clients_;
-  std::map<SessionId, Credit> credits_;
-  std::vector<Token> received_;  // of single receives
-  std::vector<Token> stale_;     // tokens that were used, or never good
+  std::map<SubscriptionId, Clients> clients_;
+  std::set<uint64_t> refused_;  // entries whose messages were not stored
   uint64_t receivers_ = 0;
   struct Producer {
     uint64_t epoch = 0;

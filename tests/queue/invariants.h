@@ -36,13 +36,17 @@ inline std::optional<std::string> ProblemOf(const Subscription& s) {
   return {};
 }
 
-// What is wrong with the subscription called `default`, or nothing.
+// What is wrong with the state, or nothing.
 inline std::optional<std::string> ProblemOf(const Machine& machine) {
-  const Subscription& s = machine.subscription(0);
-  // Every message is in one place.
-  const uint64_t all = s.waiting + s.in_flight_messages + s.returned_messages + s.acknowledged + s.rejected + s.purged;
-  if (all != machine.published()) return script::Say(all, " messages of ", machine.published());
-  return ProblemOf(s);
+  for (const auto& [id, s] : machine.subscriptions()) {
+    // Every message is in one place; `default` has had them all.
+    const uint64_t all =
+        s.waiting + s.in_flight_messages + s.returned_messages + s.acknowledged + s.rejected + s.purged + s.skipped;
+    if (id == 0 ? all != machine.published() : s.waiting > machine.published())
+      return script::Say(all, " messages of ", machine.published(), " in subscription ", id);
+    if (auto problem = ProblemOf(s)) return script::Say("subscription ", id, ": ", *problem);
+  }
+  return {};
 }
 
 }  // namespace trireme::queue

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "broker/queue/batch.h"
-#include "broker/queue/dispatcher.h"
+#include "broker/queue/dispatchers.h"
 #include "broker/queue/entry.h"
 #include "broker/queue/machine.h"
 #include "raft/core/check.h"

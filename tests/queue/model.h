@@ -16,13 +16,13 @@ namespace trireme::queue {
 
 class Model {
  public:
-  enum class Fate : uint8_t { kWaiting, kReturned, kInFlight, kAcknowledged, kRejected, kPurged };
+  enum class Fate : uint8_t { kWaiting, kReturned, kInFlight, kAcknowledged, kRejected, kPurged, kSkipped };
   struct Message {
     Fate fate = Fate::kWaiting;
     uint32_t deliveries = 0;
     // In flight:
     uint64_t checkout_index = 0;
-    std::string holder;  // a session, or none
+    std::string holder = {};  // a session, or none
     int64_t deadline_ms = 0;
   };
 
@@ -30,13 +30,21 @@ class Model {
   // nothing.
   std::optional<std::string> Apply(uint64_t index, const std::vector<Fact>& facts, const Effects& effects);
   // Compares the machine's state, message by message.
-  std::optional<std::string> Compare(const Machine& machine) const;
-
-  const std::map<Position, Message>& messages() const { return messages_; }
+  std::optional<std::string> Compare(const Machine& machine);
 
  private:
   struct Session {
     uint64_t epoch = 0;
+  };
+  struct Subscription {
+    std::string name = {};
+    SubscriptionSettings settings = {};
+    // All that were ever for it.
+    std::map<Position, Message> messages = {};
+    std::map<std::string, Session> sessions = {};
+    Position next = {};
+    bool fresh = false;    // `next` is to be taken from the machine
+    bool changed = false;  // its filter was another one before
   };
   struct Producer {
     uint64_t epoch = 0;
@@ -44,11 +52,19 @@ class Model {
   };
   struct Applier;
 
-  std::map<Position, Message> messages_;
-  std::map<std::string, Session> sessions_;
+  std::optional<std::string> Compare(const queue::Subscription& s, Subscription& mine,
+                                     std::set<uint64_t>& wanted) const;
+
+  std::set<Position> stored_;
+  uint64_t last_refused_ = 0;  // entry whose batch was not stored
+  std::map<SubscriptionId, Subscription> subscriptions_ = {{0, {.name = "default"}}};
+  SubscriptionId last_subscription_ = 0;
   std::map<std::string, Producer> producers_;
   uint64_t forgotten_epoch_ = 0;
-  Position next_{};
 };
+
+// What the filter of a history's subscription takes: its text is a number, and it takes every message whose place
+// that number divides. Nothing: it takes all.
+bool FilterTakes(const std::string& filter, Position position);
 
 }  // namespace trireme::queue

@@ -102,7 +102,10 @@ void Scenario::ApplyFacts(const Words& words) {
   std::vector<Fact> facts;
   for (auto begin = words.begin(); begin != words.end();) {
     const auto end = std::find(begin, words.end(), ";");
-    facts.push_back(ParseFact(Words(begin, end), machine_.subscription(0).next));
+    const Words fact(begin, end);
+    const auto about = static_cast<SubscriptionId>(Option(fact, "subscription", 0));
+    const Subscription* subscription = machine_.FindSubscription(about);
+    facts.push_back(ParseFact(fact, subscription == nullptr ? Position() : subscription->next));
     begin = end == words.end() ? end : std::next(end);
   }
   ApplyEntry(FactsEntry(facts, time_ms_));

@@ -65,7 +65,9 @@ fact::CheckedOut ParseCheckout(const Words& words, SubscriptionId subscription, 
                      .from_next = cursor,
                      .to_next = {},
                      .waiting = ParseRuns(words, "waiting"),
-                     .returned = ParseRuns(words, "returned")};
+                     .returned = ParseRuns(words, "returned"),
+                     .skipped = Option(words, "skipped", 0),
+                     .counted_at = 0};
   if (!script::IsOption(words.at(1))) {
     const Words who = Split(words[1], '@');
     f.session = who.at(0);
@@ -74,6 +76,7 @@ fact::CheckedOut ParseCheckout(const Words& words, SubscriptionId subscription, 
   if (auto from = Option(words, "from")) f.from_next = ParsePosition(*from);
   f.to_next = f.waiting.empty() ? f.from_next : f.waiting.back().first + f.waiting.back().count;
   if (auto to = Option(words, "to")) f.to_next = ParsePosition(*to);
+  f.counted_at = f.skipped == 0 ? 0 : Option(words, "counted", kMaxLogIndex);
   return f;
 }
 
@@ -87,6 +90,16 @@ std::string DescribeTokens(const std::vector<Token>& tokens) {
   std::string text;
   for (const Token& token : tokens) text += Say(" ", Describe(token.slots), "@", token.checkout_index);
   return text;
+}
+
+SubscriptionSettings ParseSettings(const Words& words) {
+  SubscriptionSettings settings;
+  settings.filter = Option(words, "filter").value_or("");
+  return settings;
+}
+
+std::string DescribeSettings(const SubscriptionSettings& settings) {
+  return settings.filter.empty() ? "" : " filter=" + settings.filter;
 }
 
 // A fact, without the subscription that it may name.
@@ -107,9 +120,10 @@ struct Teller {
   }
   std::string operator()(const fact::Detached& f) { return Say("detach ", f.session, " epoch=", f.epoch); }
   std::string operator()(const fact::CheckedOut& f) {
+    const std::string skipped = f.skipped == 0 ? "" : Say(" skipped=", f.skipped);
     return Say("checkout ", f.session.empty() ? Say("until=", f.deadline_ms) : Say(f.session, "@", f.session_epoch),
                " from=", f.from_next, " to=", f.to_next, DescribeRuns("waiting", f.waiting),
-               DescribeRuns("returned", f.returned));
+               DescribeRuns("returned", f.returned), skipped);
   }
   std::string operator()(const fact::Settled& f) {
     return Say("settle ", NameOf(f.disposition), DescribeTokens(f.tokens));
@@ -120,6 +134,14 @@ struct Teller {
   std::string operator()(const fact::Expired& f) { return Say("expire now=", f.now_ms, DescribeTokens(f.tokens)); }
   std::string operator()(const fact::Purged&) { return "purge"; }
   std::string operator()(const fact::VersionRaised& f) { return Say("raise ", f.version); }
+  std::string operator()(const fact::Skipped& f) {
+    return Say("skip ", f.count, " from=", f.from_next, " to=", f.to_next, DescribeRuns("returned", f.returned));
+  }
+  std::string operator()(const fact::SubscriptionCreated& f) {
+    return Say("create ", f.name, " from=", f.from, " ordinal=", f.ordinal, DescribeSettings(f.settings));
+  }
+  std::string operator()(const fact::SubscriptionChanged& f) { return "change" + DescribeSettings(f.settings); }
+  std::string operator()(const fact::SubscriptionDeleted&) { return "delete"; }
 };
 
 struct EffectTeller {
@@ -165,6 +187,13 @@ struct EffectTeller {
     return text.empty() ? "done" : text;
   }
   std::string operator()(const effect::Purged& e) { return Say("dropped ", e.messages); }
+  std::string operator()(const effect::Skipped& e) { return e.accepted ? "skipped" : "ignored"; }
+  std::string operator()(const effect::SubscriptionCreated& e) {
+    using Outcome = effect::SubscriptionCreated::Outcome;
+    if (e.outcome == Outcome::kWrong) return "ignored";
+    return Say(e.outcome == Outcome::kCreated ? "created as subscription " : "ignored, there is subscription ", e.id);
+  }
+  std::string operator()(const effect::SubscriptionChanged& e) { return e.accepted ? "done" : "ignored"; }
 };
 
 }  // namespace
@@ -201,6 +230,25 @@ Fact ParseFact(const Words& words, Position cursor) {
     return fact::Expired{subscription, static_cast<int64_t>(Option(words, "now", 0)), ParseTokens(words)};
   }
   if (verb == "purge") return fact::Purged{};
+  auto position = [&](const char* key, Position otherwise) {
+    auto text = Option(words, key);
+    return text ? ParsePosition(*text) : otherwise;
+  };
+  if (verb == "skip") {
+    return fact::Skipped{.subscription = subscription,
+                         .from_next = position("from", cursor),
+                         .to_next = position("to", cursor),
+                         .count = Number(words.at(1)),
+                         .counted_at = Option(words, "counted", kMaxLogIndex),
+                         .returned = ParseRuns(words, "returned")};
+  }
+  if (verb == "create") {
+    // Without from=, of what is still to come.
+    return fact::SubscriptionCreated{words.at(1), position("from", Position(kMaxLogIndex, 0)),
+                                     Option(words, "ordinal", 0), ParseSettings(words)};
+  }
+  if (verb == "change") return fact::SubscriptionChanged{subscription, ParseSettings(words)};
+  if (verb == "delete") return fact::SubscriptionDeleted{subscription};
   TRIREME_CHECK(verb == "raise") << "not a fact: " << verb;
   return fact::VersionRaised{static_cast<uint32_t>(Number(words.at(1)))};
 }
@@ -255,9 +303,12 @@ std::string Describe(const Machine& machine) {
         << p.window.highest() << '\n';
   }
   for (const auto& [id, s] : machine.subscriptions()) {
+    if (id != 0) out << "subscription " << id << ", " << s.name << DescribeSettings(s.settings) << '\n';
     out << "next " << s.next << ", waiting " << s.waiting << ", in flight " << s.in_flight_messages << ", returned "
         << s.returned_messages << ", acknowledged " << s.acknowledged << ", rejected " << s.rejected << ", purged "
-        << s.purged << '\n';
+        << s.purged;
+    if (s.skipped != 0) out << ", skipped " << s.skipped;
+    out << '\n';
     for (const auto& [name, session] : s.sessions)
       out << "session " << name << ": number " << session.number << ", epoch " << session.epoch << '\n';
     for (const auto& [first, run] : s.in_flight) {

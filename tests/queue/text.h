@@ -5,6 +5,10 @@
 //   checkout a@1|until=MS from=1:0 to=2:0 [waiting=1:0+3,... returned=...]
 //   settle ack|requeue|reject TOKEN...      extend until=MS TOKEN...      expire now=MS TOKEN...
 //   purge                                   raise VERSION
+//   create NAME [from=1:0 ordinal=N] [filter=]        change [filter=]        delete
+//   skip COUNT from=1:0 to=2:0 [returned=...]
+//
+// Those about a subscription other than `default` say subscription=ID.
 //
 // "1:0+3" are three slots from position 1:0 on; "1:0+3@4" is a token: these slots as checked out by the entry 4.
 #pragma once

@@ -202,7 +202,7 @@ void Clients::GiveUp(Consumer& c) {
 // Its stream goes, and what was on its way with it.
 void Clients::Break(Consumer& c) {
   if (QueueReplica* replica = At(c.stream); replica != nullptr && c.sink != nullptr) {
-    replica->Detach(c.session, c.sink.get(), false);
+    replica->Detach({c.session, c.sink.get()}, false);
   }
   c.sink = nullptr;
 }
@@ -304,7 +304,7 @@ void Clients::SendSettle(Consumer& c, uint64_t receipt) {
     }
   }
   if (QueueReplica* replica = At(c.stream)) {
-    replica->Settle(c.session, c.sink.get(), settling.disposition, {queue_->group, std::move(tokens)}, receipt);
+    replica->Settle({c.session, c.sink.get()}, settling.disposition, {queue_->group, std::move(tokens)}, receipt);
   }
 }
 
@@ -381,7 +381,7 @@ void Clients::UseOldToken(const Held& held) {
   if (!Connect(&stream)) return;
   const uint64_t ask = ++old_asks_;
   suite_->Tell([&](Checker& c) { c.AskingWithOldToken(ask, held.position, held.checkout_index); });
-  At(stream)->SettleTokens(Disposition::kAcknowledge, {TokenOf(held.position, held.checkout_index)},
+  At(stream)->SettleTokens(0, Disposition::kAcknowledge, {TokenOf(held.position, held.checkout_index)},
                            [this, ask](const absl::StatusOr<std::vector<bool>>& answer) {
                              if (!answer.ok()) return;
                              const bool current = answer->front() || plant_ == Plant::kTakesOldTokens;
@@ -398,7 +398,9 @@ void Clients::AskFigures() {
     if (!answer.ok()) return;
     ++figures_;
     if (plant_ != Plant::kOldFigures || first_figures_.at_index == 0) first_figures_ = *answer;
-    suite_->Tell([&](Checker& c) { c.AnsweringFigures(ask, first_figures_.published, first_figures_.acknowledged); });
+    suite_->Tell([&](Checker& c) {
+      c.AnsweringFigures(ask, first_figures_.published, first_figures_.subscriptions[0].acknowledged);
+    });
   });
 }
 

@@ -1,0 +1,242 @@
+#include "broker/replica/subscriptions.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "broker/filter/filter.h"
+#include "broker/ops/error.h"
+#include "broker/replica/place_finder.h"
+
+namespace trireme::broker {
+namespace {
+
+// The facts of subscriptions came with it.
+constexpr uint32_t kFactsOfSubscriptions = 2;
+// Of what is read ahead, for each of many.
+constexpr size_t kMinReadAhead = size_t{64} << 10;
+// For the places at which new ones begin, at a time: each reads a part of the log.
+constexpr size_t kMaxSearches = 4;
+
+absl::Status Check(const queue::SubscriptionSettings& settings) {
+  if (settings.filter.empty()) return absl::OkStatus();
+  const absl::Status parsed = filter::Filter::Parse(settings.filter).status();
+  if (parsed.ok()) return parsed;
+  return Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_FILTER"},
+               absl::StrCat("the filter does not parse: ", parsed.message()));
+}
+
+}  // namespace
+
+Subscriptions::Subscriptions(const LeaderPort* leader, const ReplicaLimits* limits, std::string queue_name)
+    : leader_(leader), limits_(limits), queue_name_(std::move(queue_name)), raised_(leader->machine->version()) {}
+
+Consuming* Subscriptions::Find(queue::SubscriptionId id) {
+  // One that an entry deletes is not used from then on, though its asker is told only when his turn comes.
+  if (leader_->dispatchers->Find(id) == nullptr) return nullptr;
+  std::unique_ptr<Consuming>& made = all_[id];
+  if (made == nullptr) {
+    const size_t all = limits_->read_ahead_bytes;
+    const size_t share = all / std::max<size_t>(1, leader_->machine->subscriptions().size());
+    made = std::make_unique<Consuming>(leader_, id, std::max(std::min(all, kMinReadAhead), share));
+  }
+  return made.get();
+}
+
+Consuming* Subscriptions::Find(const std::string& name) {
+  const auto id = leader_->machine->FindSubscription(name);
+  return id ? Find(*id) : nullptr;
+}
+
+std::string Subscriptions::None(const std::string& name) const {
+  return absl::StrCat("queue '", queue_name_, "' has no subscription '", name, "'");
+}
+
+absl::Status Subscriptions::NotFound(const std::string& name) const {
+  return Error(absl::StatusCode::kNotFound, {.reason = "NO_SUBSCRIPTION", .name = name}, None(name));
+}
+
+absl::Status Subscriptions::Exists(const std::string& name) const {
+  return Error(absl::StatusCode::kAlreadyExists, {.reason = "SUBSCRIPTION_EXISTS", .name = name},
+               absl::StrCat("queue '", queue_name_, "' has a subscription '", name,
+                            "' with other settings; change those, or choose another name"));
+}
+
+void Subscriptions::With(const std::string& name, std::function<void(Consuming&)> act,
+                         absl::AnyInvocable<void(absl::Status)> none) {
+  if (Consuming* known = Find(name)) return act(*known);
+  leader_->group->ReadBarrier([this, alive = std::weak_ptr<bool>(alive_), name, act = std::move(act),
+                               none = std::move(none)](absl::Status status) mutable {
+    if (!status.ok() || alive.expired()) {
+      return none(Error(absl::StatusCode::kUnavailable, {.reason = kNotLeader},
+                        "this node does not lead the queue any more; nothing was done"));
+    }
+    if (Consuming* known = Find(name)) return act(*known);
+    none(NotFound(name));
+  });
+}
+
+// Safety rule 3: facts of a later version come only once every replica understands them. The VersionRaised goes before
+// what is added next.
+absl::Status Subscriptions::RaiseTo(uint32_t version) {
+  if (raised_ >= version) return absl::OkStatus();
+  std::vector<raft::NodeId> nodes;
+  for (const raft::Member& member : leader_->group->spec().members) nodes.push_back(member.node);
+  std::vector<LackingNode> lacking;
+  if (limits_->lacking != nullptr) lacking = limits_->lacking(nodes, version);
+  if (!lacking.empty()) {
+    const std::string who = absl::StrJoin(lacking, ", ", [](std::string* out, const LackingNode& l) {
+      absl::StrAppend(out, "node ", l.node.value(),
+                      l.understands == 0 ? " (not heard of since the leader's process started)"
+                                         : absl::StrCat(" (understands version ", l.understands, ")"));
+    });
+    return Error(
+        absl::StatusCode::kFailedPrecondition, {.reason = "OLD_NODES", .name = queue_name_},
+        absl::StrCat("this needs version ", version, " of the log's facts on all nodes that hold queue '", queue_name_,
+                     "', which is not known of ", who, ": have each of them up with this version ",
+                     "of trireme-broker, or a newer one, and try again; a node that is lost can be replaced"));
+  }
+  raised_ = version;
+  leader_->add(queue::fact::VersionRaised{version}, {});
+  return absl::OkStatus();
+}
+
+void Subscriptions::Create(const std::string& name, queue::SubscriptionSettings settings, SubscriptionStart start,
+                           SubscribeDone done) {
+  if (absl::Status good = Check(settings); !good.ok()) return done(good);
+  const queue::Machine& machine = *leader_->machine;
+  if (const auto id = machine.FindSubscription(name)) {
+    if (machine.subscription(*id).settings != settings) return done(Exists(name));
+    return done(SubscriptionMade{*id});
+  }
+  const size_t have = machine.subscriptions().size() + creating_;
+  if (have >= limits_->max_subscriptions) {
+    return done(Error(absl::StatusCode::kResourceExhausted,
+                      {.reason = "TOO_MANY_SUBSCRIPTIONS",
+                       .name = queue_name_,
+                       .limit = absl::StrCat(limits_->max_subscriptions, " subscriptions")},
+                      absl::StrCat("queue '", queue_name_, "' has ", have, " subscriptions; the limit is ",
+                                   limits_->max_subscriptions)));
+  }
+  const bool searches = start.at == SubscriptionStart::At::kPosition || start.at == SubscriptionStart::At::kTime;
+  if (searches && searches_.size() >= kMaxSearches) {
+    return done(Error(absl::StatusCode::kResourceExhausted,
+                      {.reason = "TOO_MANY_SEARCHES", .name = queue_name_, .limit = absl::StrCat(kMaxSearches)},
+                      absl::StrCat("the log of queue '", queue_name_, "' is being searched for the starts of ",
+                                   searches_.size(), " subscriptions; nothing was done: try again in a moment")));
+  }
+  if (absl::Status raised = RaiseTo(kFactsOfSubscriptions); !raised.ok()) return done(raised);
+  ++creating_;
+  auto add = [this, name, settings = std::move(settings)](PlaceFinder::Place place, SubscribeDone tell) {
+    leader_->add(queue::fact::SubscriptionCreated{name, place.position, place.ordinal, settings},
+                 SubscriptionWaiter{name, settings, std::move(tell)});
+  };
+  PlaceFinder::Wanted wanted;
+  switch (start.at) {
+    case SubscriptionStart::At::kEnd:
+      return add({queue::Position(queue::kMaxLogIndex, 0), 0}, std::move(done));
+    case SubscriptionStart::At::kFirst:
+      return add({}, std::move(done));
+    case SubscriptionStart::At::kPosition:
+      wanted.position = start.position;
+      break;
+    case SubscriptionStart::At::kTime:
+      wanted.time_ms = start.time_ms;
+      break;
+  }
+  auto shared = std::make_shared<SubscribeDone>(std::move(done));
+  searches_[shared.get()] = shared;
+  PlaceFinder::Find(&machine, leader_->group, alive_, wanted,
+                    [this, add = std::move(add), shared](absl::StatusOr<PlaceFinder::Place> place) {
+                      searches_.erase(shared.get());
+                      if (place.ok()) return add(*place, std::move(*shared));
+                      --creating_;
+                      (*shared)(place.status());
+                    });
+}
+
+void Subscriptions::Change(const std::string& name, queue::SubscriptionSettings settings, SubscribeDone done) {
+  if (absl::Status good = Check(settings); !good.ok()) return done(good);
+  auto shared = std::make_shared<SubscribeDone>(std::move(done));
+  With(
+      name,
+      [this, name, settings = std::move(settings), shared](Consuming& consuming) {
+        if (absl::Status raised = RaiseTo(kFactsOfSubscriptions); !raised.ok()) return (*shared)(raised);
+        leader_->add(queue::fact::SubscriptionChanged{consuming.id(), settings},
+                     SubscriptionWaiter{name, settings, std::move(*shared)});
+      },
+      [shared](absl::Status status) { (*shared)(std::move(status)); });
+}
+
+void Subscriptions::Delete(const std::string& name, SubscribeDone done) {
+  auto shared = std::make_shared<SubscribeDone>(std::move(done));
+  With(
+      name,
+      [this, name, shared](Consuming& consuming) {
+        if (absl::Status raised = RaiseTo(kFactsOfSubscriptions); !raised.ok()) return (*shared)(raised);
+        leader_->add(queue::fact::SubscriptionDeleted{consuming.id()},
+                     SubscriptionWaiter{name, {}, std::move(*shared)});
+      },
+      [shared](absl::Status status) { (*shared)(std::move(status)); });
+}
+
+void Subscriptions::Answer(SubscriptionWaiter& waiter, const queue::Fact& fact, const queue::Effect& effect) {
+  if (const auto* made = std::get_if<queue::effect::SubscriptionCreated>(&effect)) {
+    using Outcome = queue::effect::SubscriptionCreated::Outcome;
+    --creating_;
+    const queue::Subscription* s = leader_->machine->FindSubscription(made->id);
+    switch (made->outcome) {
+      case Outcome::kCreated:
+        return waiter.done(SubscriptionMade{made->id, true});
+      case Outcome::kExists:
+        if (s == nullptr || s->settings != waiter.settings) return waiter.done(Exists(waiter.name));
+        return waiter.done(SubscriptionMade{made->id});
+      case Outcome::kWrong:
+        return waiter.done(
+            absl::InternalError(absl::StrCat("subscription '", waiter.name, "' was to begin where it cannot")));
+    }
+  }
+  if (!std::get<queue::effect::SubscriptionChanged>(effect).accepted) return waiter.done(NotFound(waiter.name));
+  if (const auto* changed = std::get_if<queue::fact::SubscriptionChanged>(&fact)) {
+    if (auto consuming = all_.find(changed->subscription); consuming != all_.end())
+      consuming->second->SettingsChanged();
+    return waiter.done(SubscriptionMade{changed->subscription});
+  }
+  const queue::SubscriptionId id = std::get<queue::fact::SubscriptionDeleted>(fact).subscription;
+  auto gone = all_.extract(id);
+  const absl::Status status = NotFound(waiter.name);
+  if (!gone.empty()) gone.mapped()->Lose(CutReason::kSubscriptionGone, std::string(status.message()), status, status);
+  waiter.done(SubscriptionMade{id});
+}
+
+void Subscriptions::Attached(queue::SubscriptionId id, AttachWaiter& waiter, const queue::effect::Attached& effect) {
+  if (Consuming* consuming = Find(id)) return consuming->Attached(waiter, effect);
+  if (waiter.sink != nullptr) waiter.sink->Cut(CutReason::kSubscriptionGone, None(waiter.request.subscription));
+}
+
+void Subscriptions::ReadAhead() {
+  // A read may come back at once, and end the term.
+  const std::weak_ptr<bool> alive = alive_;
+  for (auto it = all_.begin(); it != all_.end(); ++it) {
+    it->second->ReadAhead();
+    if (alive.expired()) return;
+  }
+}
+
+void Subscriptions::EmptyHanded(queue::Dispatcher::ReceiverId receiver) {
+  for (auto& [id, consuming] : all_) {
+    if (consuming->EmptyHanded(receiver)) return;
+  }
+}
+
+void Subscriptions::Lose(CutReason reason, const std::string& text, const absl::Status& not_done,
+                         const absl::Status& unknown) {
+  alive_.reset();
+  for (auto& [done, search] : std::exchange(searches_, {})) (*search)(not_done);
+  for (auto& [id, consuming] : all_) consuming->Lose(reason, text, not_done, unknown);
+}
+
+}  // namespace trireme::broker

@@ -1,0 +1,294 @@
+// Several subscriptions on one queue, on three simulated nodes.
+#include <gmock/gmock.h>
+#include <malloc.h>
+
+#include "tests/broker/queue_world.h"
+
+namespace trireme::broker::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+using At = SubscriptionStart::At;
+
+class SubscriptionsTest : public QueueTest {
+ protected:
+  absl::StatusOr<SubscriptionMade> Create(const std::string& name, SubscriptionStart start = {},
+                                          const std::string& filter = "") {
+    return Await([&](SubscribeDone done) {
+      w_.Serving()->CreateSubscription(name, {.filter = filter}, start, std::move(done));
+    });
+  }
+  absl::StatusOr<SubscriptionMade> Change(const std::string& name, const std::string& filter) {
+    return Await(
+        [&](SubscribeDone done) { w_.Serving()->ChangeSubscription(name, {.filter = filter}, std::move(done)); });
+  }
+  absl::StatusOr<SubscriptionMade> Delete(const std::string& name) {
+    return Await([&](SubscribeDone done) { w_.Serving()->DeleteSubscription(name, std::move(done)); });
+  }
+  SubscriptionFigures Of(const std::string& name) {
+    for (const SubscriptionFigures& s : Describe().subscriptions) {
+      if (s.name == name) return s;
+    }
+    ADD_FAILURE() << "no subscription " << name;
+    return {};
+  }
+  std::vector<std::string> Bodies(const std::vector<DeliveredRun>& runs) {
+    std::vector<std::string> all;
+    for (const DeliveredRun& run : runs) {
+      for (std::string& body : BodiesOf(run.batch)) all.push_back(std::move(body));
+    }
+    return all;
+  }
+  std::vector<std::string> ReceiveAll(const std::string& subscription) {
+    return Bodies(Receive(100, milliseconds(0), milliseconds(30'000), subscription));
+  }
+  void AckAll(const std::string& session, const std::string& subscription,
+              const std::shared_ptr<NotingConsumerSink>& consumer) {
+    GroupTokens tokens{w_.group, {}};
+    for (const DeliveredRun& run : consumer->runs) tokens.tokens.push_back(TokenOf(run));
+    w_.Serving()->Settle({session, consumer.get(), subscription}, queue::Disposition::kAcknowledge, tokens, 77);
+    ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->receipts.contains(77); }));
+    EXPECT_THAT(consumer->lost, IsEmpty());
+  }
+
+ private:
+  template <typename Ask>
+  absl::StatusOr<SubscriptionMade> Await(Ask ask) {
+    std::optional<absl::StatusOr<SubscriptionMade>> made;
+    ask([&](absl::StatusOr<SubscriptionMade> m) { made = std::move(m); });
+    EXPECT_TRUE(w_.world.RunUntil([&] { return made.has_value(); }));
+    return made.value_or(absl::InternalError("no answer"));
+  }
+};
+
+// A batch with one message, with a header.
+raft::Bytes Coloured(const std::string& body, const std::string& colour) {
+  raft::Writer value, header, message, batch;
+  value.Byte(1 << 3 | 2);
+  value.Counted(colour);
+  header.Byte(1 << 3 | 2);
+  header.Counted("colour");
+  header.Byte(2 << 3 | 2);
+  header.Counted(value.bytes());
+  message.Byte(1 << 3 | 2);
+  message.Counted(body);
+  message.Byte(4 << 3 | 2);
+  message.Counted(header.bytes());
+  batch.Byte(1 << 3 | 2);
+  batch.Counted(message.bytes());
+  return raft::Bytes::Take(batch.Take());
+}
+
+TEST_F(SubscriptionsTest, EachGetsEveryMessageAndKeepsItsOwnCountsOverAFailover) {
+  auto made = Create("audit");
+  ASSERT_TRUE(made.ok()) << made.status();
+  EXPECT_TRUE(made->created);
+  auto again = Create("audit");
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_FALSE(again->created);
+  PublishEach({"a", "b", "c"});
+
+  auto consumer = Attach("s");
+  auto auditor = Attach("s", {}, 2, 30'000, "audit");
+  ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->messages() == 3 && auditor->messages() == 2; }));
+  AckAll("s", "default", consumer);
+  EXPECT_EQ(Of("default").acknowledged, 3u);
+  EXPECT_EQ(Of("audit").acknowledged, 0u);
+
+  FailOver();
+  EXPECT_EQ(Of("audit").in_flight, 2u);
+  EXPECT_EQ(Of("audit").waiting, 1u);
+  // It resumes there, and nowhere else.
+  auto resumed = Attach("s", {TokenOf(auditor->runs[0]), TokenOf(auditor->runs[1])}, 10, 30'000, "audit");
+  EXPECT_TRUE(resumed->resumed);
+  ASSERT_TRUE(w_.world.RunUntil([&] { return resumed->messages() == 1; }));
+  EXPECT_THAT(Bodies(resumed->runs), ElementsAre("c"));
+  resumed->runs.insert(resumed->runs.begin(), auditor->runs.begin(), auditor->runs.end());
+  AckAll("s", "audit", resumed);
+  EXPECT_EQ(Of("audit").acknowledged, 3u);
+  EXPECT_EQ(Of("default").acknowledged, 3u);
+}
+
+TEST_F(SubscriptionsTest, OneBeginsWhereItIsTold) {
+  PublishEach({"a", "b"});
+  const int64_t later = Describe().queue_time_ms + 5'000;
+  w_.world.Run(milliseconds(6'000));
+  PublishEach({"c", "d"});
+  auto held = Receive(3, milliseconds(0), milliseconds(600'000));
+  ASSERT_EQ(Bodies(held).size(), 3u);
+
+  ASSERT_TRUE(Create("end").ok());
+  ASSERT_TRUE(Create("first", {.at = At::kFirst}).ok());
+  ASSERT_TRUE(Create("place", {.at = At::kPosition, .position = held[1].slots.first}).ok());
+  ASSERT_TRUE(Create("time", {.at = At::kTime, .time_ms = later}).ok());
+  ASSERT_TRUE(Create("future", {.at = At::kTime, .time_ms = later + 1'000'000}).ok());
+  ASSERT_TRUE(Create("beyond", {.at = At::kPosition, .position = queue::Position(1'000'000, 0)}).ok());
+  PublishEach({"e"});
+  EXPECT_THAT(ReceiveAll("end"), ElementsAre("e"));
+  EXPECT_THAT(ReceiveAll("first"), ElementsAre("a", "b", "c", "d", "e"));
+  EXPECT_THAT(ReceiveAll("place"), ElementsAre("b", "c", "d", "e"));
+  EXPECT_THAT(ReceiveAll("time"), ElementsAre("d", "e"));  // "c" is below the slowest cursor: held, not waiting
+  EXPECT_THAT(ReceiveAll("future"), ElementsAre("e"));
+  EXPECT_THAT(ReceiveAll("beyond"), ElementsAre("e"));
+}
+
+// Beyond the first milestones of the log: the search begins at the nearest.
+TEST_F(SubscriptionsTest, APlaceDeepInTheLogIsFound) {
+  ASSERT_TRUE(Create("end").ok());  // they come with the second version of the facts
+  int64_t times[3];
+  for (int i = 0; i < 3; ++i) {
+    times[i] = Describe().queue_time_ms + 100;
+    w_.world.Run(milliseconds(200));
+    PublishEach(std::vector<std::string>(1'100, std::string(1, static_cast<char>('a' + i))));
+  }
+  ASSERT_GE(w_.Serving()->machine().milestones().all().size(), 3u);
+  const queue::Milestones::Stone third = w_.Serving()->machine().milestones().all()[2];
+  ASSERT_TRUE(Create("stone", {.at = At::kPosition, .position = queue::Position(third.index, 0)}).ok());
+  ASSERT_TRUE(Create("before", {.at = At::kPosition, .position = queue::Position(third.index - 1, 0)}).ok());
+  ASSERT_TRUE(Create("second", {.at = At::kTime, .time_ms = times[1]}).ok());
+  ASSERT_TRUE(Create("third", {.at = At::kTime, .time_ms = times[2]}).ok());
+  EXPECT_EQ(Of("stone").waiting, 3'300 - third.ordinal);
+  EXPECT_EQ(Of("before").waiting, 3'300 - third.ordinal + 1);
+  EXPECT_EQ(Of("second").waiting, 2'200u);
+  EXPECT_EQ(Of("third").waiting, 1'100u);
+}
+
+TEST_F(SubscriptionsTest, AFilterTakesWhatMatchesAndCountsTheRest) {
+  auto sink = std::make_shared<NotingPublishSink>();
+  auto publish = [&](const std::string& body, const std::string& colour) {
+    const size_t before = sink->outcomes.size();
+    w_.Serving()->Publish({sink, 0, "", 0, 1, Coloured(body, colour)});
+    ASSERT_TRUE(w_.world.RunUntil([&] { return sink->outcomes.size() > before; }));
+  };
+  publish("a", "red");
+  publish("b", "blue");
+  // What others hold is looked at, too.
+  ASSERT_EQ(Receive(2, milliseconds(0), milliseconds(600'000)).size(), 2u);
+  ASSERT_TRUE(Create("reds", {.at = At::kFirst}, "colour = 'red'").ok());
+  publish("c", "blue");
+  publish("d", "red");
+  publish("e", "green");
+  auto consumer = Attach("s", {}, 100, 30'000, "reds");
+  ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->messages() == 2; }));
+  EXPECT_THAT(Bodies(consumer->runs), ElementsAre("a", "d"));
+  // The rest is told to the state after a while, so that it does not keep the log.
+  ASSERT_TRUE(w_.world.RunUntil([&] { return Of("reds").skipped == 3; }));
+  EXPECT_EQ(Of("reds").waiting, 0u);
+  AckAll("s", "reds", consumer);
+
+  FailOver();
+  publish("f", "blue");
+  publish("g", "red");
+  auto again = Attach("s", {}, 100, 30'000, "reds");
+  ASSERT_TRUE(w_.world.RunUntil([&] { return again->messages() == 1; }));
+  EXPECT_THAT(Bodies(again->runs), ElementsAre("g"));
+  ASSERT_TRUE(Change("reds", "colour <> 'red'").ok());
+  publish("h", "blue");
+  publish("i", "red");
+  ASSERT_TRUE(w_.world.RunUntil([&] { return again->messages() == 2; }));
+  EXPECT_THAT(Bodies(again->runs), ElementsAre("g", "h"));
+  EXPECT_EQ(Of("reds").settings.filter, "colour <> 'red'");
+}
+
+TEST_F(SubscriptionsTest, WhatIsWrongIsRefused) {
+  auto bad = Create("bad", {}, "colour = = 'red'");
+  EXPECT_EQ(bad.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(bad.status().message(), HasSubstr("column 10"));
+  ASSERT_TRUE(Create("good", {}, "a = 1").ok());
+  EXPECT_EQ(Create("good", {}, "a = 2").status().code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(Change("good", "(").status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Change("none", "").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Delete("none").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Attach("s", {}, 1, 30'000, "none")->cut, CutReason::kSubscriptionGone);
+  std::optional<absl::Status> received;
+  w_.Serving()->Receive("none", 1, milliseconds(0), milliseconds(1'000),
+                        [&](absl::StatusOr<Received> r) { received = r.status(); });
+  ASSERT_TRUE(w_.world.RunUntil([&] { return received.has_value(); }));
+  EXPECT_EQ(received->code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(SubscriptionsTest, DeletingOneEndsItsStreamsAndItsTokens) {
+  ASSERT_TRUE(Create("audit").ok());
+  PublishEach({"a"});
+  auto auditor = Attach("s", {}, 100, 30'000, "audit");
+  auto other = Attach("s");
+  ASSERT_TRUE(w_.world.RunUntil([&] { return auditor->messages() == 1 && other->messages() == 1; }));
+  std::optional<absl::Status> waiting;
+  w_.Serving()->Receive("audit", 1, milliseconds(60'000), milliseconds(1'000),
+                        [&](absl::StatusOr<Received> r) { waiting = r.status(); });
+  ASSERT_TRUE(Delete("audit").ok());
+  EXPECT_EQ(auditor->cut, CutReason::kSubscriptionGone);
+  ASSERT_TRUE(waiting.has_value());
+  EXPECT_EQ(waiting->code(), absl::StatusCode::kNotFound);
+  EXPECT_FALSE(other->cut.has_value());
+  // Another one of that name is another one (Safety rule 4).
+  ASSERT_TRUE(Create("audit", {.at = At::kFirst}).ok());
+  auto again = Attach("s", {TokenOf(auditor->runs[0])}, 100, 30'000, "audit");
+  EXPECT_FALSE(again->resumed);
+  ASSERT_TRUE(w_.world.RunUntil([&] { return again->messages() == 1; }));
+  w_.Serving()->Settle({"s", again.get(), "audit"}, queue::Disposition::kAcknowledge,
+                       {w_.group, {TokenOf(auditor->runs[0])}}, 5);
+  ASSERT_TRUE(w_.world.RunUntil([&] { return again->receipts.contains(5); }));
+  EXPECT_THAT(again->lost, ElementsAre(TokenOf(auditor->runs[0])));
+  AckAll("s", "default", other);
+}
+
+TEST_F(SubscriptionsTest, WithoutAnyNothingIsKept) {
+  ASSERT_TRUE(Delete("default").ok());
+  PublishEach({"a", "b"});
+  ASSERT_TRUE(Create("default", {.at = At::kFirst}).ok());
+  PublishEach({"c"});
+  EXPECT_THAT(ReceiveAll("default"), ElementsAre("c"));
+}
+
+// Safety rule 3: as long as a replica may be of an older program, its log is one that it can read.
+class OldNodesTest : public SubscriptionsTest {
+ protected:
+  OldNodesTest() {
+    w_.limits.lacking = [this](const std::vector<raft::NodeId>& nodes, uint32_t version) {
+      EXPECT_THAT(nodes, SizeIs(3));
+      std::vector<LackingNode> lacking;
+      if (third_ < version) lacking.push_back({nodes.back(), third_});
+      return lacking;
+    };
+  }
+  uint32_t third_ = 0;  // what the third node understands
+};
+
+TEST_F(OldNodesTest, WhatTheyDoNotUnderstandIsRefusedUntilTheyDo) {
+  const absl::Status unheard = Create("audit").status();
+  EXPECT_EQ(unheard.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(unheard.message(), HasSubstr("node 3 (not heard of"));
+  third_ = 1;
+  const absl::Status old = Create("audit").status();
+  EXPECT_EQ(old.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(old.message(), HasSubstr("node 3 (understands version 1)"));
+  EXPECT_EQ(Change("default", "a = 1").status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(Delete("default").status().code(), absl::StatusCode::kFailedPrecondition);
+  PublishEach({"a"});
+  EXPECT_EQ(w_.Serving()->Digest() >> 32, uint64_t{2} << 16 | 1);  // as the older program makes it
+  third_ = 2;
+  ASSERT_TRUE(Create("audit").ok());
+  EXPECT_EQ(w_.Serving()->Digest() >> 32, uint64_t{3} << 16 | 2);
+  // From then on there is no way back.
+  third_ = 1;
+  FailOver();
+  EXPECT_TRUE(Create("another").ok());
+}
+
+// 1,000 of them cost so much at most, wherever that is.
+TEST_F(SubscriptionsTest, AThousandAreSmall) {
+  const size_t before = mallinfo2().uordblks;
+  for (int i = 0; i < 999; ++i) ASSERT_TRUE(Create("s" + std::to_string(i)).ok());
+  EXPECT_EQ(Create("one-more").status().code(), absl::StatusCode::kResourceExhausted);
+  PublishEach({"a", "b"});
+  const size_t each = (mallinfo2().uordblks - before) / 999 / 3;
+  std::printf("%zu bytes per subscription and node, where a third leads\n", each);
+  EXPECT_LE(each, 16'384u / 3);
+}
+
+}  // namespace
+}  // namespace trireme::broker::testing
