@@ -92,6 +92,9 @@ class NodeImpl final : public Node, public NodeContext, public ReplicaHosting {
   const DiskMonitor& disk() const override { return *disk_; }
   prometheus::Registry& metrics() override { return registry_; }
   raft::NodeId self() const override { return raft::NodeId(self_.load(std::memory_order_relaxed)); }
+  std::vector<LackingNode> lacking(const std::vector<raft::NodeId>& nodes, uint32_t version) const override {
+    return table_.Lacking(nodes, version);
+  }
   raft::Host* host(raft::ShardId shard) override { return shards_[shard]->host(); }
   Leaders* leaders(raft::ShardId shard) override { return shards_[shard]->leaders(); }
 
@@ -430,6 +433,9 @@ void NodeImpl::BecomeMember(const meta::Identity& identity, absl::AnyInvocable<v
   transport.self.incarnation = identity.starts();
   transport.self.nonce = directory_->nonce();
   transport.self.shards = static_cast<uint32_t>(shards_.size());
+  transport.self.understands = queue::kFactVersion;
+  transport.understood = [this](raft::NodeId node, uint32_t version) { table_.Understands(node, version); };
+  table_.Understands(transport.self.node, queue::kFactVersion);
   transport.credentials = grpc::InsecureChannelCredentials();
   raft::HostOptions host;
   host.node = transport.self.node;

@@ -27,6 +27,7 @@ class RawService;
 namespace trireme::broker {
 
 class Leaders;
+struct LackingNode;
 
 // What the services may use of their node; lives as long as they do.
 class NodeContext {
@@ -44,6 +45,8 @@ class NodeContext {
   virtual prometheus::Registry& metrics() = 0;
   // 0 until this node is a member.
   virtual raft::NodeId self() const = 0;
+  // Which of these nodes are not known to understand that version of the facts in queues' logs (Safety rule 3).
+  virtual std::vector<LackingNode> lacking(const std::vector<raft::NodeId>& nodes, uint32_t version) const = 0;
 
   // ---- on that shard's thread
   // Null until this node is a member.

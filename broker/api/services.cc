@@ -184,6 +184,9 @@ std::unique_ptr<raft::StateMachine> Services::MakeReplica(QueuePtr queue, const 
   raft::CompletionQueueShard* shard = node_->shard_of(spec.group);
   ReplicaLimits limits;
   limits.max_message_bytes = node_->config().max_message_bytes;
+  limits.lacking = [node = node_](const std::vector<raft::NodeId>& nodes, uint32_t version) {
+    return node->lacking(nodes, version);
+  };
   limits.low_disk = [disk = &node_->disk()] { return disk->low(); };
   auto replica = std::make_unique<QueueReplica>(shard, limits, queue->name);
   made_[shard->id()][spec.group] = replica.get();

@@ -17,6 +17,7 @@ constexpr char kNonce[] = "trireme-nonce";
 constexpr char kShard[] = "trireme-shard";
 constexpr char kShards[] = "trireme-shards";
 constexpr char kLane[] = "trireme-lane";
+constexpr char kUnderstands[] = "trireme-understands";
 
 using Get = std::function<std::optional<std::string>(const std::string& key)>;
 
@@ -125,7 +126,14 @@ absl::Status CheckHello(const Hello& hello, const NodeIdentity& self, const Peer
 CallMetadata EncodeWelcome(const NodeIdentity& self) {
   return {{kFrom, absl::StrCat(self.node.value())},
           {kFromDirectory, self.directory_id},
-          {kIncarnation, absl::StrCat(self.incarnation)}};
+          {kIncarnation, absl::StrCat(self.incarnation)},
+          {kUnderstands, absl::StrCat(self.understands)}};
+}
+
+uint32_t UnderstoodBy(const Get& get) {
+  uint32_t understood = 0;
+  const std::optional<std::string> said = get(kUnderstands);
+  return said.has_value() && absl::SimpleAtoi(*said, &understood) ? understood : 1;
 }
 
 absl::Status CheckWelcome(const Get& get, const Hello& hello) {

@@ -26,6 +26,9 @@ struct NodeIdentity {
   // Made of chance at each start, so that two starts of one incarnation are told apart; 0 = not said (an older
   // version).
   uint64_t nonce = 0;
+  // What of the owner's formats its program can read: a number that grows with the programs. One that does not say
+  // has 1.
+  uint32_t understands = 1;
 };
 
 // What this node knows of another.
@@ -63,5 +66,7 @@ absl::Status CheckHello(const Hello& hello, const NodeIdentity& self, const Peer
 CallMetadata EncodeWelcome(const NodeIdentity& self);
 absl::Status CheckWelcome(const std::function<std::optional<std::string>(const std::string& key)>& get,
                           const Hello& hello);
+// NodeIdentity::understands of the called, as it said in its welcome.
+uint32_t UnderstoodBy(const std::function<std::optional<std::string>(const std::string& key)>& get);
 
 }  // namespace trireme::raft

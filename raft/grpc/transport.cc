@@ -180,6 +180,9 @@ void GrpcTransport::Opened(NodeId node, Lane lane, uint64_t attempt) {
   absl::Status welcome = CheckWelcome([&](const std::string& key) { return stream.Metadata(key); }, peer.hello);
   // A refused call opens, too, without any metadata; its end says why.
   if (!welcome.ok()) return;
+  if (options_.understood) {
+    options_.understood(node, UnderstoodBy([&](const std::string& key) { return stream.Metadata(key); }));
+  }
   peer.open[index] = true;
   if (!std::all_of(std::begin(peer.open), std::end(peer.open), [](bool open) { return open; })) return;
   peer.up = true;

@@ -4,6 +4,7 @@
 #include <grpcpp/channel.h>
 #include <grpcpp/security/credentials.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -33,6 +34,8 @@ struct TransportOptions {
   std::chrono::milliseconds retry_last{1000};
   std::chrono::milliseconds connect_timeout{1000};
   uint64_t seed = 1;
+  // Told what another node's program understands (NodeIdentity), whenever it is connected to. On the shard's thread.
+  std::function<void(NodeId, uint32_t)> understood = {};
 };
 
 // Channel arguments for calls between nodes: a connection of its own, frames' size, keepalive.
