@@ -217,6 +217,24 @@ void Client::PurgeQueue(const v1::PurgeQueueRequest& request, Done<v1::PurgeQueu
   CallAsync(*core_, To(*core_, "Admin/PurgeQueue"), request, std::move(done));
 }
 
+absl::StatusOr<v1::CreateSubscriptionResponse> Client::CreateSubscription(
+    const v1::CreateSubscriptionRequest& request) {
+  return CallAndWait<v1::CreateSubscriptionResponse>(*core_, To(*core_, "Admin/CreateSubscription"), request);
+}
+
+absl::StatusOr<v1::ChangeSubscriptionResponse> Client::ChangeSubscription(
+    const v1::ChangeSubscriptionRequest& request) {
+  return CallAndWait<v1::ChangeSubscriptionResponse>(*core_, To(*core_, "Admin/ChangeSubscription"), request);
+}
+
+absl::StatusOr<v1::DeleteSubscriptionResponse> Client::DeleteSubscription(const std::string& queue,
+                                                                          const std::string& name) {
+  v1::DeleteSubscriptionRequest request;
+  request.set_queue(queue);
+  request.set_name(name);
+  return DeleteAndWait<v1::DeleteSubscriptionResponse>(*core_, To(*core_, "Admin/DeleteSubscription"), request);
+}
+
 absl::StatusOr<v1::CreateExchangeResponse> Client::CreateExchange(const v1::CreateExchangeRequest& request) {
   return CallAndWait<v1::CreateExchangeResponse>(*core_, To(*core_, "Admin/CreateExchange"), request);
 }

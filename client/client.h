@@ -84,6 +84,10 @@ class Client {
   absl::StatusOr<v1::ExplainMessageResponse> ExplainMessage(const v1::ExplainMessageRequest& request);
   // The count is of the try that was answered.
   absl::StatusOr<v1::ReleaseLeasesResponse> ReleaseLeases(const v1::ReleaseLeasesRequest& request);
+  absl::StatusOr<v1::CreateSubscriptionResponse> CreateSubscription(const v1::CreateSubscriptionRequest& request);
+  absl::StatusOr<v1::ChangeSubscriptionResponse> ChangeSubscription(const v1::ChangeSubscriptionRequest& request);
+  // NOT_FOUND after a first try whose outcome was unknown counts as deleted.
+  absl::StatusOr<v1::DeleteSubscriptionResponse> DeleteSubscription(const std::string& queue, const std::string& name);
 
   absl::StatusOr<v1::CreateExchangeResponse> CreateExchange(const v1::CreateExchangeRequest& request);
   absl::StatusOr<v1::DescribeExchangeResponse> DescribeExchange(const std::string& name);

@@ -121,11 +121,14 @@ absl::StatusOr<std::string> ParseHex(const std::string& hex);
 std::string PositionText(uint64_t position);
 // That, or the number alone. INVALID_ARGUMENT names what was given.
 absl::StatusOr<uint64_t> ParsePosition(const std::string& text);
+Json SubscriptionJson(const v1::SubscriptionFigures& subscription);
+std::string SubscriptionsTable(const v1::QueueFigures& figures);
 // Milliseconds since the Unix epoch as UTC, "2024-05-01T12:00:00Z".
 std::string TimeText(int64_t ms);
 
 void AddClusterCommands(CLI::App& app, Command& command);
 void AddQueueCommands(CLI::App& app, Command& command);
+void AddSubscriptionCommands(CLI::App& app, Command& command);
 void AddExchangeCommands(CLI::App& app, Command& command);
 void AddBindingCommands(CLI::App& app, Command& command);
 // To the queues' commands.

@@ -103,6 +103,7 @@ int RunProgram(const std::vector<std::string>& arguments) {
   Command command(app);
   AddClusterCommands(app, command);
   AddQueueCommands(app, command);
+  AddSubscriptionCommands(app, command);
   AddExchangeCommands(app, command);
   AddBindingCommands(app, command);
   AddMessageCommands(app, command);

@@ -192,11 +192,7 @@ int Describe(Command& command, const std::string& name) {
     json["queue_time_ms"] = figures.queue_time_ms();
     json["subscriptions"] = Json::array();
     for (const v1::SubscriptionFigures& subscription : figures.subscriptions()) {
-      json["subscriptions"].push_back({{"name", subscription.name()},
-                                       {"waiting", subscription.waiting()},
-                                       {"in_flight", subscription.in_flight()},
-                                       {"consumers", subscription.consumers()},
-                                       {"acknowledged", subscription.acknowledged()}});
+      json["subscriptions"].push_back(SubscriptionJson(subscription));
     }
     std::printf("%s\n", json.dump(2).c_str());
     return kExitOk;
@@ -204,12 +200,7 @@ int Describe(Command& command, const std::string& name) {
   std::printf("%s\n", QueuesTable({response->queue()}).c_str());
   std::printf("published %s, producers %s, at log index %s\n\n", Thousands(figures.published()).c_str(),
               Thousands(figures.producers()).c_str(), Thousands(figures.at_index()).c_str());
-  Table table({"SUBSCRIPTION", "WAITING", "IN FLIGHT", "CONSUMERS", "ACKNOWLEDGED"});
-  for (const v1::SubscriptionFigures& subscription : figures.subscriptions()) {
-    table.Add({subscription.name(), Thousands(subscription.waiting()), Thousands(subscription.in_flight()),
-               Thousands(subscription.consumers()), Thousands(subscription.acknowledged())});
-  }
-  std::printf("%s", table.Text().c_str());
+  std::printf("%s", SubscriptionsTable(figures).c_str());
   return kExitOk;
 }
 

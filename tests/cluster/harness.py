@@ -158,8 +158,9 @@ class Cluster:
         batch = message_pb2.MessageBatch(messages=[message_pb2.Message(body=body) for body in bodies])
         return self.broker(number).Send(broker_pb2.SendRequest(queue=name, batch=batch, **fields), timeout=seconds)
 
-    def receive(self, name, number=1, most=100, wait_ms=0, lease_ms=30000, seconds=CALL_SECONDS):
-        request = broker_pb2.ReceiveRequest(queue=name, max_messages=most, wait_ms=wait_ms, lease_ms=lease_ms)
+    def receive(self, name, number=1, most=100, wait_ms=0, lease_ms=30000, seconds=CALL_SECONDS, subscription=""):
+        request = broker_pb2.ReceiveRequest(queue=name, subscription=subscription, max_messages=most, wait_ms=wait_ms,
+                                            lease_ms=lease_ms)
         return list(self.broker(number).Receive(request, timeout=seconds).messages)
 
     def settle(self, name, tokens, number=1, disposition=broker_pb2.DISPOSITION_ACKNOWLEDGE):

@@ -213,8 +213,9 @@ class Publisher(Worker):
 class Consumer(Worker):
     """Takes and acknowledges messages in one session, until told to stop, or until `enough` different ones have come."""
 
-    def __init__(self, addresses, source, session, enough=None, outstanding=500):
-        super().__init__(addresses, f"consumer {session!r}")
+    def __init__(self, addresses, source, session, enough=None, outstanding=500, subscription=""):
+        super().__init__(addresses, f"consumer {session!r} {subscription}")
+        self.subscription = subscription
         self.source, self.session, self.enough, self.outstanding = source, session, enough, outstanding
         self.bodies = {}            # body -> [(position, deliveries), ...]
         self.pending = {}           # receipt -> runs that were settled and not answered yet
@@ -235,7 +236,7 @@ class Consumer(Worker):
         try:
             held = [run for runs in self.pending.values() for run in runs]
             stream.send(broker_pb2.ConsumeRequest(open=broker_pb2.OpenConsume(
-                queue=self.source, session=self.session, session_timeout_ms=30000, held=held,
+                queue=self.source, subscription=self.subscription, session=self.session, session_timeout_ms=30000, held=held,
                 group_id=self.group, max_outstanding_messages=self.outstanding)))
             silent_since = time.monotonic()
             while not self.stopping.is_set() and not self.done():
