@@ -56,13 +56,6 @@ void Publishing::Accept(Publication publication) {
   waiting_.push_back({std::move(publication), *std::move(checksums)});
 }
 
-uint64_t Publishing::EpochOf(const std::string& producer) const {
-  auto opening = opening_.find(producer);
-  auto known = machine_->producers().find(producer);
-  return std::max(opening == opening_.end() ? 0 : opening->second,
-                  known == machine_->producers().end() ? 0 : known->second.epoch);
-}
-
 bool Publishing::BehindUnderWay(const Line& line) const {
   auto it = under_way_.find(line.producer);
   return it != under_way_.end() && line.first_sequence < it->second.end;
@@ -70,8 +63,9 @@ bool Publishing::BehindUnderWay(const Line& line) const {
 
 std::optional<Publishing::Bar> Publishing::BarOf(const Line& line) const {
   auto known = machine_->producers().find(line.producer);
-  if (EpochOf(line.producer) > line.epoch) return Bar{Kind::kFenced, "a newer stream of this producer was opened"};
-  if (known == machine_->producers().end() || forgetting_.contains(line.producer)) {
+  if (producers_->EpochOf(line.producer) > line.epoch)
+    return Bar{Kind::kFenced, "a newer stream of this producer was opened"};
+  if (known == machine_->producers().end() || producers_->IsForgetting(line.producer)) {
     return Bar{Kind::kUnknown, "the producer was forgotten; open it again"};
   }
   // Forgotten and opened again since: its epochs began anew.
@@ -259,16 +253,6 @@ Publishing::Step Publishing::Append(Line& line, int64_t queue_time_ms, queue::Di
     }
   }
   return Step::kDone;
-}
-
-void Publishing::Opening(const std::string& producer, uint64_t epoch) {
-  uint64_t& pending = opening_[producer];
-  pending = std::max(pending, epoch);
-}
-
-void Publishing::Opened(const std::string& producer, uint64_t epoch) {
-  auto it = opening_.find(producer);
-  if (it != opening_.end() && it->second <= epoch) opening_.erase(it);
 }
 
 bool Publishing::Applied(uint64_t index, const queue::effect::Published& effect) {

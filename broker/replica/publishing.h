@@ -14,6 +14,7 @@
 #include "broker/queue/dispatchers.h"
 #include "broker/queue/effects.h"
 #include "broker/queue/machine.h"
+#include "broker/replica/producers.h"
 #include "broker/replica/sinks.h"
 #include "raft/core/bytes.h"
 #include "raft/host/host.h"
@@ -40,8 +41,14 @@ uint32_t MessagesIn(const raft::Bytes& batch);
 // entry it appends will be stored when it is applied. Shard-owned.
 class Publishing {
  public:
-  Publishing(const queue::Machine* machine, raft::Group* group, queue::BatchLimits limits, size_t max_waiting_bytes)
-      : machine_(machine), group_(group), limits_(limits), max_waiting_bytes_(max_waiting_bytes) {}
+  // `producers` outlives it.
+  Publishing(const queue::Machine* machine, const Producers* producers, raft::Group* group, queue::BatchLimits limits,
+             size_t max_waiting_bytes)
+      : machine_(machine),
+        producers_(producers),
+        group_(group),
+        limits_(limits),
+        max_waiting_bytes_(max_waiting_bytes) {}
 
   // Checks the batch and puts it in line; what is refused is answered at once.
   void Accept(Publication publication);
@@ -51,14 +58,6 @@ class Publishing {
 
   // Appends what is in line, as far as the group takes it, and tells the dispatcher. Whether it appended anything.
   bool Flush(int64_t queue_time_ms, queue::Dispatchers& dispatchers);
-
-  // A fact about the producer was appended, and later applied: batches of older epochs are fenced from the first moment
-  // on, those of a producer that is being forgotten are unknown.
-  void Opening(const std::string& producer, uint64_t epoch);
-  void Opened(const std::string& producer, uint64_t epoch);
-  void Forgetting(const std::string& producer) { forgetting_.insert(producer); }
-  bool IsForgetting(const std::string& producer) const { return forgetting_.contains(producer); }
-  void Forgotten(const std::string& producer) { forgetting_.erase(producer); }
 
   // The entry at `index` was applied; false if it was not one of ours.
   bool Applied(uint64_t index, const queue::effect::Published& effect);
@@ -104,12 +103,12 @@ class Publishing {
                     size_t bytes);
   std::optional<Bar> BarOf(const Line& line) const;
   bool BehindUnderWay(const Line& line) const;
-  uint64_t EpochOf(const std::string& producer) const;
   static void Answer(const Publication& p, PublishOutcome::Kind kind, uint64_t first, uint32_t count,
                      queue::Position position, size_t bytes, std::string reason = "",
                      absl::StatusCode code = absl::StatusCode::kInvalidArgument);
 
   const queue::Machine* const machine_;
+  const Producers* const producers_;
   raft::Group* const group_;
   const queue::BatchLimits limits_;
   const size_t max_waiting_bytes_;
@@ -117,8 +116,6 @@ class Publishing {
   size_t waiting_bytes_ = 0;
   std::deque<Appended> appended_;  // by index
   absl::flat_hash_map<std::string, UnderWay> under_way_;
-  absl::flat_hash_map<std::string, uint64_t> opening_;  // epochs appended and not applied
-  absl::flat_hash_set<std::string> forgetting_;
 };
 
 }  // namespace trireme::broker

@@ -1,12 +1,10 @@
 #include "broker/replica/queue_replica.h"
 
 #include <algorithm>
-#include <map>
 #include <optional>
 #include <utility>
 #include <variant>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "broker/ops/error.h"
 #include "broker/ops/log.h"
@@ -15,6 +13,7 @@
 #include "broker/queue/machine.h"
 #include "broker/replica/consuming.h"
 #include "broker/replica/leader_port.h"
+#include "broker/replica/producers.h"
 #include "broker/replica/publishing.h"
 #include "broker/replica/subscriptions.h"
 
@@ -44,15 +43,18 @@ struct QueueReplica::Impl {
 
   // What exists on the leader only, for one term.
   struct Leading {
-    Leading(const queue::Machine* machine, raft::Group* group, const ReplicaLimits& limits, queue::MonotonicMs now_ms,
-            int64_t wall_ms)
+    Leading(const queue::Machine* machine, raft::Group* group, const ReplicaLimits& limits, const std::string& name,
+            queue::MonotonicMs now_ms, int64_t wall_ms)
         : dispatchers(machine, machine->applied(), now_ms, limits.dispatch),
-          publishing(machine, group, {.max_message_bytes = limits.max_message_bytes}, limits.max_waiting_bytes),
+          producers(machine, limits.max_producers, name),
+          publishing(machine, &producers, group, {.max_message_bytes = limits.max_message_bytes},
+                     limits.max_waiting_bytes),
           settling(limits.settle_delay, limits.settling),
           // Safety rule 7: forward only; the host lets no node lead whose wall clock is far from the others'.
           time_base_ms(std::max(machine->time_ms(), wall_ms) - now_ms) {}
 
     queue::Dispatchers dispatchers;
+    Producers producers;
     Publishing publishing;
     Settling settling;
     LeaderPort port;
@@ -61,8 +63,6 @@ struct QueueReplica::Impl {
     std::deque<OwnFacts> own;
     std::vector<queue::Fact> facts;  // to be appended
     std::vector<Waiter> waiters;
-    absl::flat_hash_map<std::string, uint64_t> producer_epochs;  // of ProducerOpened facts under way
-    uint64_t forgetting_epoch = 0;                               // the highest that this leader gave up
   };
 
   Impl(QueueReplica* replica, raft::Shard* s, ReplicaLimits l) : self(replica), shard(s), limits(std::move(l)) {}
@@ -151,8 +151,7 @@ struct QueueReplica::Impl {
     }
     for (queue::Fact& fact : decided) {
       if (const auto* forgotten = std::get_if<queue::fact::ProducerForgotten>(&fact)) {
-        leading->publishing.Forgetting(forgotten->producer);
-        leading->forgetting_epoch = std::max(leading->forgetting_epoch, forgotten->epoch);
+        leading->producers.Forgetting(forgotten->producer, forgotten->epoch);
       }
       own.facts.push_back(std::move(fact));
       own.waiters.emplace_back();
@@ -251,7 +250,7 @@ struct QueueReplica::Impl {
       } else if (auto* subscription = std::get_if<SubscriptionWaiter>(&own.waiters[i])) {
         leading->subscriptions->Answer(*subscription, own.facts[i], effects.facts[i]);
       } else if (const auto* forgotten = std::get_if<queue::fact::ProducerForgotten>(&own.facts[i])) {
-        leading->publishing.Forgotten(forgotten->producer);
+        leading->producers.Forgotten(forgotten->producer);
       } else if (const auto* detached = std::get_if<queue::fact::Detached>(&own.facts[i])) {
         Consuming* consuming = leading->subscriptions->Find(detached->subscription);
         if (consuming != nullptr && std::get<queue::effect::Detached>(effects.facts[i]).accepted)
@@ -266,9 +265,7 @@ struct QueueReplica::Impl {
   }
 
   void AnswerOpen(OpenWaiter& waiter, const queue::effect::ProducerOpened& effect) {
-    leading->publishing.Opened(waiter.producer, effect.epoch);
-    auto it = leading->producer_epochs.find(waiter.producer);
-    if (it != leading->producer_epochs.end() && it->second <= effect.epoch) leading->producer_epochs.erase(it);
+    leading->producers.Opened(waiter.producer, effect.epoch);
     // The epoch in force may be its own, from before its stream broke.
     if (effect.accepted || effect.epoch == waiter.epoch) {
       waiter.done(Opened{effect.epoch, effect.last_sequence});
@@ -279,7 +276,7 @@ struct QueueReplica::Impl {
   }
 
   void Lead() {
-    leading = std::make_unique<Leading>(&machine, self->group_, limits, NowMs(), shard->WallMs());
+    leading = std::make_unique<Leading>(&machine, self->group_, limits, self->queue_name_, NowMs(), shard->WallMs());
     leading->port = {.machine = &machine,
                      .group = self->group_,
                      .shard = shard,
@@ -363,66 +360,18 @@ void QueueReplica::RoleChanged(const raft::RoleChange&, bool leading) {
 void QueueReplica::OpenProducer(const std::string& producer, uint64_t epoch, OpenDone done) {
   Impl& i = *impl_;
   if (i.refuses()) return done(i.NotDone());
-  auto known = i.machine.producers().find(producer);
-  auto opening = i.leading->producer_epochs.find(producer);
-  uint64_t newest = std::max(opening == i.leading->producer_epochs.end() ? 0 : opening->second,
-                             known == i.machine.producers().end() ? 0 : known->second.epoch);
-  if (epoch != 0 && epoch < newest) {
-    return done(absl::AbortedError(
-        absl::StrCat("producer '", producer, "' has epoch ", newest, " in this queue; epoch ", epoch, " is fenced")));
-  }
-  // Safety rule 6: one that had an epoch here and is not known any more was forgotten, and its sequences with it: what
-  // it sends again might be stored twice.
-  if (epoch != 0 && newest == 0) {
-    return done(absl::FailedPreconditionError(absl::StrCat(
-        "producer '", producer, "' names epoch ", epoch,
-        ", but this queue does not know it (any more): what it has not had confirmed is of unknown outcome; "
-        "open with epoch 0 to begin anew")));
-  }
-  if (epoch > queue::kMaxNamedEpoch && epoch != newest) {
-    return done(absl::InvalidArgumentError(absl::StrCat("producer '", producer, "' names epoch ", epoch,
-                                                        "; the limit is ", queue::kMaxNamedEpoch,
-                                                        "; open with epoch 0 to be given the next one")));
-  }
-  const bool known_here = known != i.machine.producers().end();
-  if (!known_here && opening == i.leading->producer_epochs.end() &&
-      i.machine.producers().size() + i.leading->producer_epochs.size() >= i.limits.max_producers) {
-    return done(absl::ResourceExhaustedError(
-        absl::StrCat("queue '", queue_name_, "' knows ", i.limits.max_producers,
-                     " producers, which is the limit; idle ones are forgotten after a while: try again, use fewer "
-                     "names, or publish without one")));
-  }
-  // What apply will do with a producer that is not known (any more) by then, so that the next one to open is above.
-  if (epoch == 0 && (!known_here || i.leading->publishing.IsForgetting(producer)))
-    newest = std::max({newest, i.machine.forgotten_epoch(), i.leading->forgetting_epoch});
-  newest = epoch == 0 ? newest + 1 : epoch;
-  i.leading->producer_epochs[producer] = newest;
-  i.leading->publishing.Opening(producer, newest);
-  i.AddFact(queue::fact::ProducerOpened{producer, newest}, OpenWaiter{producer, newest, std::move(done)});
+  const absl::StatusOr<uint64_t> opens = i.leading->producers.Open(producer, epoch);
+  if (!opens.ok()) return done(opens.status());
+  i.AddFact(queue::fact::ProducerOpened{producer, *opens}, OpenWaiter{producer, *opens, std::move(done)});
 }
 
 void QueueReplica::JoinProducer(const std::string& producer, uint64_t epoch, uint64_t first_sequence, OpenDone done) {
   Impl& i = *impl_;
   if (i.refuses()) return done(i.NotDone());
-  auto known = i.machine.producers().find(producer);
-  if (known == i.machine.producers().end()) {
-    // Safety rule 6: it may have been forgotten, and this be a retry of what was stored before.
-    if (epoch == 0 && first_sequence > 1) {
-      return done(absl::FailedPreconditionError(absl::StrCat(
-          "queue '", queue_name_, "' does not know producer '", producer,
-          "' (any more), whose first sequence would be 1, not ", first_sequence,
-          ": whether it was stored before is not known; begin anew with sequence 1, or with another name")));
-    }
-    if (!i.leading->producer_epochs.contains(producer)) return OpenProducer(producer, epoch, std::move(done));
-    return done(absl::UnavailableError("the producer is being opened; the outcome is unknown"));
-  }
-  const uint64_t in_force = known->second.epoch;
-  if (epoch > in_force) return OpenProducer(producer, epoch, std::move(done));
-  if (epoch != 0 && epoch < in_force) {
-    return done(absl::AbortedError(
-        absl::StrCat("producer '", producer, "' has epoch ", in_force, " in this queue; epoch ", epoch, " is fenced")));
-  }
-  done(OpenedProducer{in_force, known->second.window.highest()});
+  const absl::StatusOr<std::optional<Opened>> joined = i.leading->producers.Join(producer, epoch, first_sequence);
+  if (!joined.ok()) return done(joined.status());
+  if (!joined->has_value()) return OpenProducer(producer, epoch, std::move(done));
+  done(**joined);
 }
 
 void QueueReplica::Publish(Publication publication) {

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "broker/queue/facts.h"
+#include "broker/replica/producers.h"
 #include "broker/replica/settling.h"
 #include "broker/replica/sinks.h"
 #include "raft/core/types.h"
@@ -33,11 +34,6 @@ struct AttachRequest {
   uint32_t max_messages = 256;
   uint64_t max_bytes = uint64_t{16} << 20;
   std::string subscription = queue::kDefaultSubscription;
-};
-
-struct OpenedProducer {
-  uint64_t epoch = 0;
-  uint64_t last_sequence = 0;
 };
 
 // A subscription that was created, found, changed or deleted.
