@@ -1,10 +1,12 @@
 // Nodes and replicas that take the place of lost ones, as clients, other nodes and groups' leaders ask for them.
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "broker/cluster/cluster.h"
 #include "broker/cluster/cluster_calls.h"
 #include "broker/ops/error.h"
+#include "raft/core/quorum.h"
 
 namespace trireme::broker {
 namespace {
@@ -13,6 +15,29 @@ namespace meta = trireme::meta::v1;
 namespace peer = trireme::peer::v1;
 namespace v1 = trireme::v1;
 using Kind = MetadataOutcome::Kind;
+
+// A node has one replica of a queue at a time, so the old one leaves first, and until the new one has caught up the
+// others are the queue.
+absl::Status OthersSuffice(const QueueInfo& queue, raft::ReplicaId replaced,
+                           const std::function<bool(raft::NodeId)>& up) {
+  size_t others = 0, others_up = 0;
+  std::string down;
+  for (const raft::Member& member : queue.replicas) {
+    if (member.replica == replaced) continue;
+    ++others;
+    others_up += up(member.node) ? 1 : 0;
+    if (!up(member.node)) absl::StrAppend(&down, down.empty() ? "" : ", ", member.node.value());
+  }
+  if (others == 0) {
+    return Error(
+        absl::StatusCode::kFailedPrecondition, {.reason = "ONLY_REPLICA", .name = queue.name},
+        absl::StrCat("queue ", queue.name, " has this replica only: there is nothing to build another one from"));
+  }
+  if (others_up >= raft::QuorumSize(others)) return absl::OkStatus();
+  return Error(absl::StatusCode::kFailedPrecondition, {.reason = "REPLICAS_DOWN", .name = queue.name},
+               absl::StrCat("without this replica queue ", queue.name, " needs ", raft::QuorumSize(others),
+                            " of its other ", others, ", and node ", down, " is down; start it first, or replace it"));
+}
 
 // The command that the request is for; an error if the state as it is now refuses it.
 absl::StatusOr<meta::Command> CommandFor(const peer::MembersChange& change, const MetadataState& state,
@@ -44,6 +69,7 @@ absl::StatusOr<meta::Command> CommandFor(const peer::MembersChange& change, cons
             absl::StatusCode::kFailedPrecondition, {.reason = "REPLICAS_CHANGE", .name = request.queue()},
             absl::StrCat("a replica of queue ", request.queue(), " is being replaced; try again when it is done"));
       }
+      if (absl::Status possible = OthersSuffice(*queue, replica, up); !possible.ok()) return possible;
       command.mutable_replica_replaced()->set_group_id(queue->group.value());
       command.mutable_replica_replaced()->set_replica_id(replica.value());
       return command;

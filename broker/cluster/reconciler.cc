@@ -1,8 +1,17 @@
 #include "broker/cluster/reconciler.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace trireme::broker {
+namespace {
+
+bool IsLeaving(const QueueInfo& queue, raft::ReplicaId replica) {
+  return std::any_of(queue.leaving.begin(), queue.leaving.end(),
+                     [&](const raft::Member& member) { return member.replica == replica; });
+}
+
+}  // namespace
 
 Reconciler::Reconciler(raft::NodeId node, std::vector<raft::StoredGroup> stored) : node_(node) {
   for (raft::StoredGroup& group : stored) {
@@ -30,8 +39,10 @@ std::optional<Reconciler::Action> Reconciler::ReconcileQueue(const MetadataState
     local_.erase(found);
     return action;
   }
-  if (local.stored.has_value() && wanted == local.replica) {
-    return Start{std::move(queue), wanted, std::exchange(local.stored, std::nullopt)};
+  // One that is to go counts as a voter until its leader has said that it is none.
+  const bool member = queue != nullptr && (wanted == local.replica || IsLeaving(*queue, local.replica));
+  if (local.stored.has_value() && member) {
+    return Start{std::move(queue), local.replica, std::exchange(local.stored, std::nullopt)};
   }
   return std::nullopt;
 }

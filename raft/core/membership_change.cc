@@ -40,6 +40,20 @@ bool Replica::Impl::IsCaughtUp(const Progress& follower) const {
          follower.silent_ticks < config_.election_ticks && follower.match >= leading()->commit_at_tick;
 }
 
+// A membership is in force once it is appended: a leader that cannot hear from a quorum of its voters would step down,
+// and nobody else could be elected by them either.
+bool Replica::Impl::HearsQuorumOf(const Membership& target) const {
+  size_t voters = 0, heard = 0;
+  for (const Member& member : target.members) {
+    if (!Votes(member.standing)) continue;
+    ++voters;
+    const Progress* follower = FindFollower(member.replica);
+    const bool lives = follower != nullptr && !follower->down && follower->silent_ticks < config_.election_ticks;
+    heard += member.replica == config_.id || lives ? 1 : 0;
+  }
+  return heard >= QuorumSize(voters);
+}
+
 MembershipProposed Replica::Impl::ProposeMembership(Membership target) {
   auto refused = [](MembershipError error) { return MembershipProposed{.error = error}; };
   const Leading* leader = leading();
@@ -55,6 +69,7 @@ MembershipProposed Replica::Impl::ProposeMembership(Membership target) {
     const Progress* follower = now == nullptr ? nullptr : FindFollower(member.replica);
     if (follower == nullptr || !IsCaughtUp(*follower)) return refused(MembershipError::kNotCaughtUp);
   }
+  if (!HearsQuorumOf(target)) return refused(MembershipError::kNoQuorum);
   if (target != membership()) AppendOwn(EntryType::kConfig, EncodeMembership(StepTowards(membership(), target)));
   return {.index = memberships_.index(), .term = term_};
 }

@@ -49,6 +49,7 @@ enum class MembershipError : uint8_t {
   kUnderWay,  // the last change, or a transfer of leadership, is not finished
   kNotSound,  // no voter, ids twice or none, too many members, a replica that would change its node
   kNotCaughtUp,  // a new voter has to be a learner first and hold nearly all of the log
+  kNoQuorum,     // of the new voters most are not heard from: with them alone nothing could be committed
 };
 
 struct MembershipProposed {

@@ -150,6 +150,7 @@ struct Replica::Impl {
   void MembershipChanged();
   void SyncFollowers();
   bool IsCaughtUp(const Progress& follower) const;
+  bool HearsQuorumOf(const Membership& target) const;
   bool MembershipCommitted() const { return memberships_.index() <= commit_; }
   bool MustLeaveJoint() const;
   bool MustLeaveOffice() const;

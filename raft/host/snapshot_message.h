@@ -12,8 +12,8 @@ namespace trireme::raft {
 
 // How far a snapshot has come: first the live entries at or below its index go over, ascending, then the state.
 struct SnapshotPosition {
-  Index entry{};             // the last one; 0 = none
-  uint64_t entries = 0;      // how many
+  Index entry{};         // the last one; 0 = none
+  uint64_t entries = 0;  // how many
   uint64_t state_bytes = 0;
 
   friend bool operator==(const SnapshotPosition&, const SnapshotPosition&) = default;

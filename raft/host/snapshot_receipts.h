@@ -14,16 +14,16 @@
 
 namespace trireme::raft {
 
-// Entries are staged in the store as they come; the state, which is small (Safety rule 1), is gathered here. When all of
-// it is there the replica is told, and says when it is to be installed.
+// Entries are staged in the store as they come; the state, which is small (Safety rule 1), is gathered here. When all
+// of it is there the replica is told, and says when it is to be installed.
 //
 // On its host's shard only.
 class SnapshotReceipts {
  public:
   struct Options {
     size_t state_bytes_max = size_t{1} << 30;
-    size_t at_once = 32;       // of all groups; others have to wait
-    int patience_ticks = 600;  // without a chunk: what was staged is given up
+    size_t at_once = 32;        // of all groups; others have to wait
+    int patience_ticks = 1400;  // without a chunk, longer than its sender waits: what was staged is given up
   };
   using Send = std::function<void(NodeId, SnapshotAnswer)>;
   using Changed = std::function<void(HostedGroup*)>;

@@ -210,7 +210,9 @@ void SnapshotSends::Tick(MonotonicTime now) {
     Snapshot& snapshot = found->second;
     std::shared_ptr<HostedGroup> group = snapshot.group.lock();
     if (group != nullptr && !Reachable(key, *group)) {
-      if (++snapshot.away_ticks >= options_.away_ticks) Finish(key, false);
+      const bool some_arrived = snapshot.at != SnapshotPosition();
+      const int patience = some_arrived ? options_.away_ticks_begun : options_.away_ticks;
+      if (++snapshot.away_ticks >= patience) Finish(key, false);
       continue;
     }
     snapshot.away_ticks = 0;

@@ -31,7 +31,10 @@ class SnapshotSends {
     size_t at_once = 16;                      // the others wait
     int resend_ticks = 10;                    // without an answer; doubled each time, up to 16 times that
     int patience_ticks = 400;                 // that a chunk is under way: given up
-    int away_ticks = 100;                     // that the follower's node is not there: given up
+    // That the follower's node is not there: given up. Once a part has arrived the rest is worth waiting for, as the
+    // next one would be another, from its beginning.
+    int away_ticks = 100;
+    int away_ticks_begun = 1200;
     // After one that failed, before the next to the same replica; doubled each time, up to 64 times that.
     int pause_ticks = 20;
   };

@@ -121,6 +121,33 @@ TEST(Reconciler, StoredAndRemovedMeanwhileIsDeleted) {
   EXPECT_EQ(std::get<Reconciler::Delete>(actions[0]).group, queue->group);
 }
 
+// A node that restarts while one of its replicas is being replaced: the old one may be needed for a quorum still.
+TEST(Reconciler, WhoIsToGoRunsUntilItHasGone) {
+  MetadataState state;
+  state.Apply(Born(3, 3));
+  QueuePtr before = Create(state, "q", {kA, kB, kC});
+  meta::Command replace;
+  replace.mutable_replica_replaced()->set_group_id(before->group.value());
+  replace.mutable_replica_replaced()->set_replica_id(before->ReplicaOn(kA).value());
+  QueuePtr queue = state.Apply(replace).queue;
+  ASSERT_NE(queue->ReplicaOn(kA), before->ReplicaOn(kA));
+
+  Reconciler reconciler(kA, {Stored(before, kA)});
+  auto actions = reconciler.Reconcile(state, true);
+  ASSERT_EQ(actions.size(), 1u);
+  EXPECT_EQ(std::get<Reconciler::Start>(actions[0]).replica, before->ReplicaOn(kA));
+  EXPECT_TRUE(std::get<Reconciler::Start>(actions[0]).stored.has_value());
+
+  meta::Command report;
+  report.mutable_members_changed()->set_group_id(queue->group.value());
+  for (raft::NodeId node : {kB, kC}) report.mutable_members_changed()->add_members(queue->ReplicaOn(node).value());
+  state.Apply(report);
+  actions = reconciler.Reconcile(state, true);
+  ASSERT_EQ(actions.size(), 2u);
+  EXPECT_TRUE(std::get<Reconciler::Delete>(actions[0]).running);
+  EXPECT_EQ(std::get<Reconciler::Start>(actions[1]).replica, queue->ReplicaOn(kA));
+}
+
 // ---------------------------------------------------------------- placement
 
 bool AllUp(raft::NodeId) {

@@ -188,6 +188,14 @@ TEST_F(ReplacementTest, OneReplicaIsBuiltAnewOnItsNode) {
   ASSERT_TRUE(time_.Run(seconds(20), [&] { return node("c").started.size() == 1; }));
   Write(group, 60);
   EXPECT_EQ(ReplaceReplica("a", "none", 3).status().code(), absl::StatusCode::kNotFound);
+  // The two others would have to be the queue.
+  Kill("b");
+  ASSERT_TRUE(time_.Run(seconds(20), [&] { return !node("a").Up(raft::NodeId(2)); }));
+  const absl::Status refused = ReplaceReplica("a", "q", 3).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition) << refused;
+  EXPECT_THAT(std::string(refused.message()), testing::HasSubstr("node 2 is down"));
+  Start("b");
+  ASSERT_TRUE(AwaitSettled("a"));
   auto replaced = ReplaceReplica("a", "q", 3);
   ASSERT_TRUE(replaced.ok()) << replaced.status();
   ASSERT_TRUE(AwaitSettled("a"));

@@ -185,7 +185,7 @@ TEST_F(SnapshotTest, ABreakIsResumed) {
   };
   ASSERT_TRUE(world_.RunUntil([&] { return farthest > 500; }, milliseconds(60'000)));
   world_.cut.insert({NodeId(LeaderId()), NodeId(down)});
-  world_.Run(milliseconds(2000));
+  world_.Run(milliseconds(40'000));
   world_.cut.clear();
   ASSERT_TRUE(AwaitSame());
   EXPECT_FALSE(went_back);

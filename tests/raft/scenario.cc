@@ -284,9 +284,12 @@ void Scenario::Members(const Words& words) {
   }
   MembershipProposed proposed = PeerOf(id).replica->ProposeMembership(std::move(target));
   if (proposed.error) {
-    static constexpr const char* kErrors[] = {"not leader", "nothing of its term is committed",
-                                              "the last change is under way", "no group can live with it",
-                                              "a new voter is not caught up"};
+    static constexpr const char* kErrors[] = {"not leader",
+                                              "nothing of its term is committed",
+                                              "the last change is under way",
+                                              "no group can live with it",
+                                              "a new voter is not caught up",
+                                              "most of the new voters are not heard from"};
     out_ << id << " refuses: " << kErrors[static_cast<size_t>(*proposed.error)] << '\n';
   } else {
     out_ << id << " begins at " << proposed.index << '\n';
