@@ -29,6 +29,8 @@ NodeMetrics::NodeMetrics(prometheus::Registry* registry)
       leading_(Gauges(registry, "trireme_groups_leading", "Raft groups led by this node.")),
       without_leader_(Gauges(registry, "trireme_groups_without_leader",
                              "Raft groups with a replica on this node that knows of no leader.")),
+      halted_(Gauges(registry, "trireme_groups_halted",
+                     "Raft groups whose replica on this node takes no part any more; the log says why.")),
       peers_(Gauges(registry, "trireme_peers", "Other nodes of the cluster.").Add({})),
       peers_connected_(
           Gauges(registry, "trireme_peers_connected", "Other nodes that this one is connected with.").Add({})),
@@ -63,10 +65,6 @@ void NodeMetrics::Take(const DiskMonitor& disk) {
   disk_low_.Set(disk.low() ? 1 : 0);
 }
 
-void NodeMetrics::WithoutLeader(raft::ShardId shard, size_t groups) {
-  without_leader_.Add({{"shard", std::to_string(shard)}}).Set(static_cast<double>(groups));
-}
-
 void NodeMetrics::Peers(size_t known, size_t connected) {
   peers_.Set(static_cast<double>(known));
   peers_connected_.Set(static_cast<double>(connected));
@@ -87,6 +85,8 @@ void NodeMetrics::Take(raft::ShardId shard, const raft::Host::Figures& host,
   groups_.Add(label).Set(static_cast<double>(host.groups));
   active_.Add(label).Set(static_cast<double>(host.active));
   leading_.Add(label).Set(static_cast<double>(host.leading));
+  without_leader_.Add(label).Set(static_cast<double>(host.without_leader));
+  halted_.Add(label).Set(static_cast<double>(host.halted));
   Bring(proposals_.Add(label), host.proposals);
   Bring(elections_.Add(label), host.elections);
   Bring(snapshots_installed_.Add(label), host.snapshots_installed);

@@ -26,7 +26,6 @@ class NodeMetrics {
   void Take(const DiskMonitor& disk);
   void TakeRefusedStreams(uint64_t refused);
   void Take(raft::ShardId shard, const raft::Host::Figures& host, const raft::GrpcTransport::Figures& transport);
-  void WithoutLeader(raft::ShardId shard, size_t groups);
   // Other members of the cluster, and those of them that this node is connected with.
   void Peers(size_t known, size_t connected);
   void Member(bool member) { member_.Set(member ? 1 : 0); }
@@ -48,6 +47,7 @@ class NodeMetrics {
   prometheus::Family<prometheus::Gauge>& active_;
   prometheus::Family<prometheus::Gauge>& leading_;
   prometheus::Family<prometheus::Gauge>& without_leader_;
+  prometheus::Family<prometheus::Gauge>& halted_;
   prometheus::Gauge& peers_;
   prometheus::Gauge& peers_connected_;
   prometheus::Family<prometheus::Counter>& proposals_;

@@ -36,9 +36,6 @@ void NodeShard::ForEach(absl::FunctionRef<void(raft::Group*)> visit) const {
 void NodeShard::Measure(NodeMetrics& metrics) const {
   if (host_ == nullptr) return;
   metrics.Take(loop_.id(), host_->figures(), transport_->figures());
-  size_t without_leader = 0;
-  ForEach([&](raft::Group* group) { without_leader += group->leader_node() == raft::NodeId() ? 1 : 0; });
-  metrics.WithoutLeader(loop_.id(), without_leader);
 }
 
 void NodeShard::KeepMembers(const MetadataView& view, const ReportMembers& report) const {

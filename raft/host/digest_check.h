@@ -13,8 +13,8 @@
 
 namespace trireme::raft {
 
-// From a follower to its leader: what its state is at `index`. With `differs`, from the leader: that this is not what the
-// others have.
+// From a follower to its leader: what its state is at `index`. With `differs`, from the leader: that this is not what
+// the others have.
 struct StateDigest {
   GroupId group;
   ReplicaId from;

@@ -83,15 +83,16 @@ HostCore::HostCore(HostOptions options, Shard* shard, LogStore* store, SnapshotS
       opened_(options_.opened.value_or(store->last_synced())),
       last_synced_(store->last_synced()),
       trim_above_(options_.tail_budget_bytes),
-      sends_(SendOptions(options_), [this](NodeId to, SnapshotChunk chunk) { Queue(to, std::move(chunk)); },
-             [this](HostedGroup* group) {
-               Wake(group);  // what was kept for it may go
-               MarkDirty(group);
-             },
-             [this](NodeId node) { return Alive(node); },
-             [this](HostedGroup* group) { LeaveToUndamaged(group); }),
-      receipts_({}, shard, staging, [this](NodeId to, SnapshotAnswer answer) { Queue(to, answer); },
-                [this](HostedGroup* group) { Stirred(group); }) {
+      sends_(
+          SendOptions(options_), [this](NodeId to, SnapshotChunk chunk) { Queue(to, std::move(chunk)); },
+          [this](HostedGroup* group) {
+            Wake(group);  // what was kept for it may go
+            MarkDirty(group);
+          },
+          [this](NodeId node) { return Alive(node); }, [this](HostedGroup* group) { LeaveToUndamaged(group); }),
+      receipts_(
+          {}, shard, staging, [this](NodeId to, SnapshotAnswer answer) { Queue(to, answer); },
+          [this](HostedGroup* group) { Stirred(group); }) {
   for (const auto& [node, memory] : options_.announced) liveness_.Remember(node, memory);
   transport_->SetReceiver({[this](NodeId from, Frame frame) { Receive(from, std::move(frame)); },
                            [this](NodeId node) { PeerChanged(node, true); },
@@ -142,7 +143,10 @@ absl::StatusOr<Group*> HostCore::Add(const GroupSpec& spec, std::unique_ptr<Stat
   groups_[spec.group] = group;
   TrackNeighbours(group.get());
   // Safety rule 25.
-  if (!spec.stopped.ok()) group->Halt(spec.stopped);
+  if (!spec.stopped.ok()) {
+    group->Halt(spec.stopped);
+    ++halted_;
+  }
   if (stored.has_value()) {
     group->born = true;
     if (!group->live()) return group.get();
@@ -199,6 +203,7 @@ void HostCore::Remove(GroupId id) {
   if (found == groups_.end()) return DeleteStored(id);
   GroupPtr group = std::move(found->second);
   if (group->live()) LastWords(group.get());
+  if (!group->halted().ok()) --halted_;
   sends_.Drop(id);
   receipts_.Forget(id);
   SayLeading(group.get(), false);
@@ -470,6 +475,10 @@ Host::Figures HostCore::figures() const {
   figures.groups = groups_.size();
   figures.active = active_.size();
   figures.leading = leading_;
+  // A quiet one has a leader.
+  figures.without_leader = election_queue_.size();
+  for (const HostedGroup* group : active_) figures.without_leader += group->leader_node() == NodeId() ? 1 : 0;
+  figures.halted = halted_;
   figures.proposals = proposals_;
   figures.elections = elections_;
   figures.frames_in = frames_in_;

@@ -57,11 +57,11 @@ struct HostOptions {
   // The log that a replica lacks is kept for it while it is so short; then it goes, and the replica gets a snapshot.
   size_t lag_bytes = size_t{256} << 20;
   uint64_t lag_entries = 1'000'000;
-  // Whether little room is left on the store's disk: then only a bounded part of the log is kept for replicas that get a
-  // snapshot, and other nodes hear of it (Group::disk_low). Nothing = never.
+  // Whether little room is left on the store's disk: then only a bounded part of the log is kept for replicas that get
+  // a snapshot, and other nodes hear of it (Group::disk_low). Nothing = never.
   std::function<bool()> disk_low = {};
-  // Entries that wait for this shard's disk, in bytes of all its groups. Beyond it followers drop entries, which leaders
-  // send again, and leaders refuse proposals that are not urgent.
+  // Entries that wait for this shard's disk, in bytes of all its groups. Beyond it followers drop entries, which
+  // leaders send again, and leaders refuse proposals that are not urgent.
   size_t held_bytes_max = size_t{256} << 20;
   // At every index that this divides, replicas compare digests of their states.
   uint64_t digest_entries = 16'384;
@@ -117,8 +117,8 @@ class Group {
   // Proposals that are not urgent are refused beyond it, but one that comes alone passes, whatever its size; and while
   // too much of all groups waits for the disk (HostOptions::held_bytes_max).
   virtual size_t max_uncommitted_bytes() const = 0;
-  // The disks of so many of the members' nodes are nearly full that the others are no quorum: what takes room should not
-  // be proposed.
+  // The disks of so many of the members' nodes are nearly full that the others are no quorum: what takes room should
+  // not be proposed.
   virtual bool disk_low() const = 0;
   // Gives up leadership; the group elects another.
   virtual void StepDown() = 0;
@@ -173,9 +173,11 @@ class Host {
   std::map<NodeId, NodeMemory> announced() const;
 
   struct Figures {
-    uint64_t groups = 0, active = 0, leading = 0, proposals = 0, elections = 0, frames_in = 0, frames_out = 0,
-             messages_dropped = 0, snapshots_sending = 0, snapshots_receiving = 0, snapshots_installed = 0,
-             snapshot_bytes_sent = 0, digests_compared = 0, digests_differed = 0, held_bytes = 0;
+    // Of the groups: those that are ticked, led here, with no leader that is known here, halted here.
+    uint64_t groups = 0, active = 0, leading = 0, without_leader = 0, halted = 0;
+    uint64_t proposals = 0, elections = 0, frames_in = 0, frames_out = 0, messages_dropped = 0, snapshots_sending = 0,
+             snapshots_receiving = 0, snapshots_installed = 0, snapshot_bytes_sent = 0, digests_compared = 0,
+             digests_differed = 0, held_bytes = 0;
   };
   Figures figures() const;
 

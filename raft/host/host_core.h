@@ -244,7 +244,7 @@ class HostCore {
   bool DiskLow() const { return options_.disk_low && options_.disk_low(); }
 
   NodeLiveness liveness_;
-  std::set<NodeId> low_nodes_;  // others that have said so of their disks
+  std::set<NodeId> low_nodes_;           // others that have said so of their disks
   std::map<NodeId, size_t> neighbours_;  // other nodes, and how many groups they share with this one
   std::set<NodeId> heartbeats_due_;
   absl::flat_hash_map<NodeId, uint64_t> alive_at_;  // the last tick at which it was
@@ -260,7 +260,7 @@ class HostCore {
   size_t tail_bytes_ = 0;
   size_t trim_above_;
   uint64_t proposals_ = 0, elections_ = 0, frames_in_ = 0, frames_out_ = 0, dropped_ = 0;
-  uint64_t leading_ = 0;
+  uint64_t leading_ = 0, halted_ = 0;
   uint64_t snapshots_installed_ = 0;
   std::set<GroupId> incomplete_;  // see AskAgain
   std::set<GroupId> deleting_;    // what is stored of them is being deleted

@@ -25,9 +25,10 @@ struct NodeMemory {
   friend bool operator==(const NodeMemory&, const NodeMemory&) = default;
 };
 
-// Two nodes' shards tell each other, at every tick, what they last heard of one another. Who hears that it was heard
-// lately promises its support for a time that begins at the hearing; who reads the promise counts that time from when
-// it had sent what was heard. So the one who relies on a promise stops before the one who gave it is free.
+// Two nodes' shards tell each other, a few times within the time of a promise, what they last heard of one another. Who
+// hears that it was heard lately promises its support for a time that begins at the hearing; who reads the promise
+// counts that time from when it had sent what was heard. So the one who relies on a promise stops before the one who
+// gave it is free.
 //
 // Not a lease to read under: a promise is withdrawn early when the connection closes, before the other can know.
 //

@@ -37,9 +37,9 @@ class StateMachine {
   // Replaces the state: at start, before any Apply, or while this replica follows, by what its leader sent.
   virtual absl::Status Restore(const Bytes& snapshot, Index index) = 0;
 
-  // Of the state as of the last applied entry: the same state has the same digest on every replica, whatever way it came
-  // to it (Safety rule 25). The upper half says how it is made: only those with the same one are compared. Asked for
-  // every few thousand entries.
+  // Of the state as of the last applied entry: the same state has the same digest on every replica, whatever way it
+  // came to it (Safety rule 25). The upper half says how it is made: only those with the same one are compared. Asked
+  // for every few thousand entries.
   virtual uint64_t Digest() const = 0;
 
   // Which entries at or below the last applied one still hold something that the state does not: everything above

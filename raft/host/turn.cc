@@ -340,6 +340,7 @@ void HostCore::Halt(HostedGroup* group, absl::Status why) {
   spdlog::error("group {}: halted on this node: {}", group->id().value(), why.ToString());
   if (group->replica.role() == Role::kLeader) halted_leaders_.push_back(group->id());
   LastWords(group);
+  if (group->halted().ok()) ++halted_;
   group->Halt(why);
   sends_.Drop(group->id());
   SayLeading(group, false);

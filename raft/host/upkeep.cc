@@ -13,6 +13,9 @@ namespace {
 
 constexpr std::chrono::milliseconds kSlowUpkeep{1000};
 constexpr uint64_t kAskAgainEvery = 60;  // of these
+// To a node within the time of a promise (an election timeout): some may be lost, and each costs a node that has
+// nothing to do two wake-ups.
+constexpr int kHeartbeatsPerPromise = 5;
 // While a write takes longer than this the node stands for no election: its own vote would not be durable.
 constexpr std::chrono::milliseconds kDiskPatience{1000};
 // What is on its way to followers that keep up is not worth a look at, whatever the budget.
@@ -58,8 +61,9 @@ void HostCore::Tick() {
 }
 
 void HostCore::SendHeartbeats() {
+  const auto every = static_cast<uint64_t>(std::max(1, options_.election_ticks / kHeartbeatsPerPromise));
   for (const auto& [node, groups] : neighbours_) {
-    heartbeats_due_.insert(node);
+    if (ticks_ % every == 0) heartbeats_due_.insert(node);
     if (Alive(node)) alive_at_[node] = ticks_;
   }
   if (!heartbeats_due_.empty()) WantTurn();

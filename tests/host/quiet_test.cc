@@ -43,9 +43,9 @@ TEST_F(QuietTest, AQuietGroupSendsNothingForAnHour) {
   EXPECT_EQ(messages_, 0u) << "of groups";
   EXPECT_EQ(Active(), 0u) << "none is ticked";
   EXPECT_EQ(world_.node(1).store->figures().syncs, syncs);
-  // One small frame per pair of nodes and tick, both ways, however many the groups.
+  // Five small frames per pair of nodes and promise, both ways, however many the groups.
   EXPECT_EQ(heartbeats_, frames_);
-  EXPECT_NEAR(static_cast<double>(frames_), 6.0 * 20 * 3600, 100);
+  EXPECT_NEAR(static_cast<double>(frames_), 6.0 * 10 * 3600, 100);
   for (uint64_t g = 1; g <= groups_; ++g) EXPECT_EQ(world_.Leader(g)->term(), terms[g - 1]);
   ASSERT_EQ(world_.Propose(1, "x").error, std::nullopt);
   EXPECT_TRUE(AwaitApplied("x", 1, milliseconds(200)));
@@ -246,6 +246,7 @@ TEST_F(QuietTest, AHaltedFollowerKeepsNobodyAwake) {
   halt = true;
   world_.Propose(1, "x");
   ASSERT_TRUE(world_.RunUntil([&] { return !On(3)->halted().ok(); }));
+  EXPECT_EQ(world_.node(3).host->figures().halted, 1u);
   world_.Run(milliseconds(1500));
   EXPECT_GT(Active(), 0u) << "it may only be slow";
   EXPECT_TRUE(AwaitQuiet(milliseconds(5'000)));
