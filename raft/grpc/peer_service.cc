@@ -22,8 +22,9 @@ void ConfigurePeerServer(grpc::ServerBuilder* builder) {
   // Peers ping every 2 s, see PeerChannelArguments; a server that does not expect it ends their connections.
   builder->AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 1000);
   builder->AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
-  builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  // And looks itself for callers that are gone without a word.
+  // And looks itself for callers that are gone without a word, but only while there are calls: between them many
+  // clients (those in Python, for one) read nothing, would answer no ping, and find their next call on a closed connection.
+  builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 0);
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 10000);
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 5000);
   // Two nodes on one port would each get some of the other's calls.
