@@ -65,7 +65,7 @@ void HistoryWriter::Append(std::span<const Event> events) {
   // Under the lock, so that one process's lines are in the order of their times.
   const uint64_t now = NowUs();
   // Another writer may have been killed within a line of its own: this one begins a new one.
-  buffer_.assign("\n");
+  buffer_.assign(1, '\n');
   for (const Event& event : events) AppendLine(now, event, buffer_);
   WriteAll(fd_, buffer_);
 }
