@@ -4,13 +4,16 @@
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
+#include <prometheus/metric_family.h>
 #include <prometheus/registry.h>
 
 #include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstdlib>
+#include <iterator>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,6 +21,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include "broker/channels.h"
 #include "broker/cluster/announced.h"
@@ -116,6 +120,7 @@ class NodeImpl final : public Node, public NodeContext, public ReplicaHosting {
   void RememberAnnounced();
   void LookAtCluster() ABSL_LOCKS_EXCLUDED(heard_mutex_);
   std::string WhyUnready() const;
+  std::optional<std::vector<prometheus::MetricFamily>> QueueMetrics();
   absl::Status Condemn(absl::Status why);
   void End(absl::Status status) ABSL_LOCKS_EXCLUDED(mutex_);
   void HandOver();
@@ -274,6 +279,7 @@ absl::Status NodeImpl::StartOps() {
     absl::MutexLock lock(&heard_mutex_);
     return unready_;
   };
+  handlers.queues = [this] { return QueueMetrics(); };
   auto ops = OpsServer::Start(std::move(options), &registry_, std::move(handlers));
   if (!ops.ok()) return ops.status();
   ops_ = *std::move(ops);
@@ -304,6 +310,34 @@ void NodeImpl::EachSecond() {
                       [this](raft::GroupId group, const auto& members) { cluster_->ReportMembers(group, members); });
   });
   RememberAnnounced();
+}
+
+// On the ops thread, which waits for the shards.
+std::optional<std::vector<prometheus::MetricFamily>> NodeImpl::QueueMetrics() {
+  struct Gathered {
+    absl::Mutex mutex;
+    size_t waiting;
+    std::vector<prometheus::MetricFamily> families;
+    absl::Notification all;
+  };
+  auto gathered = std::make_shared<Gathered>();
+  gathered->waiting = shards_.size();
+  OnEachShard([this, gathered](NodeShard& shard) {
+    api_->QueueMetrics(shard.loop()->id(), [gathered](std::vector<prometheus::MetricFamily> families) {
+      absl::MutexLock lock(&gathered->mutex);
+      if (gathered->families.empty()) {
+        gathered->families = std::move(families);
+      } else {
+        for (size_t i = 0; i < families.size(); ++i) {
+          std::move(families[i].metric.begin(), families[i].metric.end(),
+                    std::back_inserter(gathered->families[i].metric));
+        }
+      }
+      if (--gathered->waiting == 0) gathered->all.Notify();
+    });
+  });
+  if (!gathered->all.WaitForNotificationWithTimeout(absl::Seconds(2))) return std::nullopt;
+  return std::move(gathered->families);
 }
 
 // On the home shard.

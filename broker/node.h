@@ -1,10 +1,13 @@
 // One broker process: a data directory, shards, the store, the cluster, the services.
 #pragma once
 
+#include <prometheus/metric_family.h>
+
 #include <functional>
 #include <memory>
 #include <vector>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "broker/cluster/cluster.h"
@@ -72,6 +75,11 @@ class ApiServices {
 
   // On that shard's thread: another node died or is cut off from here. What was passed on to it ends.
   virtual void NodeLost(raft::ShardId shard, raft::NodeId node) = 0;
+
+  // On that shard's thread, and answered there: the figures of the queues that are led on it. The families are the
+  // same, in the same order, on every shard.
+  virtual void QueueMetrics(raft::ShardId shard,
+                            absl::AnyInvocable<void(std::vector<prometheus::MetricFamily>)> done) = 0;
 
   // The node is about to stop: tells streams to go elsewhere and refuses new ones. Any thread.
   virtual void Drain() = 0;

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <memory>
+#include <utility>
 #include <vector>
 
+#include "broker/api/queue_metrics.h"
 #include "broker/api/shard_api.h"
 #include "broker/node.h"
 #include "raft/grpc/raw_server.h"
@@ -23,6 +25,9 @@ class Services final : public ApiServices, public ServiceShards {
   void ReplicaStarted(QueuePtr queue, raft::Group* group) override;
   void ReplicaStopping(raft::GroupId group) override;
   void NodeLost(raft::ShardId shard, raft::NodeId node) override { At(shard)->forwards().Lost(node); }
+  void QueueMetrics(raft::ShardId shard, QueueMetricsDone done) override {
+    GatherQueueMetrics(At(shard), std::move(done));
+  }
   void Drain() override;
   void Stop() override {}
 

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
@@ -61,6 +62,13 @@ class ShardApi {
   QueueReplica* Replica(raft::GroupId group) const {
     auto it = replicas_.find(group);
     return it == replicas_.end() ? nullptr : it->second;
+  }
+
+  // Those that this node has a replica of.
+  std::vector<raft::GroupId> Groups() const {
+    std::vector<raft::GroupId> groups;
+    for (const auto& [group, replica] : replicas_) groups.push_back(group);
+    return groups;
   }
 
   // ---- for calls and streams of this shard; answers come on it

@@ -1,5 +1,6 @@
 #include "broker/ops/ops_server.h"
 
+#include <prometheus/metric_family.h>
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 #include <pthread.h>
@@ -25,6 +26,8 @@ namespace asio = boost::asio;
 namespace beast = boost::beast;
 namespace http = boost::beast::http;
 using tcp = asio::ip::tcp;
+
+constexpr char kPrometheusText[] = "text/plain; version=0.0.4; charset=utf-8";
 
 class Server;
 
@@ -186,8 +189,16 @@ void Connection::Answer() {
     response_.result(http::status::method_not_allowed);
     response_.set(http::field::allow, "GET, HEAD");
   } else if (target == "/metrics") {
-    response_.set(http::field::content_type, "text/plain; version=0.0.4; charset=utf-8");
+    response_.set(http::field::content_type, kPrometheusText);
     response_.body() = prometheus::TextSerializer().Serialize(server_->registry()->Collect());
+  } else if (target == "/metrics/queues" && server_->handlers().queues) {
+    if (std::optional<std::vector<prometheus::MetricFamily>> families = server_->handlers().queues()) {
+      response_.set(http::field::content_type, kPrometheusText);
+      response_.body() = prometheus::TextSerializer().Serialize(*families);
+    } else {
+      response_.result(http::status::service_unavailable);
+      response_.body() = "the queues' figures could not be had in time; try again\n";
+    }
   } else if (target == "/healthz") {
     bool healthy = server_->handlers().healthy();
     response_.result(healthy ? http::status::ok : http::status::service_unavailable);
@@ -198,7 +209,7 @@ void Connection::Answer() {
     response_.body() = why.empty() ? "ok\n" : why + "\n";
   } else {
     response_.result(http::status::not_found);
-    response_.body() = "GET /metrics, /healthz or /readyz\n";
+    response_.body() = "GET /metrics, /metrics/queues, /healthz or /readyz\n";
   }
   response_.prepare_payload();
   if (request.method() == http::verb::head) response_.body().clear();

@@ -5,14 +5,17 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 namespace prometheus {
 class Registry;
-}
+struct MetricFamily;
+}  // namespace prometheus
 
 namespace trireme::broker {
 
@@ -30,6 +33,8 @@ class OpsServer {
     std::function<void()> each_second;
     std::function<bool()> healthy;         // for /healthz
     std::function<std::string()> unready;  // for /readyz: why clients had better go elsewhere, or ""
+    // For /metrics/queues; nothing: they could not be had in time.
+    std::function<std::optional<std::vector<prometheus::MetricFamily>>()> queues;
   };
 
   // `registry` outlives it. UNAVAILABLE: the address is in use.

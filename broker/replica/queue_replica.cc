@@ -528,27 +528,32 @@ std::weak_ptr<void> QueueReplica::alive() const {
   return impl_->alive;
 }
 
+QueueFigures QueueReplica::Figures() const {
+  const Impl& i = *impl_;
+  QueueFigures figures;
+  figures.at_index = i.machine.applied();
+  figures.published = i.machine.published();
+  figures.producers = i.machine.producers().size();
+  figures.queue_time_ms = i.machine.time_ms();
+  for (const auto& [id, s] : i.machine.subscriptions()) {
+    figures.subscriptions.push_back({.id = id,
+                                     .name = s.name,
+                                     .settings = s.settings,
+                                     .waiting = s.waiting + s.returned_messages,
+                                     .in_flight = s.in_flight_messages,
+                                     .consumers = s.sessions.size(),
+                                     .acknowledged = s.acknowledged,
+                                     .rejected = s.rejected,
+                                     .skipped = s.skipped,
+                                     .capped = s.exceptions() >= i.limits.dispatch.max_exceptions});
+  }
+  return figures;
+}
+
 void QueueReplica::Describe(absl::AnyInvocable<void(absl::StatusOr<QueueFigures>)> done) {
-  Look([&i = *impl_, done = std::move(done)](const absl::Status& status) mutable {
+  Look([this, done = std::move(done)](const absl::Status& status) mutable {
     if (!status.ok()) return done(status);
-    QueueFigures figures;
-    figures.at_index = i.machine.applied();
-    figures.published = i.machine.published();
-    figures.producers = i.machine.producers().size();
-    figures.queue_time_ms = i.machine.time_ms();
-    for (const auto& [id, s] : i.machine.subscriptions()) {
-      figures.subscriptions.push_back({.id = id,
-                                       .name = s.name,
-                                       .settings = s.settings,
-                                       .waiting = s.waiting + s.returned_messages,
-                                       .in_flight = s.in_flight_messages,
-                                       .consumers = s.sessions.size(),
-                                       .acknowledged = s.acknowledged,
-                                       .rejected = s.rejected,
-                                       .skipped = s.skipped,
-                                       .capped = s.exceptions() >= i.limits.dispatch.max_exceptions});
-    }
-    done(figures);
+    done(Figures());
   });
 }
 

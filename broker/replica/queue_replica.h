@@ -144,6 +144,8 @@ class QueueReplica final : public raft::StateMachine {
   // Expires with this object, for whoever is called back later.
   std::weak_ptr<void> alive() const;
   static absl::Status MovedError();
+  // Of this replica, as it has applied so far.
+  QueueFigures Figures() const;
   // Linearizable.
   void Describe(absl::AnyInvocable<void(absl::StatusOr<QueueFigures>)> done);
   // Of this replica alone, on any node. Encodes the whole state, which is bounded (Safety rule 1).

@@ -301,6 +301,23 @@ class SomethingIsMissing(harness.TestCase):
         found = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", self.metrics(cluster, number)[1], re.MULTILINE)
         return sum(float(value) for value in found)
 
+    def test_each_queues_figures_are_served_by_its_leader(self):
+        with Cluster() as cluster:
+            for name in ("first", "second"):
+                cluster.create(name)
+            leader = cluster.leader("first")
+            cluster.send("first", [b"x"] * 5)
+            (held,) = cluster.receive("first", leader, most=1)
+            sample = '{{queue="first",subscription="default"}} {}'
+            for number in (1, 2, 3):
+                status, text = self.metrics(cluster, number, "/metrics/queues")
+                self.assertEqual(status, 200)
+                self.assertEqual("trireme_subscription_waiting" + sample.format(4) in text, number == leader, text)
+                self.assertEqual("trireme_subscription_in_flight" + sample.format(1) in text, number == leader)
+                self.assertEqual('trireme_queue_published_total{queue="first"} 5' in text, number == leader)
+            cluster.settle("first", [held.token], leader)
+            self.assertIn("trireme_subscription_acknowledged_total" + sample.format(1), self.metrics(cluster, leader, "/metrics/queues")[1])
+
     def test_a_majority(self):
         with Cluster() as cluster:
             cluster.create("q")
