@@ -31,13 +31,15 @@ constexpr uint64_t kPayloadTag = (2 << 3) | 2;
 constexpr uint64_t kChecksumTag = (3 << 3) | 5;
 
 // Safety rule 17: what commands have of their own, for the rest of a frame.
-uint32_t Checksum(std::string_view header, const std::vector<GroupMessage>& messages) {
+uint32_t Checksum(std::string_view header, const Frame& frame) {
   uint32_t crc = Crc32c(header);
-  for (const GroupMessage& message : messages) {
-    for (const Entry& entry : message.message.entries) {
+  auto add = [&](const std::vector<Entry>& entries) {
+    for (const Entry& entry : entries) {
       if (entry.type != EntryType::kCommand) crc = Crc32c(entry.data.view(), crc);
     }
-  }
+  };
+  for (const GroupMessage& message : frame.messages) add(message.message.entries);
+  for (const SnapshotChunk& chunk : frame.chunks) add(chunk.entries);
   return crc;
 }
 
@@ -363,7 +365,7 @@ grpc::ByteBuffer EncodeFrame(const Frame& frame) {
   Writer out;
   const std::string header_bytes = header->SerializeAsString();
   out.Varint(kChecksumTag);
-  out.Fixed32(Checksum(header_bytes, frame.messages));
+  out.Fixed32(Checksum(header_bytes, frame));
   out.Varint(kHeaderTag);
   out.Counted(header_bytes);
   std::vector<grpc::Slice> slices;
@@ -445,7 +447,7 @@ absl::StatusOr<Frame> DecodeFrame(const grpc::ByteBuffer& buffer) {
     frame.answers.push_back(*answer);
   }
   for (const pb::StateDigest& wire : header->digests()) frame.digests.push_back(FromWire(wire));
-  if (const uint32_t found = Checksum(header_bytes, frame.messages); checksum != found) {
+  if (const uint32_t found = Checksum(header_bytes, frame); checksum != found) {
     return absl::InvalidArgumentError(absl::StrCat("a damaged frame: its checksum is ", found, ", expected ",
                                                    checksum.has_value() ? absl::StrCat(*checksum) : "one"));
   }

@@ -284,6 +284,9 @@ TEST(FrameTest, EveryFlippedBitIsFound) {
   GroupMessage append = Append(3, 41, {});
   append.message.entries = {{Term(7), Index(42), EntryType::kConfig, Bytes::Copy("who the members are")}};
   frame.messages.push_back(std::move(append));
+  SnapshotChunk chunk = Chunk();
+  chunk.entries = {{Term(2), Index(13), EntryType::kConfig, Bytes::Copy("who they were then")}};
+  frame.chunks.push_back(std::move(chunk));
   const std::string good = Flat(EncodeFrame(frame));
   ASSERT_TRUE(DecodeFrame(Buffer(good)).ok());
   for (size_t bit = 0; bit < good.size() * 8; ++bit) {
@@ -372,6 +375,15 @@ TEST(FrameTest, HostileBytes) {
         for (uint64_t b = random() % 4; b > 0; --b) bodies.push_back(std::string(random() % 2000, 'b'));
         frame.messages.push_back(random() % 2 ? Append(random(), random() % 100, std::move(bodies)) : Vote());
       }
+      if (random() % 2) frame.heartbeat = NodeHeartbeat{.sequence = random(), .heard = random(), .promised = random()};
+      if (random() % 3 == 0) frame.chunks.push_back(Chunk());
+      if (random() % 3 == 0) {
+        SnapshotAnswer& answer = frame.answers.emplace_back();
+        answer.group = GroupId(random());
+        answer.index = Index(random());
+      }
+      if (random() % 3 == 0)
+        frame.digests.push_back({GroupId(random()), ReplicaId(1), ReplicaId(2), Index(3), random()});
       bytes = Flat(EncodeFrame(frame));
       for (uint64_t n = 1 + random() % 6; n > 0 && !bytes.empty(); --n) {
         // The header is where damage is interesting, and it lies in front.
@@ -402,6 +414,10 @@ TEST(FrameTest, HostileBytes) {
     size_t total = 0;
     for (const GroupMessage& m : frame->messages) {
       for (const Entry& e : m.message.entries) total += e.data.size();
+    }
+    for (const SnapshotChunk& chunk : frame->chunks) {
+      for (const Entry& e : chunk.entries) total += e.data.size();
+      total += chunk.state.size();
     }
     EXPECT_LE(total, bytes.size());
   }

@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "raft/core/random.h"
@@ -13,20 +14,28 @@
 namespace trireme::raft {
 namespace {
 
+// Nodes that promise their support, and take it back.
+struct Promises final : Support {
+  bool Gives(ReplicaId leader) const override { return given.contains(leader); }
+  bool Gets(ReplicaId follower) const override { return got.contains(follower); }
+  std::set<ReplicaId> given, got;
+};
+
 class Victim {
  public:
   explicit Victim(uint64_t seed) : random_(seed) {
-    replica_ = std::make_unique<Replica>(Config{.id = ReplicaId(1),
-                                                .birth = VotersOnly({ReplicaId(1), ReplicaId(2), ReplicaId(3)}),
-                                                .seed = seed,
-                                                .lease = std::chrono::milliseconds(seed % 2 == 0 ? 200 : 0)},
-                                         Restored());
+    Config config{.id = ReplicaId(1),
+                  .birth = VotersOnly({ReplicaId(1), ReplicaId(2), ReplicaId(3)}),
+                  .seed = seed,
+                  .lease = std::chrono::milliseconds(seed % 2 == 0 ? 200 : 0)};
+    if (seed % 3 == 0) config.support = &promises_;
+    replica_ = std::make_unique<Replica>(config, Restored());
   }
 
   void Step() {
     replica_->SetClock(Monotonic(clock_ += static_cast<int64_t>(random_.Below(20'000'000))));
     leased_ += replica_->LeaseRead(Monotonic(clock_)).has_value() ? 1 : 0;
-    switch (random_.Below(18)) {
+    switch (random_.Below(20)) {
       case 0:
         replica_->Tick();
         break;
@@ -64,6 +73,13 @@ class Victim {
       case 5:
         random_.Below(2) == 0 ? replica_->PeerDown(Peer()) : replica_->PeerUp(Peer());
         break;
+      case 9:
+        Hear(Peer());
+        break;
+      case 10:
+        if (random_.Below(20) == 0) replica_->StepDown();
+        replica_->Wake();
+        break;
       default:
         replica_->Step(Forge());
     }
@@ -75,6 +91,7 @@ class Victim {
     ASSERT_LE(replica_->commit_index(), replica_->last_index());
     ASSERT_LE(replica_->persisted_index(), replica_->last_index());
     ASSERT_LE(replica_->applied_index(), replica_->commit_index());
+    slept_ += replica_->quiet() ? 1 : 0;
     term_ = replica_->term();
     commit_ = replica_->commit_index();
     all_match_ = replica_->all_match();
@@ -83,11 +100,30 @@ class Victim {
   const Replica& replica() const { return *replica_; }
   uint64_t installed() const { return installed_; }
   uint64_t leased() const { return leased_; }
+  uint64_t slept() const { return slept_; }
 
  private:
   // Nanoseconds: somewhat before the clock, at it, or after it.
   int64_t Now() { return std::max<int64_t>(0, clock_ + 30'000'000 - static_cast<int64_t>(random_.Below(100'000'000))); }
   ReplicaId Peer() { return ReplicaId(2 + random_.Below(2)); }
+  // What the host says of a node.
+  void Hear(ReplicaId peer) {
+    std::set<ReplicaId>& promised = random_.Below(2) == 0 ? promises_.given : promises_.got;
+    if (!promised.insert(peer).second && random_.Below(4) == 0) promised.erase(peer);
+    switch (random_.Below(3)) {
+      case 0:
+        return replica_->PeerLost(peer);
+      case 1:
+        return replica_->PeerFound(peer);
+      default:
+        return replica_->PeerRestarted(peer);
+    }
+  }
+  MessageType AnyType() {
+    if (random_.Below(50) == 0) return static_cast<MessageType>(random_.Below(256));
+    const uint64_t type = 1 + random_.Below(11);
+    return type == 11 ? MessageType::kResign : static_cast<MessageType>(type);
+  }
   Index Near(Index index) {
     if (random_.Below(100) == 0) return Index(random_.Next());
     uint64_t down = std::min<uint64_t>(index.value(), 4);
@@ -101,7 +137,7 @@ class Victim {
   }
 
   Message Forge() {
-    Message m{.type = static_cast<MessageType>(random_.Below(50) == 0 ? random_.Below(256) : 1 + random_.Below(10)),
+    Message m{.type = AnyType(),
               .from = random_.Below(50) == 0 ? ReplicaId(random_.Below(6)) : Peer(),
               .to = ReplicaId(random_.Below(50) == 0 ? random_.Below(6) : 1),
               .term = Near(replica_->term()),
@@ -113,7 +149,8 @@ class Victim {
               .lease_ms = static_cast<uint32_t>(random_.Below(3) == 0 ? random_.Below(500) : 0),
               .lease_sent = Monotonic(random_.Below(10) == 0 ? static_cast<int64_t>(random_.Next()) : Now()),
               .all_match = Near(replica_->all_match()),
-              .leader_lost = random_.Below(2) == 0};
+              .leader_lost = random_.Below(2) == 0,
+              .quiet = random_.Below(2) == 0};
     m.log_term = random_.Below(4) == 0 ? Near(m.term) : replica_->TermAt(m.log_index);
     m.hint_term = random_.Below(4) == 0 ? Near(m.term) : replica_->TermAt(m.hint_index);
     if (m.type == MessageType::kSnapshot && random_.Below(10) > 0) {
@@ -167,6 +204,7 @@ class Victim {
   }
 
   Random random_;
+  Promises promises_;
   std::unique_ptr<Replica> replica_;
   simulation::StoredLog disk_;
   std::deque<simulation::StoredRecord> writes_;
@@ -174,14 +212,15 @@ class Victim {
   uint64_t installed_ = 0;
   int64_t clock_ = 0;
   uint64_t leased_ = 0;
+  uint64_t slept_ = 0;
   uint64_t context_ = 0;
   Term term_;
   Index commit_, all_match_;
 };
 
 TEST(Hostile, MessagesBreakNothing) {
-  uint64_t dropped = 0, terms = 0, committed = 0, led = 0, installed = 0, leased = 0;
-  for (uint64_t seed = 1; seed <= 300; ++seed) {
+  uint64_t dropped = 0, terms = 0, committed = 0, led = 0, installed = 0, leased = 0, slept = 0;
+  for (uint64_t seed = 1; seed <= 1000; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     Victim victim(seed);
     for (int step = 0; step < 1000; ++step) {
@@ -191,6 +230,7 @@ TEST(Hostile, MessagesBreakNothing) {
     }
     installed += victim.installed();
     leased += victim.leased();
+    slept += victim.slept();
     dropped += victim.replica().dropped();
     terms += std::min<uint64_t>(victim.replica().term().value(), 1000);
     committed += victim.replica().commit_index().value();
@@ -202,6 +242,7 @@ TEST(Hostile, MessagesBreakNothing) {
   EXPECT_GT(led, 1000u);
   EXPECT_GT(installed, 100u);
   EXPECT_GT(leased, 20u);
+  EXPECT_GT(slept, 500u);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// No message is with two sessions at once. (Sessions here never time out; one gives up a message by settling it.)
+// No message is with two sessions at once: one has it until it settles it, or says that it gives it up.
 #pragma once
 
 #include <map>
