@@ -96,7 +96,10 @@ bool Replica::Impl::CandidateIsUpToDate(const Message& m) const {
 }
 
 void Replica::Impl::BecomeFollower(Term term, ReplicaId leader) {
-  if (Leading* deposed = leading()) deposed->reads.DropAll(output_.read_ready);
+  if (Leading* deposed = leading()) {
+    deposed->reads.DropAll(output_.read_ready);
+    led_ = term_;
+  }
   if (term > term_) {
     term_ = term;
     voted_for_ = ReplicaId();

@@ -99,6 +99,7 @@ void Replica::Impl::StepAppendResponse(const Message& m) {
 }
 
 void Replica::Impl::StepHeartbeatResponse(const Message& m) {
+  if (m.term == led_) return ResignTo(m.from);
   Progress* follower = FindFollower(m.from);
   if (follower == nullptr) return;
   follower->silent_ticks = 0;

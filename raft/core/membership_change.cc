@@ -93,7 +93,11 @@ void Replica::Impl::LeaveOffice() {
   // So that those who stay learn that it is committed, rather than from the next leader; and need not wait for one.
   leading()->heartbeat_due = true;
   SendHeartbeats();
-  if (ReplicaId successor = BestSuccessor(); successor != ReplicaId()) SendTimeoutNow(successor);
+  if (ReplicaId successor = BestSuccessor(); successor != ReplicaId()) {
+    SendTimeoutNow(successor);
+  } else {
+    Resign();
+  }
   BecomeFollower(term_, ReplicaId());
 }
 

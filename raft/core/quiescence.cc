@@ -140,10 +140,15 @@ void Replica::Impl::YieldNot(const Message& pre_vote) {
 
 // A leader that gave up says so, as nobody would notice by its node's silence.
 void Replica::Impl::Resign() {
-  if (config_.support == nullptr) return;
   for (const Member& member : membership().members) {
-    if (member.replica != config_.id) Send({.type = MessageType::kResign, .to = member.replica});
+    if (member.replica != config_.id) ResignTo(member.replica);
   }
+}
+
+// Whoever has not heard of it says that it follows still (SupportingTick), and is told again. One that votes no more
+// would have no other way to make itself heard.
+void Replica::Impl::ResignTo(ReplicaId follower) {
+  if (config_.support != nullptr) Send({.type = MessageType::kResign, .to = follower});
 }
 
 void Replica::Impl::StepResign(const Message& m) {

@@ -111,6 +111,7 @@ void Replica::Impl::Step(Message message) {
       Send({.type = MessageType::kHeartbeatResponse, .to = message.from});
       return;
     }
+    if (message.type == MessageType::kHeartbeatResponse && message.term == led_) return ResignTo(message.from);
     if (message.type != MessageType::kPreVote && message.type != MessageType::kVote) return;
   }
   if (Wakes(message)) quiet_ = false;

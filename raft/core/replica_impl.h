@@ -205,6 +205,7 @@ struct Replica::Impl {
   void Contact(Progress& follower);
   void YieldNot(const Message& pre_vote);
   void Resign();
+  void ResignTo(ReplicaId follower);
   void StepResign(const Message& message);
 
   // ---- leader.cc
@@ -280,6 +281,7 @@ struct Replica::Impl {
   Role role_ = Role::kFollower;
   std::variant<Following, Campaigning, Leading> state_;
   ReplicaId leader_;
+  Term led_;  // the last term in which it led and gave up, in this life
   RoleChange reported_role_;
 
   Monotonic clock_{};  // as last handed in
