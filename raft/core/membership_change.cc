@@ -33,6 +33,8 @@ void Replica::Impl::SyncFollowers() {
     followers.back().standing = member.standing;
   }
   leader.followers = std::move(followers);
+  // Who is left may have answered already; or be nobody but this leader, whom no answer would bring here again.
+  ConfirmReads();
 }
 
 bool Replica::Impl::IsCaughtUp(const Progress& follower) const {
