@@ -38,6 +38,14 @@ std::optional<std::vector<raft::Member>> PlanMembers(const raft::Membership& now
   return target;
 }
 
+std::vector<raft::Member> MembersToReport(const raft::Membership& now, const std::vector<raft::Member>& wanted) {
+  std::vector<raft::Member> there = now.members;
+  std::erase_if(there, [&](const raft::Member& member) {
+    return member.standing == raft::Standing::kLearner && Has(wanted, member.replica);
+  });
+  return there;
+}
+
 void KeepMembers(const MetadataView& view, const FindGroup& find, const ReportMembers& report) {
   size_t steps = 0;
   for (raft::GroupId id : view.changing()) {
@@ -50,7 +58,7 @@ void KeepMembers(const MetadataView& view, const FindGroup& find, const ReportMe
     const bool gone = std::any_of(queue->leaving.begin(), queue->leaving.end(),
                                   [&](const raft::Member& member) { return now.Find(member.replica) == nullptr; });
     const auto target = PlanMembers(now, true, queue->replicas);
-    if (gone || !target.has_value()) report(id, now.members);
+    if (gone || !target.has_value()) report(id, MembersToReport(now, queue->replicas));
     if (!target.has_value()) continue;
     const std::optional<raft::MembershipError> error = group->ProposeMembers(*target);
     if (error == raft::MembershipError::kNotSound) {

@@ -18,6 +18,10 @@ namespace trireme::broker {
 std::optional<std::vector<raft::Member>> PlanMembers(const raft::Membership& now, bool committed,
                                                      const std::vector<raft::Member>& wanted);
 
+// What the metadata is told of members that are committed. Whoever is to come and does not vote yet is left out: with
+// it the members would look like those that there should be, and it would stay a learner.
+std::vector<raft::Member> MembersToReport(const raft::Membership& now, const std::vector<raft::Member>& wanted);
+
 // Takes the next step for every queue that is led here and whose members are not yet those that they should be, at most
 // so many at a time. Call it now and then, on the view's shard. `report` is told the members that are committed where
 // the metadata waits for it, again and again until it knows.

@@ -46,6 +46,16 @@ TEST(PlanMembers, OnOneNodeTheOldReplicaGoesFirst) {
   EXPECT_THAT(*step, ElementsAre(kA, kB, kCAnew));
 }
 
+// The report that the old replica is gone may come late, when the new one learns already: the members would have the
+// ids that they should, and nobody would look at them again.
+TEST(PlanMembers, WhoLearnsIsNotReportedAsWhatThereShouldBe) {
+  const std::vector<Member> wanted = {kA, kB, kCAnew};
+  EXPECT_THAT(MembersToReport({{kA, kB, Learner(kCAnew)}}, wanted), ElementsAre(kA, kB));
+  EXPECT_THAT(MembersToReport({{kA, kB, kCAnew}}, wanted), ElementsAre(kA, kB, kCAnew));
+  // Whoever is to go is a member until it is gone, whatever it counts (Safety rule 11).
+  EXPECT_THAT(MembersToReport({{kA, kB, Learner(kC)}}, wanted), ElementsAre(kA, kB, Learner(kC)));
+}
+
 TEST(PlanMembers, ThePreferredLeaderKeepsItsRank) {
   const Membership now{{kC, kA, kB, Learner(kD)}};
   auto step = PlanMembers(now, true, {kD, kA, kB});
