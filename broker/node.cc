@@ -107,6 +107,7 @@ class NodeImpl final : public Node, public NodeContext, public ReplicaHosting {
   absl::StatusOr<raft::Group*> StartMetadata(const raft::GroupSpec& spec, std::unique_ptr<raft::StateMachine> machine,
                                              std::optional<raft::StoredGroup> stored) override;
   void StartReplica(QueuePtr queue, const raft::GroupSpec& spec, std::optional<raft::StoredGroup> stored) override;
+  void InformReplica(const QueueInfo& queue) override;
   void DeleteReplica(raft::GroupId group, bool running) override;
   void NodesChanged(const std::string& cluster_id, const std::vector<NodeRecord>& nodes) override;
   bool Up(raft::NodeId node) const override;
@@ -550,6 +551,13 @@ void NodeImpl::StartReplica(QueuePtr queue, const raft::GroupSpec& spec, std::op
     Log(LogLevel::kDebug, "replica started", "queue", queue->name, "group", spec.group, "replica", spec.self, "born",
         born);
     api_->ReplicaStarted(std::move(queue), *group);
+  });
+}
+
+void NodeImpl::InformReplica(const QueueInfo& queue) {
+  NodeShard* shard = &Of(queue.group);
+  shard->loop()->Post([shard, group = queue.group, listed = queue.Listed()]() mutable {
+    if (shard->host() != nullptr) shard->host()->Inform(group, std::move(listed));
   });
 }
 

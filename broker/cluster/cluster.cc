@@ -285,8 +285,9 @@ void Cluster::Act(Reconciler::Action action) {
   if (auto* remove = std::get_if<Reconciler::Delete>(&action)) {
     return hosting_->DeleteReplica(remove->group, remove->running);
   }
+  if (auto* inform = std::get_if<Reconciler::Inform>(&action)) return hosting_->InformReplica(*inform->queue);
   auto& start = std::get<Reconciler::Start>(action);
-  raft::GroupSpec spec = start.queue->SpecOf(start.replica);
+  raft::GroupSpec spec = start.Spec();
   hosting_->StartReplica(std::move(start.queue), spec, std::move(start.stored));
 }
 

@@ -44,6 +44,8 @@ class ReplicaHosting {
                                                      std::optional<raft::StoredGroup> stored) = 0;
   // Starts a queue's replica on its shard. What goes wrong there stays with that group (logged, shown in its status).
   virtual void StartReplica(QueuePtr queue, const raft::GroupSpec& spec, std::optional<raft::StoredGroup> stored) = 0;
+  // There are others than when it was started (raft::Host::Inform).
+  virtual void InformReplica(const QueueInfo& queue) = 0;
   // Deletes one that metadata lists as removed (Safety rule 11).
   virtual void DeleteReplica(raft::GroupId group, bool running) = 0;
   // The nodes as known from the metadata, from now on; for the transport's checks.

@@ -21,6 +21,17 @@ raft::ReplicaId QueueInfo::ReplicaOn(raft::NodeId node) const {
   return raft::ReplicaId();
 }
 
+std::vector<raft::Member> QueueInfo::Listed() const {
+  std::vector<raft::Member> all = replicas;
+  all.insert(all.end(), leaving.begin(), leaving.end());
+  return all;
+}
+
+bool QueueInfo::Lists(raft::ReplicaId replica) const {
+  const std::vector<raft::Member> all = Listed();
+  return std::any_of(all.begin(), all.end(), [&](const raft::Member& member) { return member.replica == replica; });
+}
+
 // While the members at the group's birth are all listed they are given again. They are not once the group's leader has
 // said what it committed; then the group lives, and its log tells.
 raft::GroupSpec QueueInfo::SpecOf(raft::ReplicaId replica) const {

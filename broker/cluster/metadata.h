@@ -51,6 +51,10 @@ struct QueueInfo {
 
   // This node's replica that there should be, or 0.
   raft::ReplicaId ReplicaOn(raft::NodeId node) const;
+  // Whether there should be that replica, or it should go and is a member still.
+  bool Lists(raft::ReplicaId replica) const;
+  // All of those.
+  std::vector<raft::Member> Listed() const;
   // How that replica is to be started, if nothing is stored of it.
   raft::GroupSpec SpecOf(raft::ReplicaId replica) const;
 };

@@ -1,24 +1,22 @@
 #include "broker/cluster/reconciler.h"
 
-#include <algorithm>
 #include <utility>
 
 namespace trireme::broker {
-namespace {
-
-bool IsLeaving(const QueueInfo& queue, raft::ReplicaId replica) {
-  return std::any_of(queue.leaving.begin(), queue.leaving.end(),
-                     [&](const raft::Member& member) { return member.replica == replica; });
-}
-
-}  // namespace
 
 Reconciler::Reconciler(raft::NodeId node, std::vector<raft::StoredGroup> stored) : node_(node) {
   for (raft::StoredGroup& group : stored) {
     raft::GroupId id = group.group;
     raft::ReplicaId replica = group.replica;
-    local_.emplace(id, Local{replica, std::move(group)});
+    local_.emplace(id, Local{replica, std::move(group), nullptr});
   }
+}
+
+// What is stored says who the members are, as far as it goes; who came since may lead.
+raft::GroupSpec Reconciler::Start::Spec() const {
+  raft::GroupSpec spec = queue->SpecOf(replica);
+  if (stored.has_value()) spec.members = queue->Listed();
+  return spec;
 }
 
 std::optional<Reconciler::Action> Reconciler::ReconcileQueue(const MetadataState& state, raft::GroupId group,
@@ -28,7 +26,7 @@ std::optional<Reconciler::Action> Reconciler::ReconcileQueue(const MetadataState
   auto found = local_.find(group);
   if (found == local_.end()) {
     if (wanted.value() == 0 || !births) return std::nullopt;
-    local_.emplace(group, Local{wanted, std::nullopt});
+    local_.emplace(group, Local{wanted, std::nullopt, queue});
     return Start{std::move(queue), wanted, std::nullopt};
   }
   Local& local = found->second;
@@ -39,12 +37,14 @@ std::optional<Reconciler::Action> Reconciler::ReconcileQueue(const MetadataState
     local_.erase(found);
     return action;
   }
-  // One that is to go counts as a voter until its leader has said that it is none.
-  const bool member = queue != nullptr && (wanted == local.replica || IsLeaving(*queue, local.replica));
-  if (local.stored.has_value() && member) {
+  // One that is to go is a member until the group's leader has said otherwise, and the others may need its vote.
+  if (queue == nullptr || !queue->Lists(local.replica)) return std::nullopt;
+  const QueuePtr told = std::exchange(local.told, queue);
+  if (local.stored.has_value()) {
     return Start{std::move(queue), local.replica, std::exchange(local.stored, std::nullopt)};
   }
-  return std::nullopt;
+  if (told == queue || told->Listed() == queue->Listed()) return std::nullopt;
+  return Inform{std::move(queue)};
 }
 
 std::vector<Reconciler::Action> Reconciler::Reconcile(const MetadataState& state, bool births) {

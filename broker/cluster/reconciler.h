@@ -19,13 +19,19 @@ class Reconciler {
     QueuePtr queue;
     raft::ReplicaId replica;
     std::optional<raft::StoredGroup> stored;
+
+    raft::GroupSpec Spec() const;
+  };
+  // Tell the replica, which runs, where others live now (raft::Host::Inform).
+  struct Inform {
+    QueuePtr queue;
   };
   // Delete the replica and all that is stored of it. `running`: it was started before.
   struct Delete {
     raft::GroupId group;
     bool running = false;
   };
-  using Action = std::variant<Start, Delete>;
+  using Action = std::variant<Start, Inform, Delete>;
 
   // `stored`: the queues' groups found in the store at start.
   Reconciler(raft::NodeId node, std::vector<raft::StoredGroup> stored);
@@ -44,6 +50,7 @@ class Reconciler {
   struct Local {
     raft::ReplicaId replica;
     std::optional<raft::StoredGroup> stored;  // until started
+    QueuePtr told = nullptr;                  // as of which it knows where others live
   };
 
   const raft::NodeId node_;

@@ -139,6 +139,7 @@ absl::StatusOr<Group*> HostCore::Add(const GroupSpec& spec, std::unique_ptr<Stat
     restored = std::move(stored->log);
   }
   auto group = std::make_shared<HostedGroup>(this, spec, std::move(machine), config, restored);
+  group->informed = stored.has_value();
   group->snapshot_index = group->last_snapshot_index = group->lag_base = restored.snapshot_index;
   groups_[spec.group] = group;
   TrackNeighbours(group.get());
@@ -230,9 +231,12 @@ void HostCore::Remove(GroupId id) {
 
 void HostCore::TrackNeighbours(HostedGroup* group) {
   // Whoever is told of no members yet hears of them from one of these.
-  const std::vector<Member>& known = group->membership().members;
+  std::vector<Member> known = group->membership().members;
+  if (known.empty() || group->informed) {
+    known.insert(known.end(), group->spec().members.begin(), group->spec().members.end());
+  }
   const std::vector<NodeId> before = std::exchange(group->neighbours, {});
-  for (const Member& member : known.empty() ? group->spec().members : known) {
+  for (const Member& member : known) {
     const bool counted =
         std::find(group->neighbours.begin(), group->neighbours.end(), member.node) != group->neighbours.end();
     if (member.node == options_.node || counted) continue;
@@ -246,6 +250,13 @@ void HostCore::TrackNeighbours(HostedGroup* group) {
   for (NodeId node : before) {
     if (--neighbours_.at(node) == 0) neighbours_.erase(node);
   }
+}
+
+void HostCore::Inform(GroupId id, std::vector<Member> members) {
+  HostedGroup* group = Find(id);
+  if (group == nullptr) return;
+  group->Inform(std::move(members));
+  TrackNeighbours(group);
 }
 
 HostedGroup* HostCore::Find(GroupId group) {
@@ -505,6 +516,9 @@ absl::StatusOr<Group*> Host::Add(const GroupSpec& spec, std::unique_ptr<StateMac
 }
 void Host::Remove(GroupId group) {
   impl_->core.Remove(group);
+}
+void Host::Inform(GroupId group, std::vector<Member> members) {
+  impl_->core.Inform(group, std::move(members));
 }
 void Host::HandOver(std::chrono::milliseconds patience, absl::AnyInvocable<void(size_t)> done) {
   impl_->core.HandOverAll(patience, std::move(done));

@@ -160,6 +160,9 @@ class Host {
   // Stops the replica, if it is hosted, and deletes what is stored of it; another one of the group may be added at
   // once. Call only when metadata lists it as removed (Safety rule 11).
   void Remove(GroupId group);
+  // Where replicas live now, in the place of GroupSpec::members: others may have come of which a replica that lags
+  // behind knows nothing yet, and one of those may lead. Nothing if the group is not hosted.
+  void Inform(GroupId group, std::vector<Member> members);
   Group* Find(GroupId group);
   // Before a clean stop: hands every group that is led here to another node, until none is left that another could
   // lead, or the time is over. `done` gets the number of those that are.

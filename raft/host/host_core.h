@@ -40,6 +40,7 @@ class HostCore {
   absl::StatusOr<Group*> Add(const GroupSpec& spec, std::unique_ptr<StateMachine> machine,
                              std::optional<StoredGroup> stored);
   void Remove(GroupId group);
+  void Inform(GroupId group, std::vector<Member> members);
   HostedGroup* Find(GroupId group);
   void HandOverAll(std::chrono::milliseconds patience, absl::AnyInvocable<void(size_t)> done);
   std::optional<int64_t> WallOffsetMs(const std::vector<NodeId>& nodes) const;

@@ -68,6 +68,10 @@ class HostedGroup final : public Group, public Support {
   // The member on that node; 0 if there is none.
   ReplicaId ReplicaOn(NodeId node) const;
   bool alone() const { return membership().members.size() == 1 && membership().Votes(replica.id()); }
+  void Inform(std::vector<Member> members) {
+    spec_.members = std::move(members);
+    informed = true;
+  }
   void Halt(absl::Status why) { halted_ = std::move(why); }
 
   // ---- the host's own
@@ -93,6 +97,7 @@ class HostedGroup final : public Group, public Support {
   static constexpr size_t kInactive = std::numeric_limits<size_t>::max();
   size_t active = kInactive;
   bool contact_due = false;
+  bool informed = false;  // spec() has been told who there is by now
   // Counted in the host's neighbours.
   std::vector<NodeId> neighbours;
   // The incarnation of its node in which the present leader was heard to lead; of a former leader, of no meaning.
@@ -137,7 +142,7 @@ class HostedGroup final : public Group, public Support {
 
  private:
   HostCore* const host_;
-  const GroupSpec spec_;
+  GroupSpec spec_;
   absl::Status halted_;
 };
 

@@ -139,6 +139,12 @@ class TestNode final : public ReplicaHosting {
       EXPECT_TRUE(group.ok()) << group.status();
     });
   }
+  void InformReplica(const QueueInfo& queue) override {
+    raft::ShardId shard = ShardOf(queue.group, kShards);
+    shards_[shard]->Post([this, shard, group = queue.group, listed = queue.Listed()]() mutable {
+      hosts_[shard]->Inform(group, std::move(listed));
+    });
+  }
   void DeleteReplica(raft::GroupId group, bool running) override {
     ++deleted;
     started.erase(group);

@@ -109,6 +109,23 @@ TEST(Reconciler, NothingIsBornFromOldEntries) {
   EXPECT_TRUE(reconciler.Reconcile(state, /*births=*/true).empty());
 }
 
+// One that was away may lag behind the change by which its leader became a member.
+TEST(Reconciler, WhoRunsIsToldOfOthersThatCome) {
+  MetadataState state;
+  state.Apply(Born(3, 3));
+  QueuePtr queue = Create(state, "q", {kA, kB, kC});
+  Reconciler reconciler(kA, {});
+  ASSERT_EQ(reconciler.Reconcile(state, true).size(), 1u);
+  meta::Command command;
+  command.mutable_replica_replaced()->set_group_id(queue->group.value());
+  command.mutable_replica_replaced()->set_replica_id(queue->ReplicaOn(kC).value());
+  QueuePtr changed = state.Apply(command).queue;
+  auto action = reconciler.ReconcileQueue(state, queue->group, true);
+  ASSERT_TRUE(action.has_value());
+  EXPECT_EQ(std::get<Reconciler::Inform>(*action).queue, changed);
+  EXPECT_FALSE(reconciler.ReconcileQueue(state, queue->group, true).has_value());
+}
+
 TEST(Reconciler, StoredAndRemovedMeanwhileIsDeleted) {
   MetadataState state;
   state.Apply(Born(3, 3));
@@ -137,6 +154,7 @@ TEST(Reconciler, WhoIsToGoRunsUntilItHasGone) {
   ASSERT_EQ(actions.size(), 1u);
   EXPECT_EQ(std::get<Reconciler::Start>(actions[0]).replica, before->ReplicaOn(kA));
   EXPECT_TRUE(std::get<Reconciler::Start>(actions[0]).stored.has_value());
+  EXPECT_EQ(std::get<Reconciler::Start>(actions[0]).Spec().members, queue->Listed()) << "the new one may lead it";
 
   meta::Command report;
   report.mutable_members_changed()->set_group_id(queue->group.value());

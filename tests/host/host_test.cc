@@ -576,6 +576,56 @@ TEST_F(HostTest, AReplicaComesInThePlaceOfADeletedOne) {
   }
 }
 
+// One that was away does not know the members of now, and the leader may be one of them that it has never heard of.
+TEST(HostJoinTest, OneThatLagsBehindIsToldWhereItsLeaderLives) {
+  World world(7, 4);
+  const GroupId group(1);
+  auto spec_of = [&](uint64_t id) {
+    GroupSpec spec = world.Spec(id, 1);
+    if (id < 4) spec.members.pop_back();
+    spec.joins = id == 4;
+    return spec;
+  };
+  world.adopt = [&](SimNode& node, std::vector<StoredGroup> stored) {
+    for (StoredGroup& one : stored) (void)world.AddReplica(node, spec_of(node.id.value()), std::move(one));
+  };
+  world.StartAll();
+  for (uint64_t id : {1, 2, 3}) ASSERT_TRUE(world.AddReplica(world.node(id), spec_of(id), std::nullopt).ok());
+  ASSERT_TRUE(world.AwaitLeader(1));
+  world.Run(milliseconds(500));
+  world.Kill(3);
+
+  ASSERT_TRUE(world.AddReplica(world.node(4), spec_of(4), std::nullopt).ok());
+  std::vector<Member> members = spec_of(4).members;
+  std::rotate(members.begin(), members.end() - 1, members.end());  // the new one is preferred
+  for (Standing standing : {Standing::kLearner, Standing::kVoter}) {
+    members.front().standing = standing;
+    ASSERT_TRUE(world.RunUntil([&] {
+      Group* leader = world.Leader(1);
+      if (leader == nullptr) return false;
+      if (leader->membership().members == members && leader->membership_committed()) return true;
+      leader->ProposeMembers(members);
+      return false;
+    }));
+  }
+  Group* last = world.node(4).host->Find(group);
+  ASSERT_TRUE(world.RunUntil([&] {
+    if (last->leading()) return true;
+    if (Group* leader = world.Leader(1)) leader->HandOver();
+    return false;
+  }));
+  ASSERT_EQ(world.Propose(1, "after").error, std::nullopt);
+  world.Run(milliseconds(500));
+
+  world.Start(3);
+  world.Run(milliseconds(3000));
+  ASSERT_EQ(world.Leader(1), last);
+  EXPECT_THAT(world.Applied(3, 1), Not(Contains("after"))) << "it listens to no stranger (Safety rule 11)";
+  world.node(3).host->Inform(group, members);
+  EXPECT_TRUE(world.RunUntil([&] { return world.Applied(3, 1) == std::vector<std::string>{"after"}; }));
+  EXPECT_EQ(world.node(3).host->Find(group)->membership().members, members);
+}
+
 // A group may be removed, even by what its own machine, or another's, does while it applies.
 TEST_F(HostTest, RemovedWhileApplying) {
   Up(2);

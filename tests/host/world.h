@@ -179,6 +179,8 @@ class SimStore final : public LogStore, public SnapshotStaging {
         std::move(done));
   }
   void DeleteGroup(GroupId group, Done done) override {
+    staged_.erase(group);
+    std::erase_if(damaged, [group](const auto& entry) { return entry.first == group; });
     Submit([group](auto& all) { all.erase(group); }, std::move(done));
   }
   void Write(std::vector<LogWrite> writes, Done done) override {
@@ -285,6 +287,7 @@ class SimStore final : public LogStore, public SnapshotStaging {
                Done done) override {
     Staged staged = std::move(staged_.at(group));
     staged_.erase(group);
+    if (spoil_install) spoil_install(&staged.entries);
     Submit(
         [=](auto& all) {
           Stored& g = all[group];
@@ -316,10 +319,16 @@ class SimStore final : public LogStore, public SnapshotStaging {
     seen_ = durable_;
   }
   const Stored& durable(GroupId group) { return durable_[group]; }
+  // Null if nothing is durable of it.
+  const Stored* FindDurable(GroupId group) const {
+    auto found = durable_.find(group);
+    return found == durable_.end() ? nullptr : &found->second;
+  }
   // A bit flips in an entry that it holds, if it holds any: among the last `among`.
   void Damage(GroupId group, uint64_t among) {
-    const auto& log = durable_[group].log;
-    if (log.empty()) return;
+    auto stored = durable_.find(group);
+    if (stored == durable_.end() || stored->second.log.empty()) return;
+    const auto& log = stored->second.log;
     auto it = std::prev(log.end());
     for (uint64_t back = random_() % among; back > 0 && it != log.begin(); --back) --it;
     damaged.insert({group, it->first});
@@ -343,6 +352,8 @@ class SimStore final : public LogStore, public SnapshotStaging {
   bool fail_next = false;                       // the next sync fails, which ends the process (Safety rule 16)
   bool full = false;                            // so does each: there is no room
   std::function<void()> failed = [] {};         // has to crash it
+  // A planted bug: what an install is about to put in place.
+  std::function<void(std::map<Index, Entry>*)> spoil_install;
   int survives_percent = 0;                     // of the crashes: those that leave a part of what was not synced
   std::set<std::pair<GroupId, Index>> damaged;  // entries whose checksum is wrong, until they are written again
   microseconds read_delay{0};                   // beside its latency
@@ -554,11 +565,14 @@ class World {
     o.stopped = [&n](GroupId group, ReplicaId, const absl::Status& why) { n.stopped[group] = why; };
     o.forgot = [&n](absl::Status status) { n.forgot.push_back(std::move(status)); };
     n.host = std::make_unique<Host>(o, n.shard.get(), n.store.get(), n.store.get(), n.transport.get());
-    for (StoredGroup& stored : n.store->Recover()) {
-      uint64_t group = stored.group.value();
-      GroupSpec spec = Spec(id, group);
-      spec.stopped = n.stopped[spec.group];
-      Added(n, n.host->Add(spec, Machine(n, group), std::move(stored)));
+    std::vector<StoredGroup> all = n.store->Recover();
+    if (adopt) {
+      adopt(n, std::move(all));
+    } else {
+      for (StoredGroup& stored : all) {
+        GroupSpec spec = Spec(id, stored.group.value());
+        (void)AddReplica(n, spec, std::move(stored));
+      }
     }
     Tell(id, true);
   }
@@ -579,9 +593,16 @@ class World {
     return std::make_unique<TextMachine>(&n.logs[GroupId(group)], [&n, group] { return n.host->Find(GroupId(group)); });
   }
   absl::StatusOr<Group*> AddGroup(uint64_t id, uint64_t group) {
-    SimNode& n = node(id);
-    auto added = n.host->Add(Spec(id, group), Machine(n, group), std::nullopt);
-    Added(n, added);
+    return AddReplica(node(id), Spec(id, group), std::nullopt);
+  }
+  absl::StatusOr<Group*> AddReplica(SimNode& n, GroupSpec spec, std::optional<StoredGroup> stored) {
+    if (stored.has_value()) spec.stopped = n.stopped[spec.group];
+    auto added = n.host->Add(spec, Machine(n, spec.group.value()), std::move(stored));
+    if (!added.ok()) {
+      add_errors.push_back(added.status());
+    } else if (on_added) {
+      on_added(n, *added);
+    }
     return added;
   }
   void StartAll() {
@@ -655,15 +676,10 @@ class World {
   // Instead of a TextMachine; and what is told of its group once it is hosted.
   std::function<std::unique_ptr<StateMachine>(SimNode&, uint64_t)> make_machine;
   std::function<void(SimNode&, Group*)> on_added;
+  // Instead of hosting whatever a disk holds when the process starts.
+  std::function<void(SimNode&, std::vector<StoredGroup>)> adopt;
 
  private:
-  void Added(SimNode& n, const absl::StatusOr<Group*>& added) {
-    if (!added.ok()) {
-      add_errors.push_back(added.status());
-    } else if (on_added) {
-      on_added(n, *added);
-    }
-  }
   bool Cut(NodeId from, NodeId to) const {
     return cut.contains({from, to}) || cut.contains({to, from}) || cut_one_way.contains({from, to});
   }
