@@ -75,6 +75,15 @@ class QueueWorld {
     replicas.erase(id);
     world.Kill(id);
   }
+  // What is stored of the queue there goes, and what runs of it.
+  void Remove(uint64_t id) {
+    if (auto found = replicas.find(id); found != replicas.end()) {
+      found->second->Stop(CutReason::kNotLeader);
+      replicas.erase(found);
+    }
+    world.node(id).stopped.erase(group);
+    world.node(id).host->Remove(group);
+  }
   // Simulated time since this was made.
   int64_t Elapsed() { return std::chrono::duration_cast<microseconds>(world.clock().now() - began_).count(); }
   // 0 = none serves. With two that think so, the one of the later term.

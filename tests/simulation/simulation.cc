@@ -244,6 +244,9 @@ void RunResult::Count(const RunResult& run) {
   digests_compared += run.digests_compared;
   lapses += run.lapses;
   damaged += run.damaged;
+  queue_changes += run.queue_changes;
+  nodes_lost += run.nodes_lost;
+  replicas_deleted += run.replicas_deleted;
   at += run.at;
 }
 

@@ -111,6 +111,10 @@ int main(int argc, char** argv) {
       "%llu digests compared\n",
       Wide(total.messages), Wide(total.old_tokens), Wide(total.figures), Wide(total.queue_installs),
       Wide(total.digests_compared));
-  std::printf("        %llu sessions lapsed, %llu entries damaged\n", Wide(total.lapses), Wide(total.damaged));
+  std::printf(
+      "        %llu sessions lapsed, %llu entries damaged, %llu changes of members, %llu nodes lost, %llu replicas "
+      "deleted\n",
+      Wide(total.lapses), Wide(total.damaged), Wide(total.queue_changes), Wide(total.nodes_lost),
+      Wide(total.replicas_deleted));
   return 0;
 }

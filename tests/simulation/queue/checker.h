@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <sstream>
 #include <string>
@@ -10,6 +11,7 @@
 #include "broker/queue/position.h"
 #include "raft/core/bytes.h"
 #include "raft/core/entry.h"
+#include "raft/host/state_machine.h"
 
 namespace trireme::queue_simulation {
 
@@ -56,6 +58,16 @@ class Checker {
   // ---- what nodes do
   // `digest` of the state after the entry.
   virtual void Applying(uint64_t node, const raft::Entry&, uint32_t digest) { (void)node, (void)digest; }
+  // It leads the queue's group.
+  virtual void Leading(uint64_t node, raft::Term) { (void)node; }
+  // What is stored of the replica there is about to go.
+  virtual void Deleting(uint64_t node, raft::ReplicaId) { (void)node; }
+  // Which entries a node that has applied up to `index` says are alive.
+  virtual void Living(raft::Index, const raft::StateMachine::Liveness&) {}
+  // A node's disk counts as having the log up to `last`, and holds `log` of it.
+  virtual void Holding(uint64_t node, raft::Index last, const std::map<raft::Index, raft::Entry>& log) {
+    (void)node, (void)last, (void)log;
+  }
   // A node's state comes from a snapshot as of `index`.
   virtual void Restoring(uint64_t node, raft::Index, uint32_t digest) { (void)node, (void)digest; }
 

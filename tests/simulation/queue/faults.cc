@@ -1,6 +1,8 @@
 #include "tests/simulation/queue/faults.h"
 
 #include <chrono>
+#include <set>
+#include <vector>
 
 namespace trireme::queue_simulation {
 
@@ -14,20 +16,15 @@ constexpr int64_t kFastPpmMax = 40'000;
 
 }  // namespace
 
-Faults::Faults(QueueWorld* queue, Clients* clients, Chance* chance, const Trace* trace)
-    : queue_(queue),
-      clients_(clients),
-      chance_(chance),
-      trace_(trace),
-      nodes_(queue->world.nodes()),
-      percent_(chance->Between(2, 20)) {
+Faults::Faults(QueueWorld* queue, Cluster* cluster, Chance* chance, const Trace* trace, uint64_t nodes)
+    : queue_(queue), cluster_(cluster), chance_(chance), trace_(trace), percent_(chance->Between(2, 20)) {
   queue_->world.net_latency_max = microseconds(chance_->Between(200, 4'000));
   queue_->world.loss_percent = static_cast<int>(chance_->Below(4));
   queue_->world.duplicate_percent = static_cast<int>(chance_->PerMille(400) ? chance_->Between(1, 10) : 0);
   const bool drift = chance_->PerMille(500);
   const int survives = static_cast<int>(chance_->PerMille(500) ? chance_->Between(10, 100) : 0);
-  if (chance_->PerMille(200)) bad_disk_ = Anyone();
-  for (uint64_t n = 1; n <= nodes_; ++n) {
+  if (chance_->PerMille(200)) bad_disk_ = 1 + chance_->Below(nodes);
+  for (uint64_t n = 1; n <= queue_->world.nodes(); ++n) {
     raft::testing::SimNode& node = queue_->world.node(n);
     if (drift) node.clock_error.fast_ppm = chance_->Between(-kFastPpmMax, kFastPpmMax);
     node.store->survives_percent = survives;
@@ -44,10 +41,11 @@ void Faults::Say(uint64_t node, const std::string& what) const {
 }
 
 bool Faults::MayKill() const {
-  uint64_t down = 0;
-  for (uint64_t n = 1; n <= nodes_; ++n) down += queue_->world.node(n).up() ? 0 : 1;
+  const std::vector<raft::Member> members = cluster_->info()->replicas;
+  size_t down = 0;
+  for (const raft::Member& member : members) down += cluster_->down(member.node.value()) ? 1 : 0;
   // Mostly there is a majority.
-  return down < (nodes_ + 1) / 2 - (nodes_ > 1 ? 1 : 0) || chance_->PerMille(100);
+  return down < (members.size() + 1) / 2 - (members.size() > 1 ? 1 : 0) || chance_->PerMille(100);
 }
 
 void Faults::Step() {
@@ -65,7 +63,7 @@ void Faults::Step() {
       break;
     case 2:  // the power fails everywhere
       if (!chance_->PerMille(300)) break;
-      for (uint64_t n = 1; n <= nodes_; ++n) Kill(n);
+      for (uint64_t n : cluster_->nodes()) Kill(n);
       StartAll();
       break;
     case 3:
@@ -121,7 +119,7 @@ void Faults::End() {
   Heal();
   queue_->world.loss_percent = queue_->world.duplicate_percent = 0;
   trace_->Print(queue_->Elapsed(), "all faults end");
-  for (uint64_t n = 1; n <= nodes_; ++n) {
+  for (uint64_t n = 1; n <= queue_->world.nodes(); ++n) {
     raft::testing::SimNode& node = queue_->world.node(n);
     node.store->stalled = node.store->full = node.store->fail_next = false;
     node.store->latency_max = microseconds(500);
@@ -143,18 +141,16 @@ void Faults::Kill(uint64_t node) {
   if (!queue_->world.node(node).up()) return;
   ++kills_;
   Say(node, "is killed");
-  queue_->Kill(node);
-  clients_->Died(node);
+  cluster_->Kill(node);
 }
 
 void Faults::StartAll() {
-  for (uint64_t n = 1; n <= nodes_; ++n) {
+  for (uint64_t n : cluster_->nodes()) {
     raft::testing::SimNode& node = queue_->world.node(n);
     // Safety rule 15: it comes back when its disk was made good.
     if (node.up() || node.store->DamagedAhead()) continue;
     node.store->full = false;
-    Say(n, "starts");
-    queue_->world.Start(n);
+    cluster_->Start(n);
   }
 }
 
@@ -162,17 +158,34 @@ void Faults::Partition() {
   ++partitions_;
   const uint64_t one = LeaderOrAnyone();
   const bool one_way = chance_->PerMille(300), hears = chance_->PerMille(500);
+  if (chance_->PerMille(300)) {
+    // Two sides; or, with a bridge, one that sees both.
+    const bool bridge = chance_->PerMille(300);
+    Say(one, bridge ? "sees both sides of a partition" : "is on a side of a partition");
+    std::set<uint64_t> side;
+    for (uint64_t n : cluster_->nodes()) {
+      if (chance_->PerMille(500)) side.insert(n);
+    }
+    for (uint64_t a : side) {
+      for (uint64_t b : cluster_->nodes()) {
+        if (!side.contains(b) && !(bridge && (a == one || b == one))) Cut(a, b, one_way);
+      }
+    }
+    return;
+  }
   Say(one, one_way ? "is cut off, one way" : "is cut off from some");
-  for (uint64_t other = 1; other <= nodes_; ++other) {
+  for (uint64_t other : cluster_->nodes()) {
     if (other == one || !chance_->PerMille(700)) continue;
-    if (!one_way) {
-      queue_->world.cut.insert({NodeId(one), NodeId(other)});
-    } else if (hears) {
-      queue_->world.cut_one_way.insert({NodeId(one), NodeId(other)});
+    if (hears) {
+      Cut(one, other, one_way);
     } else {
-      queue_->world.cut_one_way.insert({NodeId(other), NodeId(one)});
+      Cut(other, one, one_way);
     }
   }
+}
+
+void Faults::Cut(uint64_t from, uint64_t to, bool one_way) {
+  (one_way ? queue_->world.cut_one_way : queue_->world.cut).insert({NodeId(from), NodeId(to)});
 }
 
 void Faults::Heal() {

@@ -6,15 +6,15 @@
 
 #include "tests/broker/queue_cluster.h"
 #include "tests/simulation/chance.h"
-#include "tests/simulation/queue/clients.h"
+#include "tests/simulation/queue/cluster.h"
 #include "tests/simulation/trace.h"
 
 namespace trireme::queue_simulation {
 
 class Faults {
  public:
-  // All outlive it.
-  Faults(QueueWorld* queue, Clients* clients, Chance* chance, const Trace* trace);
+  // All outlive it. Nodes 1 to `nodes` are there from the beginning.
+  Faults(QueueWorld* queue, Cluster* cluster, Chance* chance, const Trace* trace, uint64_t nodes);
 
   // Perhaps something.
   void Step();
@@ -28,7 +28,7 @@ class Faults {
   uint64_t damaged() const { return damaged_; }
 
  private:
-  uint64_t Anyone() { return 1 + chance_->Below(nodes_); }
+  uint64_t Anyone() { return cluster_->nodes()[chance_->Below(cluster_->nodes().size())]; }
   uint64_t LeaderOrAnyone();
   void Say(uint64_t node, const std::string& what) const;
   void Kill(uint64_t node);
@@ -36,6 +36,7 @@ class Faults {
   void StartAll();
   bool MayKill() const;
   void Partition();
+  void Cut(uint64_t from, uint64_t to, bool one_way);
   void Heal();
   void Disk(uint64_t node);
   void FailWrites(uint64_t node);
@@ -44,10 +45,9 @@ class Faults {
   void StepWallClock(uint64_t node);
 
   QueueWorld* const queue_;
-  Clients* const clients_;
+  Cluster* const cluster_;
   Chance* const chance_;
   const Trace* const trace_;
-  const uint64_t nodes_;
   int64_t percent_;  // of the steps
   // All of the damage is on one disk: more might take what no other has.
   uint64_t bad_disk_ = 0;

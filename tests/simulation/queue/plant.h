@@ -17,6 +17,9 @@ enum class Plant : uint8_t {
   kDiverges,          // one node takes an entry for empty
   kKeepsTooLong,      // a consumer works on what it held long after its session's timeout
   kLosesOfSnapshots,  // a snapshot that is restored is an older one
+  kDeletesEarly,      // a replica goes as soon as it is to be replaced, while it is a member (Safety rule 11)
+  kInstallsHalf,      // a snapshot takes the old state's place before all that is alive came with it (Safety rule 13)
+  kVotesAfterLoss,    // a node whose disk was lost comes back as if it had not been (Safety rule 12)
 };
 
 }  // namespace trireme::queue_simulation

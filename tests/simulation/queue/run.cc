@@ -8,7 +8,9 @@
 
 #include "broker/ops/log.h"
 #include "tests/simulation/queue/clients.h"
+#include "tests/simulation/queue/cluster.h"
 #include "tests/simulation/queue/faults.h"
+#include "tests/simulation/queue/operator.h"
 #include "tests/simulation/queue/watched_machine.h"
 
 namespace trireme::queue_simulation {
@@ -19,15 +21,21 @@ using std::chrono::milliseconds;
 
 constexpr int kFaultSteps = 150;
 constexpr int kHealedSteps = 3'000;
+constexpr uint64_t kReplacementsMax = 2;
+// The first that metadata gives.
+constexpr uint64_t kGroup = broker::kMetadataGroup.value() + 1;
 
 class Run {
  public:
   explicit Run(const RunOptions& options)
       : chance_(options.seed * 77 + 1),
         trace_(options.print),
-        queue_(options.seed, 1, DrawNodes()),
+        shape_(DrawShape()),
+        queue_(options.seed, kGroup, static_cast<int>(shape_.nodes + kReplacementsMax)),
         clients_(&queue_, &chance_, &suite_, &trace_, options.plant),
-        faults_(&queue_, &clients_, &chance_, &trace_) {
+        cluster_(&queue_, &clients_, &suite_, &chance_, &trace_, options.plant),
+        faults_(&queue_, &cluster_, &chance_, &trace_, shape_.nodes),
+        operator_(&queue_, &cluster_, &chance_, kReplacementsMax) {
     raft::HostOptions& host = queue_.world.options;
     host.snapshot_entries = 20 + chance_.Below(200);
     if (chance_.PerMille(500)) {
@@ -40,6 +48,13 @@ class Run {
     host.digest_entries = 1 + chance_.Below(16);
     host.quiet_ticks = 1 + static_cast<int>(chance_.Below(5));
     if (chance_.PerMille(500)) host.read_lease = milliseconds(chance_.Between(20, 500));
+    if (options.plant == Plant::kInstallsHalf) {
+      for (uint64_t n = 1; n <= queue_.world.nodes(); ++n) {
+        queue_.world.node(n).store->spoil_install = [](std::map<raft::Index, raft::Entry>* entries) {
+          if (!entries->empty()) entries->erase(std::prev(entries->end()));
+        };
+      }
+    }
     queue_.limits.low_disk = [this] { return faults_.low_disk(); };
     // What the host drives is the replica with the checkers around it.
     queue_.world.make_machine = [this, make = queue_.world.make_machine, options](auto& node, uint64_t group) {
@@ -48,19 +63,30 @@ class Run {
   }
 
   RunResult All() {
-    if (!queue_.Up()) return Result(RunResult::Outcome::kStuck, "nobody came to lead a queue that was just made");
+    cluster_.Begin(shape_.nodes, shape_.replicas);
+    if (!queue_.world.RunUntil([this] { return queue_.Leader() != 0; })) {
+      return Result(RunResult::Outcome::kStuck, "nobody came to lead a queue that was just made");
+    }
     for (int step = 0; step < kFaultSteps && !suite_.failure(); ++step) {
       faults_.Step();
+      operator_.Step();
+      cluster_.Step(true);
       clients_.Step(true);
+      LookAtDisks();
       // Now and then a lull.
       queue_.world.Run(milliseconds(chance_.PerMille(50) ? chance_.Below(2'500) : 1 + chance_.Below(60)));
     }
     faults_.End();
-    for (int step = 0; step < kHealedSteps && !suite_.failure() && !clients_.Drained(); ++step) {
+    for (int step = 0; step < kHealedSteps && !suite_.failure() && !(clients_.Drained() && cluster_.Settled());
+         ++step) {
+      operator_.Mend();
+      cluster_.Step(false);
       clients_.Step(false);
+      LookAtDisks();
       queue_.world.Run(milliseconds(20));
     }
     if (!suite_.failure()) {
+      if (!cluster_.Settled()) return Result(RunResult::Outcome::kStuck, cluster_.WhyNotSettled());
       if (!clients_.Drained()) {
         return Result(RunResult::Outcome::kStuck, std::to_string(clients_.settled()) + " messages were settled of " +
                                                       std::to_string(clients_.confirmed()) + " confirmed");
@@ -69,6 +95,7 @@ class Run {
         return Result(RunResult::Outcome::kStuck, "a healed replica does not catch up");
       }
       suite_.Tell([](Checker& c) { c.Ending(); });
+      if (!DigestsAreTheSame()) suite_.Violated("replicas that have applied the same differ");
       if (DigestsDiffered()) suite_.Violated("the hosts found states that differ");
       // Safety rule 10: with nothing left to do nobody is ticked.
       if (!queue_.world.RunUntil([this] { return AllQuiet(); })) {
@@ -80,17 +107,44 @@ class Run {
   }
 
  private:
-  int DrawNodes() {
-    static constexpr int kSizes[] = {1, 3, 3, 3, 3, 3, 5, 5};
-    return kSizes[chance_.Below(std::size(kSizes))];
+  struct Shape {
+    uint64_t replicas = 0;
+    uint64_t nodes = 0;
+  };
+  Shape DrawShape() {
+    static constexpr uint64_t kSizes[] = {1, 3, 3, 3, 3, 3, 5, 5};
+    Shape shape;
+    shape.replicas = kSizes[chance_.Below(std::size(kSizes))];
+    shape.nodes = shape.replicas + chance_.Below(3);
+    return shape;
   }
 
-  // That their states are the same then has been checked with every entry.
+  void LookAtDisks() {
+    for (auto& [node, replica] : queue_.replicas) {
+      suite_.Tell([&](Checker& c) { c.Living(replica->group()->applied_index(), replica->Live()); });
+    }
+    for (uint64_t node : cluster_.nodes()) {
+      const auto* stored = queue_.world.node(node).store->FindDurable(queue_.group);
+      if (stored == nullptr) continue;
+      raft::Index last = stored->snapshot_index;
+      if (!stored->log.empty()) last = std::max(last, stored->log.rbegin()->first);
+      suite_.Tell([&](Checker& c) { c.Holding(node, last, stored->log); });
+    }
+  }
+
+  // That their states are the same then has been checked with every entry, and is once more.
   bool AllCaughtUp() {
     raft::Index applied;
     for (auto& [node, replica] : queue_.replicas) applied = std::max(applied, replica->group()->applied_index());
     for (auto& [node, replica] : queue_.replicas) {
       if (replica->group()->applied_index() != applied) return false;
+    }
+    return true;
+  }
+
+  bool DigestsAreTheSame() {
+    for (auto& [node, replica] : queue_.replicas) {
+      if (replica->Digest() != queue_.replicas.begin()->second->Digest()) return false;
     }
     return true;
   }
@@ -108,6 +162,7 @@ class Run {
   }
 
   RunResult Result(RunResult::Outcome outcome, std::string what) {
+    if (outcome != RunResult::Outcome::kClean) cluster_.PrintReplicas();
     RunResult result{.outcome = outcome, .what = std::move(what)};
     trace_.Add(chance_.Next());
     result.trace_hash = trace_.hash();
@@ -119,6 +174,9 @@ class Run {
     result.messages = clients_.settled();
     result.old_tokens = clients_.old_tokens();
     result.figures = clients_.figures();
+    result.queue_changes = operator_.changes();
+    result.nodes_lost = operator_.losses();
+    result.replicas_deleted = cluster_.deleted();
     for (uint64_t n = 1; n <= queue_.world.nodes(); ++n) {
       if (!queue_.world.node(n).up()) continue;
       // Of the nodes' last lives.
@@ -133,10 +191,13 @@ class Run {
   Chance chance_;
   Trace trace_;
   Suite suite_;
+  const Shape shape_;
   QueueWorld queue_;
   const raft::MonotonicTime began_ = queue_.world.clock().now();
   Clients clients_;
+  Cluster cluster_;
   Faults faults_;
+  Operator operator_;
 };
 
 }  // namespace

@@ -28,6 +28,9 @@ TEST(QueueSimulation, SeedsAreCleanAndWorthTheirTime) {
   EXPECT_GT(total.damaged, kSeeds / 10);
   EXPECT_GT(total.queue_installs, kSeeds / 10);
   EXPECT_GT(total.digests_compared, 10 * kSeeds);
+  EXPECT_GT(total.queue_changes, kSeeds);
+  EXPECT_GT(total.nodes_lost, kSeeds / 10);
+  EXPECT_GT(total.replicas_deleted, kSeeds / 2);
 }
 
 TEST(QueueSimulation, ASeedReplaysExactly) {
@@ -68,7 +71,9 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{Plant::kKeepsTooLong, "one holder"}, Case{Plant::kRepeatsSettled, "settled stays"},
                       Case{Plant::kTakesOldTokens, "old token"}, Case{Plant::kMiscounts, "delivery count"},
                       Case{Plant::kSwapsRuns, "producer order"}, Case{Plant::kOldFigures, "current figures"},
-                      Case{Plant::kDiverges, "replicas agree"}, Case{Plant::kLosesOfSnapshots, "snapshot is replay"}));
+                      Case{Plant::kDiverges, "replicas agree"}, Case{Plant::kLosesOfSnapshots, "snapshot is replay"},
+                      Case{Plant::kDeletesEarly, "members"}, Case{Plant::kInstallsHalf, "live is kept"},
+                      Case{Plant::kVotesAfterLoss, "replicas agree"}));
 
 }  // namespace
 }  // namespace trireme::queue_simulation

@@ -3,6 +3,8 @@
 #include "tests/simulation/queue/checkers/confirmed_is_kept.h"
 #include "tests/simulation/queue/checkers/current_figures.h"
 #include "tests/simulation/queue/checkers/delivery_count.h"
+#include "tests/simulation/queue/checkers/live_is_kept.h"
+#include "tests/simulation/queue/checkers/members.h"
 #include "tests/simulation/queue/checkers/old_token.h"
 #include "tests/simulation/queue/checkers/one_holder.h"
 #include "tests/simulation/queue/checkers/producer_order.h"
@@ -22,6 +24,8 @@ Suite::Suite() {
   checkers_.push_back(std::make_unique<CurrentFigures>());
   checkers_.push_back(std::make_unique<ReplicasAgree>());
   checkers_.push_back(std::make_unique<SnapshotIsReplay>());
+  checkers_.push_back(std::make_unique<Members>());
+  checkers_.push_back(std::make_unique<LiveIsKept>());
 }
 
 }  // namespace trireme::queue_simulation

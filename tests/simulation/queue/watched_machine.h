@@ -27,6 +27,7 @@ class WatchedMachine final : public raft::StateMachine {
       suite_->Violated("a replica cannot go on: " + std::string(applied.message()));
       return applied;
     }
+    applied_ = entry.index;
     const uint32_t digest = StateDigest();
     trace_->Add(1, node_, entry.index.value(), digest);
     suite_->Tell([&](Checker& c) { c.Applying(node_, entry, digest); });
@@ -35,6 +36,7 @@ class WatchedMachine final : public raft::StateMachine {
   void AppliedBatch() override { machine_->AppliedBatch(); }
   void RoleChanged(const raft::RoleChange& change, bool leading) override {
     trace_->Add(2, node_, change.term.value(), leading);
+    if (leading) suite_->Tell([&](Checker& c) { c.Leading(node_, change.term); });
     machine_->RoleChanged(change, leading);
   }
   raft::Bytes Snapshot() const override { return machine_->Snapshot(); }
@@ -45,11 +47,17 @@ class WatchedMachine final : public raft::StateMachine {
     absl::Status restored = machine_->Restore(snapshot, index);
     // A machine that skips what a snapshot has is one without it.
     const uint32_t digest = plant_ == Plant::kLosesOfSnapshots ? 0 : StateDigest();
+    applied_ = index;
     if (restored.ok()) suite_->Tell([&](Checker& c) { c.Restoring(node_, index, digest); });
     return restored;
   }
   uint64_t Digest() const override { return machine_->Digest(); }
-  Liveness Live() const override { return machine_->Live(); }
+  // What its host compacts by.
+  Liveness Live() const override {
+    Liveness liveness = machine_->Live();
+    suite_->Tell([&](Checker& c) { c.Living(applied_, liveness); });
+    return liveness;
+  }
 
  private:
   // Machine::Digest, beside the version that the replica's digest begins with.
@@ -60,6 +68,7 @@ class WatchedMachine final : public raft::StateMachine {
   Suite* const suite_;
   Trace* const trace_;
   const Plant plant_;
+  raft::Index applied_;
 };
 
 }  // namespace trireme::queue_simulation
