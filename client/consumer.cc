@@ -21,6 +21,10 @@ absl::StatusOr<std::vector<Delivery>> Consumer::Next(size_t max, std::chrono::mi
   return impl_->Next(max, timeout);
 }
 
+void Consumer::Requeue(const Delivery& delivery, std::chrono::milliseconds delay) {
+  impl_->Settle({&delivery, 1}, v1::DISPOSITION_REQUEUE, delay);
+}
+
 void Consumer::Settle(std::span<const Delivery> deliveries, v1::Disposition disposition) {
   impl_->Settle(deliveries, disposition);
 }

@@ -65,15 +65,17 @@ class Consumer {
   // Done: never delivered again. Sent within settle_delay; never fails here (on_lease_lost tells what came too late).
   void Acknowledge(const Delivery& delivery) { Settle({&delivery, 1}, v1::DISPOSITION_ACKNOWLEDGE); }
   void Acknowledge(std::span<const Delivery> deliveries) { Settle(deliveries, v1::DISPOSITION_ACKNOWLEDGE); }
-  // Back to the queue, ahead of what waits.
+  // Back to the queue, ahead of what waits; after the subscription's back-off, if it has one.
   void Requeue(const Delivery& delivery) { Settle({&delivery, 1}, v1::DISPOSITION_REQUEUE); }
+  // The same, not before `delay` has passed: 0 to 12 hours, whatever the subscription's back-off is.
+  void Requeue(const Delivery& delivery, std::chrono::milliseconds delay);
   // Refused: dropped.
   void Reject(const Delivery& delivery) { Settle({&delivery, 1}, v1::DISPOSITION_REJECT); }
   void Settle(std::span<const Delivery> deliveries, v1::Disposition disposition);
 
-  // Sends what is settled and waits until it is on the disks of a majority. ABORTED: all but some, whose leases had ended;
-  // on_lease_lost has told which, and others may get them. One loss is answered once. DEADLINE_EXCEEDED: some may not be
-  // yet; the errors of closed(). All losses of what was settled before the call are told before it returns.
+  // Sends what is settled and waits until it is on the disks of a majority. ABORTED: all but some, whose leases had
+  // ended; on_lease_lost has told which, and others may get them. One loss is answered once. DEADLINE_EXCEEDED: some
+  // may not be yet; the errors of closed(). All losses of what was settled before the call are told before it returns.
   absl::Status Flush(std::chrono::milliseconds timeout);
 
   // Changes how much may be delivered and not settled, from now on.

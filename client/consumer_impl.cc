@@ -95,7 +95,11 @@ absl::StatusOr<std::vector<Delivery>> ConsumerImpl::Next(size_t max, std::chrono
   return taken;
 }
 
-void ConsumerImpl::Settle(std::span<const Delivery> deliveries, v1::Disposition disposition) {
+void ConsumerImpl::Settle(std::span<const Delivery> deliveries, v1::Disposition disposition,
+                          std::optional<std::chrono::milliseconds> delay) {
+  constexpr std::chrono::milliseconds kLongest = std::chrono::hours{12};
+  std::optional<uint32_t> delay_ms;
+  if (delay) delay_ms = static_cast<uint32_t>(std::clamp(*delay, std::chrono::milliseconds{0}, kLongest).count());
   MutexLock lock(&mutex_);
   if (over_) return;
   // Safety rule 4: runs are of one group.
@@ -103,7 +107,8 @@ void ConsumerImpl::Settle(std::span<const Delivery> deliveries, v1::Disposition 
   LeaseRun run;
   auto settle = [&] {
     // What is not held was settled before, or its lease is lost.
-    leases_.Remove(run, [&](const LeaseRun& part) ABSL_NO_THREAD_SAFETY_ANALYSIS { settles_.Add(part, disposition); });
+    leases_.Remove(
+        run, [&](const LeaseRun& part) ABSL_NO_THREAD_SAFETY_ANALYSIS { settles_.Add(part, disposition, delay_ms); });
   };
   for (const Delivery& delivery : deliveries) {
     // Of a queue that was deleted: its lease was told as lost.

@@ -32,7 +32,8 @@ class ConsumerImpl : public std::enable_shared_from_this<ConsumerImpl>, private 
   std::shared_ptr<Core> Close();
   absl::Status WaitOpen(std::chrono::milliseconds timeout);
   absl::StatusOr<std::vector<Delivery>> Next(size_t max, std::chrono::milliseconds timeout);
-  void Settle(std::span<const Delivery> deliveries, v1::Disposition disposition);
+  void Settle(std::span<const Delivery> deliveries, v1::Disposition disposition,
+              std::optional<std::chrono::milliseconds> delay = std::nullopt);
   absl::Status Flush(std::chrono::milliseconds timeout);
   void SetLimits(uint32_t max_outstanding_messages, uint64_t max_outstanding_bytes);
   absl::Status closed() const;

@@ -37,9 +37,9 @@ void Leases::Clear() {
   messages_ = 0;
 }
 
-void SettleBuffer::Add(const LeaseRun& run, v1::Disposition disposition) {
+void SettleBuffer::Add(const LeaseRun& run, v1::Disposition disposition, std::optional<uint32_t> delay_ms) {
   if (run.count == 0) return;
-  std::vector<LeaseRun>& runs = runs_[static_cast<size_t>(disposition)];
+  std::vector<LeaseRun>& runs = runs_[{disposition, delay_ms}];
   messages_ += run.count;
   if (!runs.empty()) {
     LeaseRun& last = runs.back();
@@ -53,13 +53,13 @@ void SettleBuffer::Add(const LeaseRun& run, v1::Disposition disposition) {
 
 std::vector<v1::SettleRuns> SettleBuffer::Take() {
   std::vector<v1::SettleRuns> frames;
-  for (int disposition = 0; disposition < kDispositions; ++disposition) {
-    std::vector<LeaseRun> runs = std::exchange(runs_[static_cast<size_t>(disposition)], {});
+  for (auto& [how, runs] : std::exchange(runs_, {})) {
     MergeRuns(runs);
     for (size_t i = 0; i < runs.size(); ++i) {
       if (i % kMaxRuns == 0) {
         frames.emplace_back();
-        frames.back().set_disposition(static_cast<v1::Disposition>(disposition));
+        frames.back().set_disposition(how.first);
+        if (how.second.has_value()) frames.back().set_delay_ms(*how.second);
       }
       *frames.back().add_runs() = ToProto(runs[i]);
     }
@@ -70,7 +70,7 @@ std::vector<v1::SettleRuns> SettleBuffer::Take() {
 
 std::vector<LeaseRun> SettleBuffer::runs() const {
   std::vector<LeaseRun> all;
-  for (const std::vector<LeaseRun>& runs : runs_) all.insert(all.end(), runs.begin(), runs.end());
+  for (const auto& [how, runs] : runs_) all.insert(all.end(), runs.begin(), runs.end());
   return all;
 }
 

@@ -2,9 +2,10 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <map>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "trireme/v1/broker.pb.h"
@@ -46,10 +47,11 @@ class Leases {
 // Gathers settled messages and gives them back as few runs. For one thread, or under a mutex.
 class SettleBuffer {
  public:
-  void Add(const LeaseRun& run, v1::Disposition disposition);
+  // `delay`: of a requeue; nothing: as the subscription is set.
+  void Add(const LeaseRun& run, v1::Disposition disposition, std::optional<uint32_t> delay_ms = std::nullopt);
   uint64_t messages() const { return messages_; }
   bool empty() const { return messages_ == 0; }
-  // Everything: at most one SettleRuns per disposition and kMaxRuns, ascending by position, neighbours merged.
+  // Everything: at most one SettleRuns per disposition, delay and kMaxRuns, ascending by position, neighbours merged.
   std::vector<v1::SettleRuns> Take();
   // The same without taking it.
   std::vector<LeaseRun> runs() const;
@@ -57,9 +59,7 @@ class SettleBuffer {
   static constexpr size_t kMaxRuns = 10'000;
 
  private:
-  static constexpr int kDispositions = 4;
-
-  std::array<std::vector<LeaseRun>, kDispositions> runs_;
+  std::map<std::pair<v1::Disposition, std::optional<uint32_t>>, std::vector<LeaseRun>> runs_;
   uint64_t messages_ = 0;
 };
 

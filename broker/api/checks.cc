@@ -54,6 +54,11 @@ absl::StatusOr<std::string> SubscriptionName(const std::string& name) {
   return name;
 }
 
+absl::Status CheckDelay(uint32_t delay_ms) {
+  return CheckRange("delay_ms", std::chrono::milliseconds{delay_ms}, std::chrono::milliseconds{0},
+                    std::chrono::hours{12});
+}
+
 absl::Status CheckDisposition(int disposition) {
   if (disposition >= v1::DISPOSITION_ACKNOWLEDGE && disposition <= v1::DISPOSITION_REJECT) return absl::OkStatus();
   return Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_DISPOSITION", .limit = "1 to 3"},

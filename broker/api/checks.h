@@ -22,6 +22,8 @@ absl::Status CheckProducer(const std::string& name, bool by_node = false);
 absl::StatusOr<std::string> ProducerAtExchange(uint64_t exchange_id, const std::string& name);
 // Empty means "default".
 absl::StatusOr<std::string> SubscriptionName(const std::string& name);
+// A requeue's.
+absl::Status CheckDelay(uint32_t delay_ms);
 // Of an enum trireme.v1.Disposition, as it came.
 absl::Status CheckDisposition(int disposition);
 

@@ -320,6 +320,7 @@ void ConsumeStream::OnFlow(const v1::Flow& flow) {
 
 void ConsumeStream::OnSettle(const v1::SettleRuns& settle) {
   absl::Status good = CheckDisposition(settle.disposition());
+  good.Update(CheckDelay(settle.delay_ms()));
   good.Update(CheckGroup("settle.group_id", settle.group_id(), settle.runs_size()));
   // Nobody holds more, and all of them go into one entry of the log, which must fit a frame between nodes.
   good.Update(CheckRuns("settle.runs", settle.runs(), kMaxOutstanding));
@@ -328,9 +329,10 @@ void ConsumeStream::OnSettle(const v1::SettleRuns& settle) {
   settled.tokens.reserve(static_cast<size_t>(settle.runs_size()));
   for (const v1::HeldRun& run : settle.runs()) settled.tokens.push_back(TokenOf(run));
   OnReplica([stream = Named(), disposition = static_cast<queue::Disposition>(settle.disposition()),
-             settled = std::move(settled),
-             receipt = settle.receipt()](QueueReplica& replica, const std::shared_ptr<Sink>&) mutable {
-    replica.Settle(stream, disposition, std::move(settled), receipt);
+             settled = std::move(settled), receipt = settle.receipt(),
+             delay_ms = settle.has_delay_ms() ? int64_t{settle.delay_ms()} : Settling::kAsSet](
+                QueueReplica& replica, const std::shared_ptr<Sink>&) mutable {
+    replica.Settle(stream, disposition, std::move(settled), receipt, delay_ms);
   });
 }
 
@@ -472,6 +474,8 @@ void ConsumeStream::Cut(CutReason reason, const std::string& text, const v1::Lea
       return End(Error(absl::StatusCode::kNotFound, {.reason = "QUEUE_NOT_FOUND", .name = queue_name_}, text));
     case CutReason::kSubscriptionGone:
       return End(Error(absl::StatusCode::kNotFound, {.reason = "NO_SUBSCRIPTION", .name = attach_.subscription}, text));
+    case CutReason::kOldNodes:
+      return End(Error(absl::StatusCode::kFailedPrecondition, {.reason = "OLD_NODES", .name = queue_name_}, text));
     case CutReason::kOverloaded:
       return End(
           Error(absl::StatusCode::kResourceExhausted, {.reason = "SETTLEMENTS_WAIT", .name = queue_name_}, text));

@@ -325,6 +325,7 @@ absl::StatusOr<std::string> InspectSettle(QueueCall& call) {
   absl::StatusOr<v1::SettleRequest> request = ParseRequest<v1::SettleRequest>(call);
   if (!request.ok()) return request.status();
   if (absl::Status good = CheckDisposition(request->disposition()); !good.ok()) return good;
+  if (absl::Status good = CheckDelay(request->delay_ms()); !good.ok()) return good;
   return InspectTokens(*request, call);
 }
 
@@ -334,7 +335,7 @@ void ActSettle(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& 
       [&](const v1::SettleRequest& request, queue::SubscriptionId subscription, std::vector<queue::Token> tokens,
           auto done) {
         replica.SettleTokens(subscription, static_cast<queue::Disposition>(request.disposition()), std::move(tokens),
-                             std::move(done));
+                             std::move(done), request.has_delay_ms() ? int64_t{request.delay_ms()} : Settling::kAsSet);
       });
 }
 

@@ -1,5 +1,6 @@
 #include "broker/api/subscription_calls.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -10,7 +11,14 @@ namespace trireme::broker {
 namespace {
 
 queue::SubscriptionSettings FromProto(const v1::SubscriptionSettings& settings) {
-  return {.filter = settings.filter()};
+  queue::SubscriptionSettings out;
+  out.filter = settings.filter();
+  out.retry_delay_ms = settings.retry_delay_ms();
+  if (settings.retry_percent() != 0) out.retry_percent = settings.retry_percent();
+  out.max_retry_delay_ms = settings.max_retry_delay_ms() != 0 ? settings.max_retry_delay_ms()
+                                                              : std::max(out.max_retry_delay_ms, out.retry_delay_ms);
+  out.delivery_limit = settings.delivery_limit();
+  return out;
 }
 
 SubscriptionStart FromProto(const v1::SubscriptionStart& start) {
@@ -51,7 +59,12 @@ v1::SubscriptionFigures ToProto(const SubscriptionFigures& figures) {
   out.set_rejected(figures.rejected);
   out.set_skipped(figures.skipped);
   out.set_full(figures.capped);
+  out.set_dead(figures.dead);
   out.mutable_settings()->set_filter(figures.settings.filter);
+  out.mutable_settings()->set_retry_delay_ms(figures.settings.retry_delay_ms);
+  out.mutable_settings()->set_retry_percent(figures.settings.retry_percent);
+  out.mutable_settings()->set_max_retry_delay_ms(figures.settings.max_retry_delay_ms);
+  out.mutable_settings()->set_delivery_limit(figures.settings.delivery_limit);
   return out;
 }
 

@@ -26,7 +26,8 @@ Dispatcher::Dispatcher(const Machine* machine, SubscriptionId subscription_id, u
     : machine_(machine),
       id_(subscription_id),
       limits_(limits),
-      ahead_(machine, subscription_id, last_index, {limits.read_ahead, limits.read_ahead_bytes}) {
+      ahead_(machine, subscription_id, last_index, {limits.read_ahead, limits.read_ahead_bytes}),
+      queue_time_ms_(machine->time_ms()) {
   for (const auto& [id, session] : subscription().sessions) {
     Consumer& consumer = consumers_[id];
     consumer.number = session.number;
@@ -49,19 +50,55 @@ void Dispatcher::Rebuild() {
   for (const auto& [first, run] : subscription().returned) {
     // What was found out of those that a new subscription was given is dropped: they are looked at again.
     if (run.deliveries == 0 && !subscription().settings.filter.empty()) bytes_each_.erase(first.index());
-    PutBack(first, run.count);
+    PutBack(first, run);
   }
   rebuild_ = false;
 }
 
-void Dispatcher::PutBack(Position first, uint32_t count) {
-  returned_.emplace(first, Waiting{count});
-  returned_messages_ += count;
+void Dispatcher::PutBack(Position first, const Returned& run) {
+  const uint32_t limit = subscription().settings.delivery_limit;
+  if (limit != 0 && run.deliveries >= limit) {
+    dead_.push_back({first, run.count});
+    return;
+  }
+  if (run.due_ms > queue_time_ms_) {
+    later_.emplace(run.due_ms, first.index());
+    return;
+  }
+  returned_.emplace(first, Waiting{run.count});
+  returned_messages_ += run.count;
   if (!bytes_each_.contains(first.index())) unknown_sizes_.insert(first.index());
+}
+
+// What has come due. None of it was given out in this term, for until now nothing knew of it.
+void Dispatcher::ReleaseDue(int64_t queue_time_ms) {
+  queue_time_ms_ = std::max(queue_time_ms_, queue_time_ms);
+  while (!later_.empty() && later_.begin()->first <= queue_time_ms_) {
+    const auto [due, index] = *later_.begin();
+    later_.erase(later_.begin());
+    VisitWithin(subscription().returned, {Position(index, 0), kMaxBatchMessages},
+                [&, due = due](Position from, const Returned& run) {
+                  if (run.due_ms == due) PutBack(from, run);
+                });
+  }
+}
+
+// Safety rule 2: conditional on the count.
+void Dispatcher::BuryDead(Plan& plan) {
+  const uint32_t limit = subscription().settings.delivery_limit;
+  if (dead_.empty()) return;
+  fact::DeadLettered fact{id_, DeadReason::kDeliveryLimit, limit, std::exchange(dead_, {})};
+  if (fact.returned.size() > kMaxTokens) {
+    dead_.assign(fact.returned.begin() + kMaxTokens, fact.returned.end());
+    fact.returned.resize(kMaxTokens);
+  }
+  plan.facts.emplace_back(std::move(fact));
 }
 
 void Dispatcher::DropReturned() {
   returned_.clear();
+  later_.clear();
+  dead_.clear();
   passed_returned_.clear();
   returned_messages_ = 0;
   unknown_sizes_.clear();
@@ -390,6 +427,8 @@ void Dispatcher::Decide(MonotonicMs now, int64_t queue_time_ms, size_t& runs, Pl
   ForgetDeadlines();
   ExpireSessions(now, plan);
   ExpireLeases(queue_time_ms, plan);
+  ReleaseDue(queue_time_ms);
+  BuryDead(plan);
   ServeReceivers(now, queue_time_ms, plan);
   ServeConsumers(plan);
   if (!rebuild_) TellSkipped(now, plan);
@@ -464,7 +503,7 @@ void Dispatcher::CheckedOut(uint64_t index, const fact::CheckedOut& decision, co
 
 // What came back may be gone again: the entry that gave it back may have dropped it, too.
 void Dispatcher::CameBack(const Slots& slots) {
-  VisitWithin(subscription().returned, slots, [&](Position first, const Returned& run) { PutBack(first, run.count); });
+  VisitWithin(subscription().returned, slots, [&](Position first, const Returned& run) { PutBack(first, run); });
 }
 
 // A partly settled or extended run has left parts in the state, which begin elsewhere or end at another time.
@@ -494,6 +533,7 @@ std::optional<MonotonicMs> Dispatcher::NextWake(MonotonicMs now, int64_t queue_t
   }
   for (const Receiver& receiver : receivers_) at(receiver.until);
   if (!deadlines_.empty()) at(now + std::max<int64_t>(0, deadlines_.begin()->first - queue_time_ms));
+  if (!later_.empty()) at(now + std::max<int64_t>(0, later_.begin()->first - queue_time_ms));
   if (passed_since_) at(*passed_since_ + limits_.skip_delay_ms);
   return wake;
 }

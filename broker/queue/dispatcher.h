@@ -177,7 +177,7 @@ class Dispatcher {
   bool MayTake();
   bool MayTakeReturned() const;
   bool MayTakeWaiting();
-  void PutBack(Position first, uint32_t count);
+  void PutBack(Position first, const Returned& run);
   void DropReturned();
   void ForgetSizes();
   void ForgetDeadlines();
@@ -185,6 +185,8 @@ class Dispatcher {
   void ExpireLeases(int64_t queue_time_ms, Plan& plan);
   void JudgeReturned(uint64_t index, const EntryShape& shape);
   void TellSkipped(MonotonicMs now, Plan& plan);
+  void ReleaseDue(int64_t queue_time_ms);
+  void BuryDead(Plan& plan);
   void ServeReceivers(MonotonicMs now, int64_t queue_time_ms, Plan& plan);
   void ServeConsumers(Plan& plan);
   void Free(uint64_t holder, uint32_t count);
@@ -210,6 +212,10 @@ class Dispatcher {
   };
   absl::btree_map<Position, Waiting> returned_;
   uint64_t returned_messages_ = 0;
+  // Entries with returned runs that are not due yet, by when they are, in queue time.
+  std::set<std::pair<int64_t, uint64_t>> later_;
+  // Returned runs that were delivered too often.
+  std::vector<Slots> dead_;
   // Bytes per message of entries that this leader has given messages of, or has looked up, for when they come back.
   absl::flat_hash_map<uint64_t, uint64_t> bytes_each_;
   // Entries of returned runs for which that is not known: an earlier leader gave them.
@@ -227,6 +233,7 @@ class Dispatcher {
   // Leases with a deadline: (deadline in queue time, first position). Those that ended otherwise are found out when
   // due.
   std::set<std::pair<int64_t, Position>> deadlines_;
+  int64_t queue_time_ms_;  // as Decide was told last
 };
 
 }  // namespace trireme::queue

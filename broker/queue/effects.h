@@ -96,13 +96,18 @@ struct SubscriptionChanged {
   bool accepted = false;
 };
 
+struct DeadLettered {
+  uint64_t messages = 0;
+};
+
 struct None {};
 
 }  // namespace effect
 
-using Effect = std::variant<effect::None, effect::Published, effect::ProducerOpened, effect::ProducerForgotten,
-                            effect::Attached, effect::Detached, effect::CheckedOut, effect::Settled, effect::Purged,
-                            effect::Skipped, effect::SubscriptionCreated, effect::SubscriptionChanged>;
+using Effect =
+    std::variant<effect::None, effect::Published, effect::ProducerOpened, effect::ProducerForgotten, effect::Attached,
+                 effect::Detached, effect::CheckedOut, effect::Settled, effect::Purged, effect::Skipped,
+                 effect::SubscriptionCreated, effect::SubscriptionChanged, effect::DeadLettered>;
 
 // Of one entry.
 struct Effects {

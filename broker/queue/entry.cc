@@ -1,6 +1,7 @@
 #include "broker/queue/entry.h"
 
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <utility>
 
@@ -33,10 +34,15 @@ enum class Code : uint8_t {
   kSubscriptionCreated = 13,
   kSubscriptionChanged = 14,
   kSubscriptionDeleted = 15,
+  // From here on of version 3.
+  kSettledLater = 16,  // a Settled with times
+  kDeadLettered = 17,
 };
 
 // Of a setting in SubscriptionSettings. Never reused.
 constexpr uint64_t kFilterTag = 1;
+// From here on of version 3.
+constexpr uint64_t kRetryDelayTag = 2, kRetryPercentTag = 3, kMaxRetryDelayTag = 4, kDeliveryLimitTag = 5;
 
 // ---------------------------------------------------------------- ranges, each told by its distance from the one
 // before
@@ -87,6 +93,11 @@ std::vector<Token> GetTokens(raft::Reader& in) {
   return all;
 }
 
+// Whatever the numbers are.
+int64_t Plus(int64_t a, int64_t b) {
+  return static_cast<int64_t>(static_cast<uint64_t>(a) + static_cast<uint64_t>(b));
+}
+
 // ---------------------------------------------------------------- facts
 
 struct Encoder {
@@ -134,10 +145,15 @@ struct Encoder {
     out.Varint(f.counted_at);
   }
   void operator()(const fact::Settled& f) {
-    Put(Code::kSettled);
+    Put(f.due_ms.empty() ? Code::kSettled : Code::kSettledLater);
     out.Varint(f.subscription);
     out.Byte(static_cast<uint8_t>(f.disposition));
     PutTokens(out, f.tokens);
+    int64_t last = 0;
+    for (int64_t due : f.due_ms) {
+      out.Signed(static_cast<int64_t>(static_cast<uint64_t>(due) - static_cast<uint64_t>(last)));
+      last = due;
+    }
   }
   void operator()(const fact::LeaseExtended& f) {
     Put(Code::kLeaseExtended);
@@ -176,6 +192,13 @@ struct Encoder {
     Put(Code::kSubscriptionChanged);
     out.Varint(f.subscription);
     EncodeSettings(out, f.settings);
+  }
+  void operator()(const fact::DeadLettered& f) {
+    Put(Code::kDeadLettered);
+    out.Varint(f.subscription);
+    out.Byte(static_cast<uint8_t>(f.reason));
+    out.Varint(f.deliveries);
+    PutSlots(out, f.returned);
   }
   void operator()(const fact::SubscriptionDeleted& f) {
     Put(Code::kSubscriptionDeleted);
@@ -229,9 +252,12 @@ absl::StatusOr<Fact> DecodeFact(raft::Reader& in) {
       if (code == static_cast<uint8_t>(Code::kCheckedOut)) return f;
       f.skipped = in.Varint();
       f.counted_at = in.Varint();
+      // One that passes over nothing has another code: each fact has one encoding.
+      if (f.skipped == 0) return absl::DataLossError("a CheckedOut fact that passes over messages says of none");
       return f;
     }
-    case Code::kSettled: {
+    case Code::kSettled:
+    case Code::kSettledLater: {
       fact::Settled f;
       f.subscription = static_cast<SubscriptionId>(in.Varint());
       const uint8_t disposition = in.Byte();
@@ -241,6 +267,9 @@ absl::StatusOr<Fact> DecodeFact(raft::Reader& in) {
       }
       f.disposition = static_cast<Disposition>(disposition);
       f.tokens = GetTokens(in);
+      if (code == static_cast<uint8_t>(Code::kSettled)) return f;
+      int64_t due = 0;
+      for (size_t i = 0; i < f.tokens.size() && in.ok(); ++i) f.due_ms.push_back(due = Plus(due, in.Signed()));
       return f;
     }
     case Code::kLeaseExtended: {
@@ -283,6 +312,17 @@ absl::StatusOr<Fact> DecodeFact(raft::Reader& in) {
       fact::SubscriptionChanged f;
       f.subscription = static_cast<SubscriptionId>(in.Varint());
       f.settings = DecodeSettings(in);
+      return f;
+    }
+    case Code::kDeadLettered: {
+      fact::DeadLettered f;
+      f.subscription = static_cast<SubscriptionId>(in.Varint());
+      const uint8_t reason = in.Byte();
+      if (reason != static_cast<uint8_t>(DeadReason::kDeliveryLimit))
+        return absl::DataLossError(absl::StrCat("a DeadLettered fact has reason ", reason));
+      f.reason = static_cast<DeadReason>(reason);
+      f.deliveries = static_cast<uint32_t>(in.Varint());
+      f.returned = GetSlots(in);
       return f;
     }
     case Code::kSubscriptionDeleted:
@@ -372,11 +412,17 @@ absl::StatusOr<PublishedView> ViewPublished(const Opened& opened) {
 
 uint32_t VersionOf(const Fact& fact) {
   if (const auto* out = std::get_if<fact::CheckedOut>(&fact)) return out->skipped == 0 ? 1 : 2;
-  const bool second = std::holds_alternative<fact::Skipped>(fact) ||
-                      std::holds_alternative<fact::SubscriptionCreated>(fact) ||
-                      std::holds_alternative<fact::SubscriptionChanged>(fact) ||
-                      std::holds_alternative<fact::SubscriptionDeleted>(fact);
+  if (const auto* settled = std::get_if<fact::Settled>(&fact)) return settled->due_ms.empty() ? 1 : 3;
+  if (std::holds_alternative<fact::DeadLettered>(fact)) return 3;
+  if (const auto* made = std::get_if<fact::SubscriptionCreated>(&fact)) return VersionOf(made->settings);
+  if (const auto* changed = std::get_if<fact::SubscriptionChanged>(&fact)) return VersionOf(changed->settings);
+  const bool second =
+      std::holds_alternative<fact::Skipped>(fact) || std::holds_alternative<fact::SubscriptionDeleted>(fact);
   return second ? 2 : 1;
+}
+
+uint32_t VersionOf(const SubscriptionSettings& settings) {
+  return settings == SubscriptionSettings{.filter = settings.filter} ? 2 : 3;
 }
 
 // Fields that are not as in a new subscription, ascending by tag: so a setting of a later version is nothing in what an
@@ -389,6 +435,17 @@ void EncodeSettings(raft::Writer& out, const SubscriptionSettings& settings) {
     fields.Counted(settings.filter);
     ++count;
   }
+  const SubscriptionSettings plain;
+  auto number = [&](uint64_t tag, uint32_t value, uint32_t otherwise) {
+    if (value == otherwise) return;
+    fields.Varint(tag);
+    fields.Varint(value);
+    ++count;
+  };
+  number(kRetryDelayTag, settings.retry_delay_ms, plain.retry_delay_ms);
+  number(kRetryPercentTag, settings.retry_percent, plain.retry_percent);
+  number(kMaxRetryDelayTag, settings.max_retry_delay_ms, plain.max_retry_delay_ms);
+  number(kDeliveryLimitTag, settings.delivery_limit, plain.delivery_limit);
   out.Varint(count);
   out.Raw(fields.bytes());
 }
@@ -397,6 +454,11 @@ SubscriptionSettings DecodeSettings(raft::Reader& in) {
   SubscriptionSettings settings;
   bool good = true;
   uint64_t last = 0;
+  auto number = [&](uint32_t& value) {
+    const uint64_t read = in.Varint();
+    good &= read != value && read <= std::numeric_limits<uint32_t>::max();
+    value = static_cast<uint32_t>(read);
+  };
   const size_t count = in.Count(2);
   for (size_t i = 0; i < count && in.ok() && good; ++i) {
     const uint64_t tag = in.Varint();
@@ -406,6 +468,18 @@ SubscriptionSettings DecodeSettings(raft::Reader& in) {
       case kFilterTag:
         settings.filter = in.Counted();
         good &= !settings.filter.empty();
+        break;
+      case kRetryDelayTag:
+        number(settings.retry_delay_ms);
+        break;
+      case kRetryPercentTag:
+        number(settings.retry_percent);
+        break;
+      case kMaxRetryDelayTag:
+        number(settings.max_retry_delay_ms);
+        break;
+      case kDeliveryLimitTag:
+        number(settings.delivery_limit);
         break;
       default:
         good = false;

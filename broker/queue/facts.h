@@ -48,6 +48,13 @@ inline constexpr uint64_t kMaxEpoch = uint64_t{1} << 63;
 struct SubscriptionSettings {
   // A condition over headers and fields (broker/filter): messages that do not match are passed over. Empty: none are.
   std::string filter = {};
+  // A requeued message comes back after so long, the first time; and each time after, retry_percent of the time before,
+  // up to max_retry_delay_ms. 0: at once.
+  uint32_t retry_delay_ms = 0;
+  uint32_t retry_percent = 200;
+  uint32_t max_retry_delay_ms = 600'000;
+  // A message that comes back after so many deliveries is not delivered again. 0: it always is.
+  uint32_t delivery_limit = 0;
 
   friend bool operator==(const SubscriptionSettings&, const SubscriptionSettings&) = default;
 };
@@ -140,6 +147,8 @@ struct Settled {
   SubscriptionId subscription = 0;
   Disposition disposition = Disposition::kAcknowledge;
   std::vector<Token> tokens;
+  // With kRequeue: when each is to be delivered again, in queue time; empty: at once.
+  std::vector<int64_t> due_ms = {};
 
   friend bool operator==(const Settled&, const Settled&) = default;
 };
@@ -207,6 +216,20 @@ struct SubscriptionDeleted {
   friend bool operator==(const SubscriptionDeleted&, const SubscriptionDeleted&) = default;
 };
 
+enum class DeadReason : uint8_t {
+  kDeliveryLimit = 1,
+};
+
+// Returned messages leave the subscription, each run if it is returned and was delivered `deliveries` times at least.
+struct DeadLettered {
+  SubscriptionId subscription = 0;
+  DeadReason reason = DeadReason::kDeliveryLimit;
+  uint32_t deliveries = 0;
+  std::vector<Slots> returned;
+
+  friend bool operator==(const DeadLettered&, const DeadLettered&) = default;
+};
+
 // From here on facts of this version may come; a replica that does not know it stops (Safety rule 3).
 struct VersionRaised {
   uint32_t version = 0;
@@ -216,18 +239,20 @@ struct VersionRaised {
 
 }  // namespace fact
 
-using Fact =
-    std::variant<fact::Published, fact::ProducerOpened, fact::ProducerForgotten, fact::Attached, fact::Detached,
-                 fact::CheckedOut, fact::Settled, fact::LeaseExtended, fact::Expired, fact::Purged, fact::VersionRaised,
-                 fact::Skipped, fact::SubscriptionCreated, fact::SubscriptionChanged, fact::SubscriptionDeleted>;
+using Fact = std::variant<fact::Published, fact::ProducerOpened, fact::ProducerForgotten, fact::Attached,
+                          fact::Detached, fact::CheckedOut, fact::Settled, fact::LeaseExtended, fact::Expired,
+                          fact::Purged, fact::VersionRaised, fact::Skipped, fact::SubscriptionCreated,
+                          fact::SubscriptionChanged, fact::SubscriptionDeleted, fact::DeadLettered>;
 
 // The meaning of the facts above, as this program knows it.
-inline constexpr uint32_t kFactVersion = 2;
+inline constexpr uint32_t kFactVersion = 3;
 // What every log begins with. Facts of a higher version come only behind a VersionRaised, which a leader appends when
 // one is wanted and all replicas understand it; so replicas of different programs agree until then, and in their
 // digests, too.
 inline constexpr uint32_t kFirstFactVersion = 1;
 // The version that a fact belongs to.
 uint32_t VersionOf(const Fact& fact);
+// The version that a fact with these settings belongs to.
+uint32_t VersionOf(const SubscriptionSettings& settings);
 
 }  // namespace trireme::queue

@@ -47,29 +47,31 @@ struct Machine::Applier {
   uint64_t index;
   Effects& effects;
 
-  // Gives `slots`, held until now with `deliveries`, back to those who wait. Neighbours of one count become one run, so
-  // that what was taken apart by settling does not stay apart. (Runs of two entries never touch: there is no slot
-  // 65,535.)
-  void GiveBack(SubscriptionId id, Subscription& s, Position first, uint32_t count, uint32_t deliveries) {
+  // Gives messages that were held until now with `deliveries` back to those who wait, from `due_ms` on. Neighbours that
+  // are alike become one run, so that what was taken apart by settling does not stay apart. (Runs of two entries never
+  // touch: there is no slot 65,535.)
+  void GiveBack(SubscriptionId id, Subscription& s, Position first, uint32_t count, uint32_t deliveries,
+                int64_t due_ms = 0) {
     s.returned_messages += count;
     effects.returned.push_back({id, {first, count}, deliveries});
+    auto alike = [&](const Returned& run) { return run.deliveries == deliveries && run.due_ms == due_ms; };
     auto after = s.returned.lower_bound(first);
-    if (after != s.returned.end() && first + count == after->first && after->second.deliveries == deliveries) {
+    if (after != s.returned.end() && first + count == after->first && alike(after->second)) {
       count += after->second.count;
       after = s.returned.erase(after);
     }
     if (after != s.returned.begin()) {
       auto before = std::prev(after);
-      if (before->first + before->second.count == first && before->second.deliveries == deliveries) {
+      if (before->first + before->second.count == first && alike(before->second)) {
         before->second.count += count;
         return;
       }
     }
-    s.returned.emplace_hint(after, first, Returned{count, deliveries});
+    s.returned.emplace_hint(after, first, Returned{count, deliveries, due_ms});
   }
 
-  // Takes what is current of token `i` out of flight, as far as `want` agrees; the rest is lost. take(first, run) says
-  // where it goes.
+  // Takes what is current of token `i` out of flight, as far as `want` agrees; the rest is lost. take(i, first, run)
+  // says where it goes.
   template <typename Want, typename Take>
   static void Release(Subscription& s, uint32_t i, const Token& token, Want want, Take take, effect::Settled& out) {
     if (!token.slots.WithinEntry()) {
@@ -91,7 +93,7 @@ struct Machine::Applier {
       } else {
         out.freed.push_back({run.holder, run.count});
       }
-      take(first, run);
+      take(i, first, run);
       return true;
     });
     lose_until(token.slots.first + token.slots.count);
@@ -230,7 +232,7 @@ struct Machine::Applier {
     if (s == nullptr) return AllLost(f.tokens);
     return Release(
         *s, f.tokens, [](const InFlight&) { return true; },
-        [&](Position first, const InFlight& run) {
+        [&](uint32_t token, Position first, const InFlight& run) {
           switch (f.disposition) {
             case Disposition::kAcknowledge:
               s->acknowledged += run.count;
@@ -239,7 +241,8 @@ struct Machine::Applier {
               s->rejected += run.count;
               break;
             case Disposition::kRequeue:
-              GiveBack(f.subscription, *s, first, run.count, run.deliveries);
+              GiveBack(f.subscription, *s, first, run.count, run.deliveries,
+                       token < f.due_ms.size() ? f.due_ms[token] : 0);
               break;
             case Disposition::kUndelivered:
               GiveBack(f.subscription, *s, first, run.count, run.deliveries - 1);
@@ -253,7 +256,9 @@ struct Machine::Applier {
     if (s == nullptr) return AllLost(f.tokens);
     return Release(
         *s, f.tokens, [&](const InFlight& run) { return run.holder == 0 && run.deadline_ms <= f.now_ms; },
-        [&](Position first, const InFlight& run) { GiveBack(f.subscription, *s, first, run.count, run.deliveries); });
+        [&](uint32_t, Position first, const InFlight& run) {
+          GiveBack(f.subscription, *s, first, run.count, run.deliveries);
+        });
   }
 
   Effect operator()(const fact::LeaseExtended& f) {
@@ -264,7 +269,7 @@ struct Machine::Applier {
     for (uint32_t i = 0; i < f.tokens.size(); ++i) {
       Release(
           *s, i, f.tokens[i], [](const InFlight& run) { return run.holder == 0; },
-          [&](Position first, const InFlight& run) { kept.emplace_back(first, run); }, out);
+          [&](uint32_t, Position first, const InFlight& run) { kept.emplace_back(first, run); }, out);
       // Back at once, for the next token may name it again.
       for (auto& [first, run] : kept) {
         run.deadline_ms = f.deadline_ms;
@@ -367,6 +372,23 @@ struct Machine::Applier {
       made.returned.emplace(first, Returned{count, 0});
       made.returned_messages += count;
     }
+  }
+
+  Effect operator()(const fact::DeadLettered& f) {
+    Subscription* s = m.Find(f.subscription);
+    if (s == nullptr) return effect::DeadLettered{};
+    uint64_t messages = 0;
+    for (const Slots& r : f.returned) {
+      if (!r.WithinEntry()) continue;
+      CutOut(s->returned, r, [&](Position, const Returned& run) {
+        if (run.deliveries < f.deliveries) return false;
+        messages += run.count;
+        return true;
+      });
+    }
+    s->returned_messages -= messages;
+    s->dead += messages;
+    return effect::DeadLettered{messages};
   }
 
   Effect operator()(const fact::SubscriptionChanged& f) {

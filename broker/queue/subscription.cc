@@ -4,6 +4,16 @@
 
 namespace trireme::queue {
 
+int64_t RetryDelayMs(const SubscriptionSettings& settings, uint32_t deliveries) {
+  // Beyond so many it has long reached the maximum, or does not grow.
+  constexpr uint32_t kMaxSteps = 1'000;
+  const uint64_t most = settings.max_retry_delay_ms;
+  uint64_t delay = std::min<uint64_t>(settings.retry_delay_ms, most);
+  for (uint32_t i = 1; i < std::min(deliveries, kMaxSteps) && delay < most; ++i)
+    delay = std::min(most, delay * settings.retry_percent / 100);
+  return static_cast<int64_t>(delay);
+}
+
 absl::btree_map<Position, InFlight> Subscription::HeldBesides(uint64_t session_number,
                                                               const std::vector<Token>& tokens) const {
   absl::btree_map<Position, InFlight> lacking;
@@ -32,6 +42,7 @@ void Subscription::Encode(raft::Writer& out, uint32_t version) const {
     EncodeSettings(out, settings);
     out.Varint(skipped);
   }
+  if (version >= 3) out.Varint(dead);
   out.Varint(next.packed());
   out.Varint(waiting);
   out.Varint(waiting_from);
@@ -64,6 +75,7 @@ void Subscription::Encode(raft::Writer& out, uint32_t version) const {
     out.Varint(first.packed() - last);
     out.Varint(run.count);
     out.Varint(run.deliveries);
+    if (version >= 3) out.Signed(run.due_ms);
     last = first.packed() + run.count;
   }
 }
@@ -74,6 +86,7 @@ bool Subscription::Decode(raft::Reader& in, uint32_t version, uint64_t applied) 
     settings = DecodeSettings(in);
     skipped = in.Varint();
   }
+  if (version >= 3) dead = in.Varint();
   next = Position(in.Varint());
   waiting = in.Varint();
   waiting_from = in.Varint();
@@ -128,6 +141,7 @@ bool Subscription::Decode(raft::Reader& in, uint32_t version, uint64_t applied) 
     good &= follows(end, distance, count);
     run.count = static_cast<uint32_t>(count);
     run.deliveries = static_cast<uint32_t>(in.Varint());
+    if (version >= 3) run.due_ms = in.Signed();
     returned_messages += run.count;
     returned.emplace_hint(returned.end(), Position(end.packed() - run.count), run);
   }

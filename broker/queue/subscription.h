@@ -35,7 +35,11 @@ struct InFlight {
 struct Returned {
   uint32_t count = 0;
   uint32_t deliveries = 0;  // so far
+  int64_t due_ms = 0;       // not to be delivered before, in queue time
 };
+
+// How long a message that was delivered so often stays away when it is requeued.
+int64_t RetryDelayMs(const SubscriptionSettings& settings, uint32_t deliveries);
 
 // Runs never overlap, neither in one map nor over both, and none reaches over the end of its entry.
 struct Subscription {
@@ -54,6 +58,7 @@ struct Subscription {
   uint64_t rejected = 0;
   uint64_t purged = 0;
   uint64_t skipped = 0;  // passed over by its filter
+  uint64_t dead = 0;     // came back after too many deliveries
   absl::btree_map<SessionId, Session> sessions;
   uint64_t last_session_number = 0;
   // Messages in flight by session number; follows from in_flight.

@@ -49,21 +49,29 @@ void Consuming::Flow(const queue::SessionId& session, const ConsumerSink* sink, 
 }
 
 void Consuming::Settle(const queue::SessionId& session, const ConsumerSink* sink, queue::Disposition disposition,
-                       GroupTokens settled, uint64_t receipt) {
+                       int64_t delay_ms, GroupTokens settled, uint64_t receipt) {
   Consumer* consumer = Find(session, sink);
   if (consumer == nullptr) return;
   if (IsOfAnother(settled)) consumer->sink->Receipt(0, std::exchange(settled.tokens, {}));
   if (absl::Status room = leader_->settling->Admits(sink, settled.tokens.size()); !room.ok()) {
     // Without a word to the sessions: its client settles again what has no receipt, as after any other break.
-    auto cut = std::move(consumer->sink);
-    consumers_.erase(session);
-    dispatcher().Disconnect(session, NowMs());
-    leader_->flush_soon();
-    return cut->Cut(CutReason::kOverloaded, std::string(room.message()));
+    return Cut(session, sink, CutReason::kOverloaded, std::string(room.message()));
   }
   leader_->settling->HurryAt(std::max<uint64_t>(1, consumer->max_messages / 4));
-  leader_->settling->Add({id_, disposition}, settled.tokens, {.sink = consumer->sink, .receipt = receipt}, NowMs());
+  leader_->settling->Add({id_, disposition, delay_ms}, settled.tokens, {.sink = consumer->sink, .receipt = receipt},
+                         NowMs());
   leader_->flush_soon();
+}
+
+void Consuming::Cut(const queue::SessionId& session, const ConsumerSink* sink, CutReason reason,
+                    const std::string& text) {
+  Consumer* consumer = Find(session, sink);
+  if (consumer == nullptr) return;
+  auto cut = std::move(consumer->sink);
+  consumers_.erase(session);
+  dispatcher().Disconnect(session, NowMs());
+  leader_->flush_soon();
+  cut->Cut(reason, text);
 }
 
 void Consuming::Detach(const queue::SessionId& session, const ConsumerSink* sink, bool graceful) {

@@ -43,7 +43,9 @@ class Consuming {
   void Attach(AttachRequest request, std::shared_ptr<ConsumerSink> sink);
   void Flow(const queue::SessionId& session, const ConsumerSink* sink, uint32_t max_messages, uint64_t max_bytes);
   void Settle(const queue::SessionId& session, const ConsumerSink* sink, queue::Disposition disposition,
-              GroupTokens settled, uint64_t receipt);
+              int64_t delay_ms, GroupTokens settled, uint64_t receipt);
+  // Ends a stream; its session has its timeout.
+  void Cut(const queue::SessionId& session, const ConsumerSink* sink, CutReason reason, const std::string& text);
   // One that still waits for its Attached is the owner's.
   void Detach(const queue::SessionId& session, const ConsumerSink* sink, bool graceful);
 

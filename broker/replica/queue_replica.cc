@@ -1,6 +1,7 @@
 #include "broker/replica/queue_replica.h"
 
 #include <algorithm>
+#include <list>
 #include <optional>
 #include <utility>
 #include <variant>
@@ -60,7 +61,9 @@ struct QueueReplica::Impl {
     LeaderPort port;
     std::optional<Subscriptions> subscriptions;
     int64_t time_base_ms;  // queue time less the monotonic clock's
-    std::deque<OwnFacts> own;
+    // (Lists are for queues that are empty most of the time, of which there are many.)
+    std::list<OwnFacts> own;
+    uint32_t raise = 0;              // the version to raise the facts to; 0: none
     std::vector<queue::Fact> facts;  // to be appended
     std::vector<Waiter> waiters;
   };
@@ -88,9 +91,14 @@ struct QueueReplica::Impl {
   }
 
   void AddFact(queue::Fact fact, Waiter waiter) {
+    FlushSoon();
+    // Safety rule 3: it goes before all that this turn brings, for that may need it.
+    if (const auto* raised = std::get_if<queue::fact::VersionRaised>(&fact)) {
+      leading->raise = std::max(leading->raise, raised->version);
+      return;
+    }
     leading->facts.push_back(std::move(fact));
     leading->waiters.push_back(std::move(waiter));
-    FlushSoon();
   }
 
   // ---- turns
@@ -126,8 +134,10 @@ struct QueueReplica::Impl {
       if (leading == nullptr) return;
     }
     // Settlements ride on any append.
-    const bool append = published || !plan.facts.empty() || !leading->facts.empty();
+    const bool append = published || !plan.facts.empty() || !leading->facts.empty() || leading->raise != 0;
     if (append || leading->settling.due(NowMs())) Append(std::move(plan.facts), time_ms);
+    // What came due just now may have to be looked up before it is given out.
+    if (leading != nullptr) leading->subscriptions->ReadAhead();
     if (leading != nullptr) SetTimer();
   }
 
@@ -144,9 +154,14 @@ struct QueueReplica::Impl {
   void Append(std::vector<queue::Fact> decided, int64_t time_ms) {
     OwnFacts own;
     const bool crowded = leading->settling.crowded();
+    if (leading->raise != 0) {
+      own.facts.emplace_back(queue::fact::VersionRaised{std::exchange(leading->raise, 0)});
+      own.waiters.emplace_back();
+    }
     for (Settling::Fact& settled : leading->settling.Take()) {
-      own.facts.emplace_back(
-          queue::fact::Settled{settled.kind.subscription, settled.kind.disposition, settled.tokens.tokens()});
+      own.facts.emplace_back(queue::fact::Settled{settled.kind.subscription, settled.kind.disposition,
+                                                  settled.tokens.tokens(),
+                                                  leading->subscriptions->DueTimes(settled, time_ms)});
       own.waiters.emplace_back(std::move(settled.tokens));
     }
     for (queue::Fact& fact : decided) {
@@ -434,11 +449,15 @@ void QueueReplica::Flow(const Stream& stream, uint32_t max_messages, uint64_t ma
     consuming->Flow(stream.session, stream.sink, max_messages, max_bytes);
 }
 
-void QueueReplica::Settle(const Stream& stream, queue::Disposition disposition, GroupTokens settled, uint64_t receipt) {
+void QueueReplica::Settle(const Stream& stream, queue::Disposition disposition, GroupTokens settled, uint64_t receipt,
+                          int64_t delay_ms) {
   Impl& i = *impl_;
   if (i.refuses()) return;
-  if (Consuming* consuming = i.leading->subscriptions->Find(stream.subscription))
-    consuming->Settle(stream.session, stream.sink, disposition, std::move(settled), receipt);
+  Consuming* consuming = i.leading->subscriptions->Find(stream.subscription);
+  if (consuming == nullptr) return;
+  if (absl::Status known = i.leading->subscriptions->MayDelay(delay_ms); !known.ok())
+    return consuming->Cut(stream.session, stream.sink, CutReason::kOldNodes, std::string(known.message()));
+  consuming->Settle(stream.session, stream.sink, disposition, delay_ms, std::move(settled), receipt);
 }
 
 void QueueReplica::Detach(const Stream& stream, bool graceful) {
@@ -480,12 +499,13 @@ void QueueReplica::TakeBack(queue::SubscriptionId subscription, std::vector<queu
 }
 
 void QueueReplica::SettleTokens(queue::SubscriptionId subscription, queue::Disposition disposition,
-                                std::vector<queue::Token> tokens, TokensDone done) {
+                                std::vector<queue::Token> tokens, TokensDone done, int64_t delay_ms) {
   Impl& i = *impl_;
   if (i.refuses()) return done(i.NotDone());
   if (tokens.empty()) return done(std::vector<bool>{});
+  if (absl::Status known = i.leading->subscriptions->MayDelay(delay_ms); !known.ok()) return done(known);
   if (absl::Status room = i.leading->settling.Admits(nullptr, tokens.size()); !room.ok()) return done(room);
-  i.leading->settling.Add({subscription, disposition}, tokens, {.done = std::move(done)}, i.NowMs());
+  i.leading->settling.Add({subscription, disposition, delay_ms}, tokens, {.done = std::move(done)}, i.NowMs());
   i.FlushSoon();
 }
 
@@ -545,6 +565,7 @@ QueueFigures QueueReplica::Figures() const {
                                      .acknowledged = s.acknowledged,
                                      .rejected = s.rejected,
                                      .skipped = s.skipped,
+                                     .dead = s.dead,
                                      .capped = s.exceptions() >= i.limits.dispatch.max_exceptions});
   }
   return figures;

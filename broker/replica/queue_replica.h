@@ -36,6 +36,7 @@ struct SubscriptionFigures {
   uint64_t acknowledged = 0;
   uint64_t rejected = 0;
   uint64_t skipped = 0;
+  uint64_t dead = 0;
   bool capped = false;
 };
 
@@ -115,7 +116,10 @@ class QueueReplica final : public raft::StateMachine {
   // Changes a session's limits; 0 = as before. Also a sign of life.
   void Flow(const Stream& stream, uint32_t max_messages, uint64_t max_bytes);
   // Tokens of another group are lost leases.
-  void Settle(const Stream& stream, queue::Disposition disposition, GroupTokens settled, uint64_t receipt);
+  // `delay_ms`: with kRequeue, as in Settling::Kind. A stream that asks for one is cut where not all replicas know
+  // them.
+  void Settle(const Stream& stream, queue::Disposition disposition, GroupTokens settled, uint64_t receipt,
+              int64_t delay_ms = Settling::kAsSet);
   // The stream ended. `graceful`: by the client's own wish, so the session ends with it and what it holds is returned
   // now.
   void Detach(const Stream& stream, bool graceful);
@@ -131,7 +135,7 @@ class QueueReplica final : public raft::StateMachine {
   void TakeBack(queue::SubscriptionId subscription, std::vector<queue::Token> tokens);
   // Tokens of one subscription.
   void SettleTokens(queue::SubscriptionId subscription, queue::Disposition disposition,
-                    std::vector<queue::Token> tokens, TokensDone done);
+                    std::vector<queue::Token> tokens, TokensDone done, int64_t delay_ms = Settling::kAsSet);
   void ExtendTokens(queue::SubscriptionId subscription, std::chrono::milliseconds lease,
                     std::vector<queue::Token> tokens, TokensDone done);
 

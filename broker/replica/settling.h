@@ -6,6 +6,7 @@
 #include <compare>
 #include <cstdint>
 #include <deque>
+#include <list>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -92,10 +93,13 @@ class Settling {
   // Whether so many tokens of this stream (null: of a call) may be added. RESOURCE_EXHAUSTED: too many wait already.
   absl::Status Admits(const ConsumerSink* sink, size_t tokens) const;
 
+  static constexpr int64_t kAsSet = -1;
   // What goes into one fact.
   struct Kind {
     queue::SubscriptionId subscription = 0;
     queue::Disposition disposition = queue::Disposition::kAcknowledge;
+    // With kRequeue: how long it stays away; kAsSet: as the subscription is set.
+    int64_t delay_ms = kAsSet;
     auto operator<=>(const Kind&) const = default;
   };
   // Puts tokens in line. With none, the asker hears when all that was settled before is durable.
@@ -130,7 +134,7 @@ class Settling {
 
   const int64_t delay_ms_;
   const Limits limits_;
-  std::deque<Round> rounds_;
+  std::list<Round> rounds_;
   // In rounds_.
   size_t waiting_ = 0;
   absl::flat_hash_map<const ConsumerSink*, size_t> waiting_of_;

@@ -36,6 +36,7 @@ enum class CutReason : uint8_t {
   kSubscriptionGone,  // likewise: it was deleted, or there was none
   kFenced,            // a newer stream of the same producer or session took over
   kGroupHalted,       // this node's replica cannot go on
+  kOldNodes,          // it asked for what not every replica of the queue understands yet
   kOverloaded,        // more of it waits than may: come again later
 };
 

@@ -16,17 +16,34 @@ namespace {
 
 // The facts of subscriptions came with it.
 constexpr uint32_t kFactsOfSubscriptions = 2;
+constexpr uint32_t kFactsOfDelays = 3;
+constexpr uint64_t kMaxDelayMs = uint64_t{12} * 3600 * 1000;
+constexpr uint64_t kMaxDeliveries = 1'000'000;
 // Of what is read ahead, for each of many.
 constexpr size_t kMinReadAhead = size_t{64} << 10;
 // For the places at which new ones begin, at a time: each reads a part of the log.
 constexpr size_t kMaxSearches = 4;
 
+absl::Status CheckNumber(absl::string_view name, uint64_t value, uint64_t low, uint64_t high) {
+  if (value >= low && value <= high) return absl::OkStatus();
+  const std::string limit = absl::StrCat(low, " to ", high);
+  return Error(absl::StatusCode::kInvalidArgument, {.reason = "OUT_OF_RANGE", .name = name, .limit = limit},
+               absl::StrCat(name, " is ", value, "; it must be ", limit));
+}
+
 absl::Status Check(const queue::SubscriptionSettings& settings) {
-  if (settings.filter.empty()) return absl::OkStatus();
-  const absl::Status parsed = filter::Filter::Parse(settings.filter).status();
-  if (parsed.ok()) return parsed;
-  return Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_FILTER"},
-               absl::StrCat("the filter does not parse: ", parsed.message()));
+  if (!settings.filter.empty()) {
+    const absl::Status parsed = filter::Filter::Parse(settings.filter).status();
+    if (!parsed.ok()) {
+      return Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_FILTER"},
+                   absl::StrCat("the filter does not parse: ", parsed.message()));
+    }
+  }
+  absl::Status good = CheckNumber("retry_delay_ms", settings.retry_delay_ms, 0, kMaxDelayMs);
+  good.Update(CheckNumber("retry_percent", settings.retry_percent, 100, 1'000));
+  good.Update(CheckNumber("max_retry_delay_ms", settings.max_retry_delay_ms, settings.retry_delay_ms, kMaxDelayMs));
+  good.Update(CheckNumber("delivery_limit", settings.delivery_limit, 0, kMaxDeliveries));
+  return good;
 }
 
 }  // namespace
@@ -128,7 +145,7 @@ void Subscriptions::Create(const std::string& name, queue::SubscriptionSettings 
                       absl::StrCat("the log of queue '", queue_name_, "' is being searched for the starts of ",
                                    searches_.size(), " subscriptions; nothing was done: try again in a moment")));
   }
-  if (absl::Status raised = RaiseTo(kFactsOfSubscriptions); !raised.ok()) return done(raised);
+  if (absl::Status raised = RaiseTo(queue::VersionOf(settings)); !raised.ok()) return done(raised);
   ++creating_;
   auto add = [this, name, settings = std::move(settings)](PlaceFinder::Place place, SubscribeDone tell) {
     leader_->add(queue::fact::SubscriptionCreated{name, place.position, place.ordinal, settings},
@@ -164,7 +181,7 @@ void Subscriptions::Change(const std::string& name, queue::SubscriptionSettings 
   With(
       name,
       [this, name, settings = std::move(settings), shared](Consuming& consuming) {
-        if (absl::Status raised = RaiseTo(kFactsOfSubscriptions); !raised.ok()) return (*shared)(raised);
+        if (absl::Status raised = RaiseTo(queue::VersionOf(settings)); !raised.ok()) return (*shared)(raised);
         leader_->add(queue::fact::SubscriptionChanged{consuming.id(), settings},
                      SubscriptionWaiter{name, settings, std::move(*shared)});
       },
@@ -215,6 +232,32 @@ void Subscriptions::Answer(SubscriptionWaiter& waiter, const queue::Fact& fact, 
 void Subscriptions::Attached(queue::SubscriptionId id, AttachWaiter& waiter, const queue::effect::Attached& effect) {
   if (Consuming* consuming = Find(id)) return consuming->Attached(waiter, effect);
   if (waiter.sink != nullptr) waiter.sink->Cut(CutReason::kSubscriptionGone, None(waiter.request.subscription));
+}
+
+absl::Status Subscriptions::MayDelay(int64_t delay_ms) {
+  return delay_ms <= 0 ? absl::OkStatus() : RaiseTo(kFactsOfDelays);
+}
+
+std::vector<int64_t> Subscriptions::DueTimes(const Settling::Fact& settled, int64_t time_ms) const {
+  const queue::Subscription* s = leader_->machine->FindSubscription(settled.kind.subscription);
+  const int64_t asked = settled.kind.delay_ms;
+  if (settled.kind.disposition != queue::Disposition::kRequeue || s == nullptr || asked == 0) return {};
+  if (asked == Settling::kAsSet && s->settings.retry_delay_ms == 0) return {};
+  std::vector<int64_t> due;
+  for (const queue::Token& token : settled.tokens.tokens()) {
+    int64_t delay = asked;
+    if (asked == Settling::kAsSet) {
+      // A token whose runs were delivered differently often goes by the first of them.
+      uint32_t deliveries = 0;
+      queue::VisitWithin(s->in_flight, {token.slots.first, token.slots.WithinEntry() ? token.slots.count : 0},
+                         [&](queue::Position, const queue::InFlight& run) {
+                           if (deliveries == 0) deliveries = run.deliveries;
+                         });
+      delay = queue::RetryDelayMs(s->settings, deliveries);
+    }
+    due.push_back(time_ms + delay);
+  }
+  return due;
 }
 
 void Subscriptions::ReadAhead() {

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
@@ -46,6 +47,11 @@ class Subscriptions {
   // What was asked for by these was applied.
   void Answer(SubscriptionWaiter& waiter, const queue::Fact& fact, const queue::Effect& effect);
   void Attached(queue::SubscriptionId id, AttachWaiter& waiter, const queue::effect::Attached& effect);
+
+  // Whether a requeue may ask for this delay. FAILED_PRECONDITION: not every replica knows delays.
+  absl::Status MayDelay(int64_t delay_ms);
+  // When each of the tokens that are given back with an entry of this time is due; empty: at once.
+  std::vector<int64_t> DueTimes(const Settling::Fact& settled, int64_t time_ms) const;
 
   // For each.
   void ReadAhead();

@@ -14,6 +14,9 @@ struct Arguments {
   std::string name;
   std::string filter;
   std::string from = "end";
+  double retry_delay_s = 0, max_retry_delay_s = 0;
+  uint32_t retry_percent = 0;
+  uint32_t delivery_limit = 0;
 };
 using ArgumentsPtr = std::shared_ptr<Arguments>;
 
@@ -52,6 +55,16 @@ int Done(Command& command, const ArgumentsPtr& arguments, const char* what, Json
   return kExitOk;
 }
 
+v1::SubscriptionSettings SettingsOf(const Arguments& arguments) {
+  v1::SubscriptionSettings settings;
+  settings.set_filter(arguments.filter);
+  settings.set_retry_delay_ms(static_cast<uint32_t>(arguments.retry_delay_s * 1000));
+  settings.set_retry_percent(arguments.retry_percent);
+  settings.set_max_retry_delay_ms(static_cast<uint32_t>(arguments.max_retry_delay_s * 1000));
+  settings.set_delivery_limit(arguments.delivery_limit);
+  return settings;
+}
+
 int Create(Command& command, const ArgumentsPtr& arguments) {
   absl::StatusOr<v1::SubscriptionStart> start = ParseStart(arguments->from);
   if (!start.ok()) return command.Usage(std::string(start.status().message()));
@@ -60,7 +73,7 @@ int Create(Command& command, const ArgumentsPtr& arguments) {
   v1::CreateSubscriptionRequest request;
   request.set_queue(arguments->queue);
   request.set_name(arguments->name);
-  request.mutable_settings()->set_filter(arguments->filter);
+  *request.mutable_settings() = SettingsOf(*arguments);
   *request.mutable_start() = *start;
   absl::StatusOr<v1::CreateSubscriptionResponse> response = client->CreateSubscription(request);
   if (!response.ok()) return command.Fail(response.status());
@@ -74,7 +87,7 @@ int Change(Command& command, const ArgumentsPtr& arguments) {
   v1::ChangeSubscriptionRequest request;
   request.set_queue(arguments->queue);
   request.set_name(arguments->name);
-  request.mutable_settings()->set_filter(arguments->filter);
+  *request.mutable_settings() = SettingsOf(*arguments);
   absl::StatusOr<v1::ChangeSubscriptionResponse> response = client->ChangeSubscription(request);
   return response.ok() ? Done(command, arguments, "changed") : command.Fail(response.status());
 }
@@ -102,6 +115,19 @@ int List(Command& command, const ArgumentsPtr& arguments) {
   return kExitOk;
 }
 
+void AddSettings(CLI::App* app, const ArgumentsPtr& arguments) {
+  const CLI::Range seconds(0.0, 43'200.0);
+  app->add_option("--filter", arguments->filter, "Only messages for which this is true; all if not given");
+  app->add_option("--retry-delay", arguments->retry_delay_s, "Seconds that a requeued message stays away at first")
+      ->check(seconds);
+  app->add_option("--retry-percent", arguments->retry_percent,
+                  "How that grows: 200 doubles it each time (the default)");
+  app->add_option("--max-retry-delay", arguments->max_retry_delay_s, "Seconds up to which; 600 if not given")
+      ->check(seconds);
+  app->add_option("--delivery-limit", arguments->delivery_limit,
+                  "Drop a message that comes back after so many deliveries; 0 = never");
+}
+
 void AddNames(CLI::App* app, const ArgumentsPtr& arguments) {
   app->add_option("QUEUE", arguments->queue, "The queue")->required();
   app->add_option("NAME", arguments->name, "The subscription: 1 to 255 letters, digits and . _ - : /")->required();
@@ -118,15 +144,21 @@ Json SubscriptionJson(const v1::SubscriptionFigures& s) {
           {"rejected", s.rejected()},
           {"skipped", s.skipped()},
           {"full", s.full()},
-          {"filter", s.settings().filter()}};
+          {"dead", s.dead()},
+          {"filter", s.settings().filter()},
+          {"retry_delay_ms", s.settings().retry_delay_ms()},
+          {"retry_percent", s.settings().retry_percent()},
+          {"max_retry_delay_ms", s.settings().max_retry_delay_ms()},
+          {"delivery_limit", s.settings().delivery_limit()}};
 }
 
 std::string SubscriptionsTable(const v1::QueueFigures& figures) {
-  Table table({"SUBSCRIPTION", "WAITING", "IN FLIGHT", "CONSUMERS", "ACKNOWLEDGED", "REJECTED", "SKIPPED", "FILTER"});
+  Table table(
+      {"SUBSCRIPTION", "WAITING", "IN FLIGHT", "CONSUMERS", "ACKNOWLEDGED", "REJECTED", "SKIPPED", "DEAD", "FILTER"});
   for (const v1::SubscriptionFigures& s : figures.subscriptions()) {
     table.Add({s.name(), Thousands(s.waiting()), absl::StrCat(Thousands(s.in_flight()), s.full() ? " (full)" : ""),
                Thousands(s.consumers()), Thousands(s.acknowledged()), Thousands(s.rejected()), Thousands(s.skipped()),
-               s.settings().filter()});
+               Thousands(s.dead()), s.settings().filter()});
   }
   return table.Text();
 }
@@ -145,17 +177,18 @@ void AddSubscriptionCommands(CLI::App& app, Command& command) {
                                  "  trireme subscription create orders replay --from 2024-05-01T12:00:00Z\n",
                                  [&command, arguments] { return Create(command, arguments); });
   AddNames(create, arguments);
-  create->add_option("--filter", arguments->filter, "Only messages for which this is true");
+  AddSettings(create, arguments);
   create
       ->add_option("--from", arguments->from,
                    "end: what is still to come; first: all that the queue holds; a position; or a time")
       ->capture_default_str();
 
-  CLI::App* change = command.Add(subscription, "change", "Give a subscription another filter, or none",
+  CLI::App* change = command.Add(subscription, "change",
+                                 "Give a subscription other settings: those that are named, the rest as at first",
                                  "  trireme subscription change orders europe --filter \"region = 'eu'\"\n",
                                  [&command, arguments] { return Change(command, arguments); });
   AddNames(change, arguments);
-  change->add_option("--filter", arguments->filter, "Only messages for which this is true; all if not given");
+  AddSettings(change, arguments);
 
   CLI::App* list = command.Add(subscription, "list", "List a queue's subscriptions with their exact figures",
                                "  trireme subscription list orders --output json\n",

@@ -25,6 +25,9 @@ class SubscriptionsTest : public QueueTest {
     return Await(
         [&](SubscribeDone done) { w_.Serving()->ChangeSubscription(name, {.filter = filter}, std::move(done)); });
   }
+  absl::StatusOr<SubscriptionMade> Set(const std::string& name, queue::SubscriptionSettings settings) {
+    return Await([&](SubscribeDone done) { w_.Serving()->ChangeSubscription(name, settings, std::move(done)); });
+  }
   absl::StatusOr<SubscriptionMade> Delete(const std::string& name) {
     return Await([&](SubscribeDone done) { w_.Serving()->DeleteSubscription(name, std::move(done)); });
   }
@@ -244,6 +247,83 @@ TEST_F(SubscriptionsTest, WithoutAnyNothingIsKept) {
   EXPECT_THAT(ReceiveAll("default"), ElementsAre("c"));
 }
 
+// Gives the last message that came back; how long until it comes again, in steps of 50 ms.
+class ReturnsTest : public SubscriptionsTest {
+ protected:
+  milliseconds Requeue(const std::shared_ptr<NotingConsumerSink>& consumer, int64_t delay_ms = Settling::kAsSet) {
+    const size_t before = consumer->runs.size();
+    w_.Serving()->Settle({"s", consumer.get()}, queue::Disposition::kRequeue,
+                         {w_.group, {TokenOf(consumer->runs.back())}}, 0, delay_ms);
+    milliseconds waited{0};
+    while (consumer->runs.size() == before && waited < milliseconds(60'000)) {
+      w_.world.Run(milliseconds(50));
+      waited += milliseconds(50);
+    }
+    return waited;
+  }
+};
+
+TEST_F(ReturnsTest, ABackOffGrowsWithTheDeliveriesOverAFailover) {
+  ASSERT_TRUE(Set("default", {.retry_delay_ms = 1'000, .retry_percent = 300, .max_retry_delay_ms = 5'000}).ok());
+  PublishEach({"a"});
+  auto consumer = Attach("s", {}, 100, 600'000);
+  ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->messages() == 1; }));
+  EXPECT_THAT(Requeue(consumer).count(), ::testing::AllOf(::testing::Ge(1'000), ::testing::Le(1'200)));
+  EXPECT_EQ(consumer->runs.back().deliveries, 2u);
+  EXPECT_THAT(Requeue(consumer).count(), ::testing::AllOf(::testing::Ge(3'000), ::testing::Le(3'200)));
+  EXPECT_THAT(Requeue(consumer).count(), ::testing::AllOf(::testing::Ge(5'000), ::testing::Le(5'200)));
+  // One that asks for its own.
+  EXPECT_THAT(Requeue(consumer, 0).count(), ::testing::Le(200));
+  EXPECT_THAT(Requeue(consumer, 8'000).count(), ::testing::AllOf(::testing::Ge(8'000), ::testing::Le(8'200)));
+  EXPECT_EQ(consumer->runs.back().deliveries, 6u);
+  // It stays away for as long, whoever leads.
+  w_.Serving()->Settle({"s", consumer.get()}, queue::Disposition::kRequeue,
+                       {w_.group, {TokenOf(consumer->runs.back())}}, 5, 20'000);
+  ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->receipts.contains(5); }));
+  FailOver();
+  auto again = Attach("s", {}, 100, 600'000);
+  w_.world.Run(milliseconds(10'000));
+  EXPECT_EQ(again->messages(), 0u);
+  ASSERT_TRUE(w_.world.RunUntil([&] { return again->messages() == 1; }, milliseconds(15'000)));
+  EXPECT_EQ(again->runs.back().deliveries, 7u);
+}
+
+// Safety rule 3: the settlement that first needs a version does not go before the fact that raises the log to it.
+TEST_F(ReturnsTest, TheFirstDelayOfAQueueRaisesItsFacts) {
+  PublishEach({"a"});
+  auto consumer = Attach("s", {}, 100, 600'000);
+  ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->messages() == 1; }));
+  EXPECT_THAT(Requeue(consumer, 2'000).count(), ::testing::AllOf(::testing::Ge(2'000), ::testing::Le(2'200)));
+  EXPECT_EQ(w_.Serving()->machine().version(), 3u);
+}
+
+TEST_F(ReturnsTest, PastItsLimitAMessageIsDroppedAndCounted) {
+  ASSERT_TRUE(Set("default", {.delivery_limit = 3}).ok());
+  PublishEach({"poison", "good"});
+  auto consumer = Attach("s", {}, 1);
+  ASSERT_TRUE(w_.world.RunUntil([&] { return consumer->messages() == 1; }));
+  Requeue(consumer);
+  // However it comes back: requeued, its session ended, or its lease.
+  FailOver();
+  auto second = Attach("s", {TokenOf(consumer->runs.back())}, 1);
+  w_.Serving()->Detach({"s", second.get()}, true);
+  ASSERT_TRUE(w_.world.RunUntil([&] { return Of("default").in_flight == 0; }));
+  auto third = Receive(1, milliseconds(0), milliseconds(1'000));
+  ASSERT_THAT(third, SizeIs(1));
+  EXPECT_EQ(third[0].deliveries, 3u);
+  ASSERT_TRUE(w_.world.RunUntil([&] { return Of("default").dead == 1; }, milliseconds(5'000)));
+  EXPECT_EQ(Of("default").waiting, 1u);
+  EXPECT_THAT(ReceiveAll("default"), ElementsAre("good"));
+}
+
+TEST_F(ReturnsTest, WhatIsWrongIsRefused) {
+  EXPECT_EQ(Set("default", {.retry_delay_ms = 43'200'001}).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Set("default", {.retry_percent = 99}).status().code(), absl::StatusCode::kInvalidArgument);
+  auto bad = Set("default", {.retry_delay_ms = 2'000, .max_retry_delay_ms = 1'000});
+  EXPECT_EQ(bad.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(bad.status().message(), HasSubstr("max_retry_delay_ms is 1000; it must be 2000 to 43200000"));
+}
+
 // Safety rule 3: as long as a replica may be of an older program, its log is one that it can read.
 class OldNodesTest : public SubscriptionsTest {
  protected:
@@ -273,6 +353,14 @@ TEST_F(OldNodesTest, WhatTheyDoNotUnderstandIsRefusedUntilTheyDo) {
   third_ = 2;
   ASSERT_TRUE(Create("audit").ok());
   EXPECT_EQ(w_.Serving()->Digest() >> 32, uint64_t{3} << 16 | 2);
+  // Settings of a later version, and delays, are refused on their own.
+  EXPECT_EQ(Set("audit", {.delivery_limit = 3}).status().code(), absl::StatusCode::kFailedPrecondition);
+  std::optional<absl::Status> settled;
+  w_.Serving()->SettleTokens(
+      0, queue::Disposition::kRequeue, {{{queue::Position(1, 0), 1}, 2}},
+      [&](absl::StatusOr<std::vector<bool>> s) { settled = s.status(); }, 1'000);
+  ASSERT_TRUE(settled.has_value());
+  EXPECT_EQ(settled->code(), absl::StatusCode::kFailedPrecondition);
   // From then on there is no way back.
   third_ = 1;
   FailOver();

@@ -85,6 +85,37 @@ class Subscriptions(harness.TestCase):
             self.assertEqual([m.message.body for m in late], [b"057", b"058", b"059"])
             cluster.start(leader)
 
+    def test_delays_and_limits_outlive_the_leader(self):
+        with Cluster() as cluster:
+            cluster.create("jobs")
+            done = cluster.command("subscription", "change", "jobs", "default", "--delivery-limit", "3", "--retry-delay", "600")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            cluster.send("jobs", [b"poison", b"slow"])
+            first, second = cluster.receive("jobs", lease_ms=600000)
+
+            def requeue(message, number, **fields):
+                answer = cluster.broker(number).Settle(broker_pb2.SettleRequest(
+                    queue="jobs", tokens=[message.token], disposition=broker_pb2.DISPOSITION_REQUEUE, **fields), timeout=CALL_SECONDS)
+                self.assertEqual(list(answer.outcomes), [broker_pb2.OUTCOME_OK])
+            # The one comes back at once, the other stays away as the subscription says.
+            requeue(first, 1, delay_ms=0)
+            requeue(second, 1)
+            [again] = cluster.receive("jobs", lease_ms=600000)
+            self.assertEqual((again.message.body, again.deliveries), (b"poison", 2))
+            leader = cluster.leader("jobs")
+            cluster.kill(leader)
+            other = leader % 3 + 1
+            cluster.leader("jobs", but=(leader,))
+            requeue(again, other, delay_ms=0)
+            [last] = cluster.receive("jobs", number=other, wait_ms=5000, lease_ms=600000)
+            self.assertEqual((last.message.body, last.deliveries), (b"poison", 3))
+            requeue(last, other)
+            wait_for("the poison dropped", lambda: self.of(cluster, "jobs", "default").dead == 1)
+            figures = self.of(cluster, "jobs", "default")
+            self.assertEqual((figures.waiting, figures.in_flight), (1, 0))
+            self.assertEqual(cluster.receive("jobs", number=other, wait_ms=500), [], "it was to stay away for ten minutes")
+            cluster.start(leader)
+
     def test_the_command_and_its_errors(self):
         with Cluster() as cluster:
             cluster.create("orders")

@@ -128,12 +128,17 @@ SubscriptionId History::SomeSubscription() {
 
 // Up to a handful of them, with and without filters, from anywhere in the log.
 void History::ChangeSubscriptions() {
-  auto filter = [&] { return Chance(50) ? std::string() : std::to_string(2 + Below(3)); };
+  auto settings = [&] {
+    SubscriptionSettings s{.filter = Chance(50) ? std::string() : std::to_string(2 + Below(3))};
+    if (Chance(30)) s.delivery_limit = static_cast<uint32_t>(1 + Below(4));
+    if (Chance(30)) s.retry_delay_ms = static_cast<uint32_t>(1 + Below(300));
+    return s;
+  };
   std::vector<Fact> facts;
   if (log_.machine.version() < kFactVersion) facts.emplace_back(fact::VersionRaised{kFactVersion});
   const uint64_t dice = Below(100);
   if (dice < 60 && log_.machine.subscriptions().size() < 5) {
-    fact::SubscriptionCreated made{std::string(1, static_cast<char>('A' + Below(8))), {}, 0, {filter()}};
+    fact::SubscriptionCreated made{std::string(1, static_cast<char>('A' + Below(8))), {}, 0, settings()};
     made.from =
         Chance(40) ? Position(kMaxLogIndex, 0) : Position(Below(log_.last() + 2), static_cast<uint32_t>(Below(3)));
     for (uint64_t index = 1; index <= log_.machine.applied() && index <= made.from.index(); ++index) {
@@ -145,7 +150,7 @@ void History::ChangeSubscriptions() {
     if (made.from.index() > log_.machine.applied()) made.from = Position(kMaxLogIndex, 0);
     facts.emplace_back(std::move(made));
   } else if (dice < 80) {
-    facts.emplace_back(fact::SubscriptionChanged{SomeSubscription(), {filter()}});
+    facts.emplace_back(fact::SubscriptionChanged{SomeSubscription(), settings()});
   } else if (Chance(50)) {
     facts.emplace_back(fact::SubscriptionDeleted{SomeSubscription()});
   }
@@ -236,7 +241,12 @@ void History::SettleSome() {
     return Append({fact::LeaseExtended{subscription, now_ + static_cast<int64_t>(Below(300)), tokens}});
   }
   const auto how = static_cast<Disposition>(draining_ ? 1 : 1 + Below(4));
-  Append({fact::Settled{subscription, how, std::move(tokens)}});
+  fact::Settled settled{subscription, how, std::move(tokens)};
+  if (how == Disposition::kRequeue && log_.machine.version() >= 3 && Chance(50)) {
+    for (size_t i = 0; i < settled.tokens.size(); ++i)
+      settled.due_ms.push_back(now_ + static_cast<int64_t>(Below(300)));
+  }
+  Append({std::move(settled)});
 }
 
 void History::Append(std::vector<Fact> facts) {
@@ -282,7 +292,8 @@ void History::ApplyOne() {
   const raft::Bytes& entry = log_.at(index);
   std::vector<Fact> facts;
   if (!entry.empty()) facts = DecodeEntry(entry)->facts;
-  if (auto bad = model_.Apply(index, facts, effects)) return Fail(Say("entry ", index, ": ", *bad));
+  if (auto bad = model_.Apply(index, facts, effects, log_.machine.time_ms()))
+    return Fail(Say("entry ", index, ": ", *bad));
   if (auto bad = model_.Compare(log_.machine)) return Fail(Say("after entry ", index, ": ", *bad));
   snapshots_.push_back(log_.machine.Snapshot());
   if (!facts.empty() && std::holds_alternative<fact::Published>(facts[0]) &&

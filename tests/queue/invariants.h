@@ -40,8 +40,8 @@ inline std::optional<std::string> ProblemOf(const Subscription& s) {
 inline std::optional<std::string> ProblemOf(const Machine& machine) {
   for (const auto& [id, s] : machine.subscriptions()) {
     // Every message is in one place; `default` has had them all.
-    const uint64_t all =
-        s.waiting + s.in_flight_messages + s.returned_messages + s.acknowledged + s.rejected + s.purged + s.skipped;
+    const uint64_t all = s.waiting + s.in_flight_messages + s.returned_messages + s.acknowledged + s.rejected +
+                         s.purged + s.skipped + s.dead;
     if (id == 0 ? all != machine.published() : s.waiting > machine.published())
       return script::Say(all, " messages of ", machine.published(), " in subscription ", id);
     if (auto problem = ProblemOf(s)) return script::Say("subscription ", id, ": ", *problem);

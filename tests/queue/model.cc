@@ -29,6 +29,7 @@ struct Model::Applier {
   Model& m;
   uint64_t index;
   const Effect& effect;
+  int64_t now_ms;  // queue time
   // By the whole entry, with the deliveries so far.
   std::map<std::pair<SubscriptionId, Position>, uint32_t>& returned;
 
@@ -40,8 +41,9 @@ struct Model::Applier {
     auto it = sub.messages.find(p);
     return it == sub.messages.end() ? nullptr : &it->second;
   }
-  void GiveBack(SubscriptionId id, Position p, Message& message) {
+  void GiveBack(SubscriptionId id, Position p, Message& message, int64_t due_ms = 0) {
     message.fate = Fate::kReturned;
+    message.due_ms = due_ms;
     message.holder.clear();
     returned[{id, p}] = message.deliveries;
   }
@@ -180,6 +182,8 @@ struct Model::Applier {
       if (message == nullptr) return Say(p, " was checked out and does not exist");
       if (message->fate != Fate::kWaiting && message->fate != Fate::kReturned)
         return Say(p, " was checked out while ", int(message->fate));
+      if (message->fate == Fate::kReturned && message->due_ms > now_ms)
+        return Say(p, " is due at ", message->due_ms, " and was given at ", now_ms);
       if (message->deliveries == 0 && !sub->changed && !FilterTakes(sub->settings.filter, p))
         return Say(p, " is not for this subscription");
       *message = {Fate::kInFlight, message->deliveries + 1, index, f.session, f.deadline_ms};
@@ -217,7 +221,7 @@ struct Model::Applier {
         Message* message = sub == nullptr ? nullptr : Find(*sub, p);
         if (message != nullptr && message->fate == Fate::kInFlight && message->checkout_index == token.checkout_index &&
             want(*message)) {
-          take(p, *message);
+          take(t, p, *message);
         } else {
           lost.emplace(t, p);
         }
@@ -229,23 +233,24 @@ struct Model::Applier {
   Problem operator()(const fact::Settled& f) {
     return Release(
         f.subscription, f.tokens, [](const Message&) { return true; },
-        [&](Position p, Message& message) {
+        [&](uint32_t token, Position p, Message& message) {
+          const int64_t due = token < f.due_ms.size() ? f.due_ms[token] : 0;
           if (f.disposition == Disposition::kUndelivered) --message.deliveries;
-          if (f.disposition == Disposition::kRequeue || f.disposition == Disposition::kUndelivered)
-            return GiveBack(f.subscription, p, message);
+          if (f.disposition == Disposition::kRequeue) return GiveBack(f.subscription, p, message, due);
+          if (f.disposition == Disposition::kUndelivered) return GiveBack(f.subscription, p, message);
           message.fate = f.disposition == Disposition::kAcknowledge ? Fate::kAcknowledged : Fate::kRejected;
         });
   }
   Problem operator()(const fact::LeaseExtended& f) {
     return Release(
         f.subscription, f.tokens, [](const Message& message) { return message.holder.empty(); },
-        [&](Position, Message& message) { message.deadline_ms = f.deadline_ms; });
+        [&](uint32_t, Position, Message& message) { message.deadline_ms = f.deadline_ms; });
   }
   Problem operator()(const fact::Expired& f) {
     return Release(
         f.subscription, f.tokens,
         [&](const Message& message) { return message.holder.empty() && message.deadline_ms <= f.now_ms; },
-        [&](Position p, Message& message) { GiveBack(f.subscription, p, message); });
+        [&](uint32_t, Position p, Message& message) { GiveBack(f.subscription, p, message); });
   }
   Problem operator()(const fact::Purged&) {
     uint64_t purged = 0;
@@ -326,17 +331,32 @@ struct Model::Applier {
     return {};
   }
 
+  Problem operator()(const fact::DeadLettered& f) {
+    uint64_t dead = 0;
+    Subscription* sub = Sub(f.subscription);
+    for (const Slots& s : f.returned) {
+      for (uint32_t i = 0; sub != nullptr && i < s.count; ++i) {
+        Message* message = Find(*sub, s.first + i);
+        if (message == nullptr || message->fate != Fate::kReturned || message->deliveries < f.deliveries) continue;
+        message->fate = Fate::kDead;
+        ++dead;
+      }
+    }
+    const auto& e = std::get<effect::DeadLettered>(effect);
+    return e.messages == dead ? Problem() : Say(e.messages, " are said to be dead, not ", dead);
+  }
+
   Problem operator()(const fact::SubscriptionDeleted& f) {
     const bool was = m.subscriptions_.erase(f.subscription) > 0;
     return std::get<effect::SubscriptionChanged>(effect).accepted == was ? Problem() : Say("deleted wrongly");
   }
 };
 
-Problem Model::Apply(uint64_t index, const std::vector<Fact>& facts, const Effects& effects) {
+Problem Model::Apply(uint64_t index, const std::vector<Fact>& facts, const Effects& effects, int64_t now_ms) {
   if (facts.size() != effects.facts.size()) return Say(effects.facts.size(), " effects of ", facts.size(), " facts");
   std::map<std::pair<SubscriptionId, Position>, uint32_t> returned;
   for (size_t i = 0; i < facts.size(); ++i) {
-    Applier applier{*this, index, effects.facts[i], returned};
+    Applier applier{*this, index, effects.facts[i], now_ms, returned};
     if (Problem bad = std::visit(applier, facts[i])) return Say("fact ", i, " of kind ", facts[i].index(), ": ", *bad);
   }
   std::map<std::pair<SubscriptionId, Position>, uint32_t> said;
@@ -400,14 +420,16 @@ Problem Model::Compare(const queue::Subscription& s, Subscription& mine, std::se
         holder != message.holder || (holder.empty() && run->deadline_ms != message.deadline_ms))
       return Say(p, " is in flight with ", run->deliveries, " deliveries, held by '", holder, "'");
   }
-  std::map<Position, uint32_t> returned;
+  std::map<Position, std::pair<uint32_t, int64_t>> returned;
   for (const auto& [first, run] : s.returned) {
-    for (uint32_t i = 0; i < run.count; ++i) returned[first + i] = run.deliveries;
+    for (uint32_t i = 0; i < run.count; ++i) returned[first + i] = {run.deliveries, run.due_ms};
   }
   if (returned.size() != counts[Fate::kReturned]) return Say(returned.size(), " are returned");
-  for (const auto& [p, deliveries] : returned) {
+  for (const auto& [p, run] : returned) {
+    const auto [deliveries, due_ms] = run;
     auto it = mine.messages.find(p);
-    if (it == mine.messages.end() || it->second.fate != Fate::kReturned || it->second.deliveries != deliveries)
+    if (it == mine.messages.end() || it->second.fate != Fate::kReturned || it->second.deliveries != deliveries ||
+        it->second.due_ms != due_ms)
       return Say(p, " is returned after ", deliveries, " deliveries");
   }
   // The totals add up, and are exact.

@@ -16,7 +16,7 @@ namespace trireme::queue {
 
 class Model {
  public:
-  enum class Fate : uint8_t { kWaiting, kReturned, kInFlight, kAcknowledged, kRejected, kPurged, kSkipped };
+  enum class Fate : uint8_t { kWaiting, kReturned, kInFlight, kAcknowledged, kRejected, kPurged, kSkipped, kDead };
   struct Message {
     Fate fate = Fate::kWaiting;
     uint32_t deliveries = 0;
@@ -24,11 +24,14 @@ class Model {
     uint64_t checkout_index = 0;
     std::string holder = {};  // a session, or none
     int64_t deadline_ms = 0;
+    // Returned:
+    int64_t due_ms = 0;
   };
 
-  // Applies the facts of the entry at `index` and compares what the machine said came of them. What is wrong, or
-  // nothing.
-  std::optional<std::string> Apply(uint64_t index, const std::vector<Fact>& facts, const Effects& effects);
+  // `now_ms`: queue time. Applies the facts of the entry at `index` and compares what the machine said came of them.
+  // What is wrong, or nothing.
+  std::optional<std::string> Apply(uint64_t index, const std::vector<Fact>& facts, const Effects& effects,
+                                   int64_t now_ms);
   // Compares the machine's state, message by message.
   std::optional<std::string> Compare(const Machine& machine);
 

@@ -95,11 +95,16 @@ std::string DescribeTokens(const std::vector<Token>& tokens) {
 SubscriptionSettings ParseSettings(const Words& words) {
   SubscriptionSettings settings;
   settings.filter = Option(words, "filter").value_or("");
+  settings.retry_delay_ms = static_cast<uint32_t>(Option(words, "retry", 0));
+  settings.delivery_limit = static_cast<uint32_t>(Option(words, "limit", 0));
   return settings;
 }
 
 std::string DescribeSettings(const SubscriptionSettings& settings) {
-  return settings.filter.empty() ? "" : " filter=" + settings.filter;
+  std::string text = settings.filter.empty() ? "" : " filter=" + settings.filter;
+  if (settings.retry_delay_ms != 0) text += Say(" retry=", settings.retry_delay_ms);
+  if (settings.delivery_limit != 0) text += Say(" limit=", settings.delivery_limit);
+  return text;
 }
 
 // A fact, without the subscription that it may name.
@@ -126,7 +131,9 @@ struct Teller {
                DescribeRuns("returned", f.returned), skipped);
   }
   std::string operator()(const fact::Settled& f) {
-    return Say("settle ", NameOf(f.disposition), DescribeTokens(f.tokens));
+    std::string text = Say("settle ", NameOf(f.disposition), DescribeTokens(f.tokens));
+    for (size_t i = 0; i < f.due_ms.size(); ++i) text += Say(i == 0 ? " due=" : ",", f.due_ms[i]);
+    return text;
   }
   std::string operator()(const fact::LeaseExtended& f) {
     return Say("extend until=", f.deadline_ms, DescribeTokens(f.tokens));
@@ -142,6 +149,9 @@ struct Teller {
   }
   std::string operator()(const fact::SubscriptionChanged& f) { return "change" + DescribeSettings(f.settings); }
   std::string operator()(const fact::SubscriptionDeleted&) { return "delete"; }
+  std::string operator()(const fact::DeadLettered& f) {
+    return Say("bury deliveries=", f.deliveries, DescribeRuns("returned", f.returned));
+  }
 };
 
 struct EffectTeller {
@@ -194,6 +204,7 @@ struct EffectTeller {
     return Say(e.outcome == Outcome::kCreated ? "created as subscription " : "ignored, there is subscription ", e.id);
   }
   std::string operator()(const effect::SubscriptionChanged& e) { return e.accepted ? "done" : "ignored"; }
+  std::string operator()(const effect::DeadLettered& e) { return Say("dead ", e.messages); }
 };
 
 }  // namespace
@@ -222,7 +233,16 @@ Fact ParseFact(const Words& words, Position cursor) {
   }
   if (verb == "detach") return fact::Detached{subscription, words.at(1), epoch};
   if (verb == "checkout") return ParseCheckout(words, subscription, cursor);
-  if (verb == "settle") return fact::Settled{subscription, ParseDisposition(words.at(1)), ParseTokens(words)};
+  if (verb == "settle") {
+    fact::Settled f{subscription, ParseDisposition(words.at(1)), ParseTokens(words)};
+    for (const std::string& due : Split(Option(words, "due").value_or(""), ','))
+      f.due_ms.push_back(static_cast<int64_t>(Number(due)));
+    return f;
+  }
+  if (verb == "bury") {
+    return fact::DeadLettered{subscription, DeadReason::kDeliveryLimit,
+                              static_cast<uint32_t>(Option(words, "deliveries", 0)), ParseRuns(words, "returned")};
+  }
   if (verb == "extend") {
     return fact::LeaseExtended{subscription, static_cast<int64_t>(Option(words, "until", 0)), ParseTokens(words)};
   }
@@ -308,6 +328,7 @@ std::string Describe(const Machine& machine) {
         << s.returned_messages << ", acknowledged " << s.acknowledged << ", rejected " << s.rejected << ", purged "
         << s.purged;
     if (s.skipped != 0) out << ", skipped " << s.skipped;
+    if (s.dead != 0) out << ", dead " << s.dead;
     out << '\n';
     for (const auto& [name, session] : s.sessions)
       out << "session " << name << ": number " << session.number << ", epoch " << session.epoch << '\n';
@@ -320,8 +341,11 @@ std::string Describe(const Machine& machine) {
         out << "a receive until " << run.deadline_ms << '\n';
       }
     }
-    for (const auto& [first, run] : s.returned)
-      out << "returned " << first << '+' << run.count << " after delivery " << run.deliveries << '\n';
+    for (const auto& [first, run] : s.returned) {
+      out << "returned " << first << '+' << run.count << " after delivery " << run.deliveries;
+      if (run.due_ms != 0) out << ", due at " << run.due_ms;
+      out << '\n';
+    }
   }
   return out.str();
 }

@@ -3,10 +3,9 @@
 //   open p epoch=1                          forget p epoch=1 last=3
 //   attach a epoch=1 [consumer= timeout=]   detach a epoch=1
 //   checkout a@1|until=MS from=1:0 to=2:0 [waiting=1:0+3,... returned=...]
-//   settle ack|requeue|reject TOKEN...      extend until=MS TOKEN...      expire now=MS TOKEN...
-//   purge                                   raise VERSION
-//   create NAME [from=1:0 ordinal=N] [filter=]        change [filter=]        delete
-//   skip COUNT from=1:0 to=2:0 [returned=...]
+//   settle ack|requeue|reject TOKEN... [due=MS,...]   bury deliveries=N returned=...   extend until=MS TOKEN... expire
+//   now=MS TOKEN... purge                                   raise VERSION create NAME [from=1:0 ordinal=N] [filter=]
+//   change [filter=]        delete skip COUNT from=1:0 to=2:0 [returned=...]
 //
 // Those about a subscription other than `default` say subscription=ID.
 //
