@@ -5,6 +5,7 @@
 #include "broker/cluster/names.h"
 #include "broker/ops/error.h"
 #include "broker/queue/facts.h"
+#include "broker/replica/moving.h"
 #include "trireme/v1/broker.pb.h"
 
 namespace trireme::broker {
@@ -31,10 +32,11 @@ absl::Status CheckProducer(const std::string& name, bool by_node) {
     return Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_PRODUCER", .limit = "255 bytes"},
                  absl::StrCat("the producer's name has ", name.size(), " bytes; the limit is ", kMaxProducerBytes));
   }
-  if (!by_node && absl::StartsWith(name, kAtExchange)) {
+  for (const char* kept : {kAtExchange, kMover}) {
+    if (by_node || !absl::StartsWith(name, kept)) continue;
     return Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_PRODUCER", .name = name},
-                 absl::StrCat("the producer's name begins with '", kAtExchange,
-                              "', which is for the producers of exchanges; choose another name"));
+                 absl::StrCat("the producer's name begins with '", kept,
+                              "', which is for what the broker itself publishes; choose another name"));
   }
   return absl::OkStatus();
 }

@@ -100,6 +100,14 @@ void ActBrowse(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& 
   BrowseWanted wanted{.subscription = SubscriptionOf(replica, request),
                       .from = queue::Position(request.from_position()),
                       .max_messages = request.limit() == 0 ? kDefaultBrowse : request.limit()};
+  if (!request.filter().empty()) {
+    absl::StatusOr<filter::Filter> parsed = filter::Filter::Parse(request.filter());
+    if (!parsed.ok()) {
+      return Reply(call, Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_FILTER"},
+                               absl::StrCat("the filter does not parse: ", parsed.status().message())));
+    }
+    wanted.filter = std::make_shared<const filter::Filter>(*std::move(parsed));
+  }
   Browse(replica, wanted, [call, queue](absl::StatusOr<BrowsedPage> page) {
     if (!page.ok()) return Reply(call, About(queue, page.status()));
     v1::BrowseQueueResponse response;

@@ -7,12 +7,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "broker/api/checks.h"
+#include "broker/api/dead_letter_calls.h"
 #include "broker/api/errors.h"
 #include "broker/api/exchange_send.h"
 #include "broker/api/frames.h"
 #include "broker/api/queue_info.h"
 #include "broker/api/subscription_calls.h"
 #include "broker/api/tokens.h"
+#include "broker/cluster/names.h"
 #include "raft/grpc/buffers.h"
 #include "raft/grpc/raw_client.h"
 #include "trireme/v1/admin.pb.h"
@@ -356,6 +358,34 @@ void ActExtend(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& 
       });
 }
 
+// ---------------------------------------------------------------- RedriveMessages
+
+absl::StatusOr<std::string> InspectRedrive(QueueCall& call) {
+  absl::StatusOr<v1::RedriveMessagesRequest> request = ParseRequest<v1::RedriveMessagesRequest>(call);
+  if (!request.ok()) return request.status();
+  if (absl::Status named = ValidateQueueName(request->target()); !named.ok()) return named;
+  if (request->target() == request->queue()) {
+    return Error(absl::StatusCode::kInvalidArgument, {.reason = "SAME_QUEUE", .name = request->queue()},
+                 absl::StrCat("the target is queue '", request->queue(), "' itself; requeue the messages instead"));
+  }
+  return InspectTokens(*request, call);
+}
+
+void ActRedrive(QueueReplica&, const QueueCallPtr& call, const QueuePtr& queue) {
+  FindQueue(call, Reparse<v1::RedriveMessagesRequest>(call).target(), [call, queue](absl::StatusOr<QueuePtr> target) {
+    if (!target.ok()) return Respond(call, target.status());
+    ShardApi* owner = call->api->of(queue->group);
+    RunOn(owner->shard(), [call, queue, owner, to = (*target)->group] {
+      QueueReplica* replica = owner->Replica(queue->group);
+      if (replica == nullptr) return Reply(call, NotLeaderError(queue->name));
+      ActTokens<v1::RedriveMessagesRequest, v1::RedriveMessagesResponse>(
+          call, queue,
+          [&](const v1::RedriveMessagesRequest&, queue::SubscriptionId subscription, std::vector<queue::Token> tokens,
+              auto done) { replica->RedriveTokens(subscription, to, std::move(tokens), std::move(done)); });
+    });
+  });
+}
+
 // ---------------------------------------------------------------- Describe, Purge
 
 template <typename Request>
@@ -429,6 +459,7 @@ void RegisterQueueCalls(raft::RawService& service, const FindApi& apis) {
   HandleQueueCall(service, apis, "/trireme.v1.Broker/Receive", InspectReceive, ActReceive);
   HandleQueueCall(service, apis, "/trireme.v1.Broker/Settle", InspectSettle, ActSettle);
   HandleQueueCall(service, apis, "/trireme.v1.Broker/Extend", InspectExtend, ActExtend);
+  HandleQueueCall(service, apis, "/trireme.v1.Admin/RedriveMessages", InspectRedrive, ActRedrive);
   HandleQueueCall(service, apis, "/trireme.v1.Admin/DescribeQueue", InspectName<v1::DescribeQueueRequest>, ActDescribe);
   HandleQueueCall(service, apis, "/trireme.v1.Admin/PurgeQueue", InspectName<v1::PurgeQueueRequest>, ActPurge);
   HandleQueueCall(service, apis, "/trireme.v1.Admin/CreateSubscription", InspectCreateSubscription,

@@ -7,12 +7,14 @@
 #include "absl/strings/str_join.h"
 #include "broker/api/consume_stream.h"
 #include "broker/api/errors.h"
+#include "broker/api/link_carrier.h"
 #include "broker/api/look_calls.h"
 #include "broker/api/publish_stream.h"
 #include "broker/api/queue_calls.h"
 #include "broker/api/queue_info.h"
 #include "broker/cluster/names.h"
 #include "broker/cluster/pages.h"
+#include "broker/replica/moving.h"
 #include "broker/routing/leaders.h"
 #include "raft/grpc/buffers.h"
 #include "trireme/v1/admin.pb.h"
@@ -188,6 +190,13 @@ std::unique_ptr<raft::StateMachine> Services::MakeReplica(QueuePtr queue, const 
     return node->lacking(nodes, version);
   };
   limits.low_disk = [disk = &node_->disk()] { return disk->low(); };
+  limits.make_carrier = [api = At(shard->id())] { return std::make_unique<LinkCarrier>(api); };
+  // Safety rule 20: a queue does not forget another one that publishes to it while that one lives.
+  limits.dispatch.keeps_producer = [node = node_, shard = shard->id()](std::string_view producer) {
+    const raft::GroupId source(MoverGroup(producer));
+    const MetadataView& view = node->cluster().view(shard);
+    return source.value() != 0 && (!view.born() || view.FindGroup(source) != nullptr);
+  };
   auto replica = std::make_unique<QueueReplica>(shard, limits, queue->name);
   made_[shard->id()][spec.group] = replica.get();
   return replica;

@@ -87,7 +87,8 @@ void Dispatcher::ReleaseDue(int64_t queue_time_ms) {
 void Dispatcher::BuryDead(Plan& plan) {
   const uint32_t limit = subscription().settings.delivery_limit;
   if (dead_.empty()) return;
-  fact::DeadLettered fact{id_, DeadReason::kDeliveryLimit, limit, std::exchange(dead_, {})};
+  fact::DeadLettered fact{id_, DeadReason::kDeliveryLimit, limit, std::exchange(dead_, {}),
+                          subscription().settings.dead_letter.group};
   if (fact.returned.size() > kMaxTokens) {
     dead_.assign(fact.returned.begin() + kMaxTokens, fact.returned.end());
     fact.returned.resize(kMaxTokens);

@@ -3,11 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <map>
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/container/btree_map.h"
@@ -57,6 +59,8 @@ class Dispatcher {
     size_t decision_runs = 8'192;
     // Producers idle for longer (queue time) are forgotten, the more so above the cap.
     int64_t producer_idle_ms = int64_t{7} * 24 * 3600 * 1000;
+    // Producers that are never forgotten; null: none.
+    std::function<bool(std::string_view producer)> keeps_producer = {};
     size_t max_producers = 10'000;
   };
 

@@ -74,6 +74,7 @@ void Dispatchers::ForgetProducers(int64_t queue_time_ms, Dispatcher::Plan& plan)
   std::vector<std::pair<int64_t, std::string_view>> idle;
   for (const auto& [name, producer] : producers) {
     const int64_t idle_ms = queue_time_ms - producer.active_ms;
+    if (limits_.keeps_producer != nullptr && limits_.keeps_producer(name)) continue;
     if (idle_ms >= (excess > 0 ? kProducerCheckMs : limits_.producer_idle_ms))
       idle.emplace_back(producer.active_ms, name);
   }

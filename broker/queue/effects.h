@@ -100,6 +100,11 @@ struct DeadLettered {
   uint64_t messages = 0;
 };
 
+// Of Arrived and Redirected.
+struct Departures {
+  uint64_t messages = 0;
+};
+
 struct None {};
 
 }  // namespace effect
@@ -107,7 +112,7 @@ struct None {};
 using Effect =
     std::variant<effect::None, effect::Published, effect::ProducerOpened, effect::ProducerForgotten, effect::Attached,
                  effect::Detached, effect::CheckedOut, effect::Settled, effect::Purged, effect::Skipped,
-                 effect::SubscriptionCreated, effect::SubscriptionChanged, effect::DeadLettered>;
+                 effect::SubscriptionCreated, effect::SubscriptionChanged, effect::DeadLettered, effect::Departures>;
 
 // Of one entry.
 struct Effects {

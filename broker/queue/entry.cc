@@ -37,12 +37,19 @@ enum class Code : uint8_t {
   // From here on of version 3.
   kSettledLater = 16,  // a Settled with times
   kDeadLettered = 17,
+  // From here on of version 4.
+  kSettledTo = 18,       // a Settled with a target
+  kDeadLetteredTo = 19,  // likewise
+  kArrived = 20,
+  kRedirected = 21,
 };
 
 // Of a setting in SubscriptionSettings. Never reused.
 constexpr uint64_t kFilterTag = 1;
 // From here on of version 3.
 constexpr uint64_t kRetryDelayTag = 2, kRetryPercentTag = 3, kMaxRetryDelayTag = 4, kDeliveryLimitTag = 5;
+// From here on of version 4.
+constexpr uint64_t kDeadLetterGroupTag = 6, kDeadLetterQueueTag = 7, kDeadLetterRoutingKeyTag = 8;
 
 // ---------------------------------------------------------------- ranges, each told by its distance from the one
 // before
@@ -145,10 +152,11 @@ struct Encoder {
     out.Varint(f.counted_at);
   }
   void operator()(const fact::Settled& f) {
-    Put(f.due_ms.empty() ? Code::kSettled : Code::kSettledLater);
+    Put(f.target != 0 ? Code::kSettledTo : f.due_ms.empty() ? Code::kSettled : Code::kSettledLater);
     out.Varint(f.subscription);
     out.Byte(static_cast<uint8_t>(f.disposition));
     PutTokens(out, f.tokens);
+    if (f.target != 0) return out.Varint(f.target);
     int64_t last = 0;
     for (int64_t due : f.due_ms) {
       out.Signed(static_cast<int64_t>(static_cast<uint64_t>(due) - static_cast<uint64_t>(last)));
@@ -194,11 +202,24 @@ struct Encoder {
     EncodeSettings(out, f.settings);
   }
   void operator()(const fact::DeadLettered& f) {
-    Put(Code::kDeadLettered);
+    Put(f.target == 0 ? Code::kDeadLettered : Code::kDeadLetteredTo);
     out.Varint(f.subscription);
     out.Byte(static_cast<uint8_t>(f.reason));
     out.Varint(f.deliveries);
     PutSlots(out, f.returned);
+    if (f.target != 0) out.Varint(f.target);
+  }
+  void operator()(const fact::Arrived& f) {
+    Put(Code::kArrived);
+    out.Varint(f.subscription);
+    out.Varint(f.first);
+    out.Varint(f.count);
+  }
+  void operator()(const fact::Redirected& f) {
+    Put(Code::kRedirected);
+    out.Varint(f.subscription);
+    out.Varint(f.from);
+    out.Varint(f.to);
   }
   void operator()(const fact::SubscriptionDeleted& f) {
     Put(Code::kSubscriptionDeleted);
@@ -257,17 +278,26 @@ absl::StatusOr<Fact> DecodeFact(raft::Reader& in) {
       return f;
     }
     case Code::kSettled:
+    case Code::kSettledTo:
     case Code::kSettledLater: {
       fact::Settled f;
       f.subscription = static_cast<SubscriptionId>(in.Varint());
       const uint8_t disposition = in.Byte();
-      if (disposition < static_cast<uint8_t>(Disposition::kAcknowledge) ||
-          disposition > static_cast<uint8_t>(Disposition::kUndelivered)) {
+      const bool away = code == static_cast<uint8_t>(Code::kSettledTo);
+      const auto first = away ? Disposition::kReject : Disposition::kAcknowledge;
+      const auto last = away ? Disposition::kRedrive : Disposition::kUndelivered;
+      if (disposition < static_cast<uint8_t>(first) || disposition > static_cast<uint8_t>(last)) {
         return absl::DataLossError(absl::StrCat("a Settled fact has disposition ", disposition));
       }
       f.disposition = static_cast<Disposition>(disposition);
       f.tokens = GetTokens(in);
       if (code == static_cast<uint8_t>(Code::kSettled)) return f;
+      if (away) {
+        f.target = in.Varint();
+        if (f.target == 0 || f.disposition == Disposition::kUndelivered)
+          return absl::DataLossError("a Settled fact has no target");
+        return f;
+      }
       int64_t due = 0;
       for (size_t i = 0; i < f.tokens.size() && in.ok(); ++i) f.due_ms.push_back(due = Plus(due, in.Signed()));
       return f;
@@ -314,15 +344,30 @@ absl::StatusOr<Fact> DecodeFact(raft::Reader& in) {
       f.settings = DecodeSettings(in);
       return f;
     }
+    case Code::kArrived: {
+      fact::Arrived f;
+      f.subscription = static_cast<SubscriptionId>(in.Varint());
+      f.first = in.Varint();
+      f.count = in.Varint();
+      return f;
+    }
+    case Code::kRedirected: {
+      fact::Redirected f;
+      f.subscription = static_cast<SubscriptionId>(in.Varint());
+      f.from = in.Varint();
+      f.to = in.Varint();
+      return f;
+    }
+    case Code::kDeadLetteredTo:
     case Code::kDeadLettered: {
       fact::DeadLettered f;
       f.subscription = static_cast<SubscriptionId>(in.Varint());
       const uint8_t reason = in.Byte();
-      if (reason != static_cast<uint8_t>(DeadReason::kDeliveryLimit))
-        return absl::DataLossError(absl::StrCat("a DeadLettered fact has reason ", reason));
+      if (!IsReason(reason)) return absl::DataLossError(absl::StrCat("a DeadLettered fact has reason ", reason));
       f.reason = static_cast<DeadReason>(reason);
       f.deliveries = static_cast<uint32_t>(in.Varint());
       f.returned = GetSlots(in);
+      if (code == static_cast<uint8_t>(Code::kDeadLetteredTo)) f.target = in.Varint();
       return f;
     }
     case Code::kSubscriptionDeleted:
@@ -412,8 +457,10 @@ absl::StatusOr<PublishedView> ViewPublished(const Opened& opened) {
 
 uint32_t VersionOf(const Fact& fact) {
   if (const auto* out = std::get_if<fact::CheckedOut>(&fact)) return out->skipped == 0 ? 1 : 2;
-  if (const auto* settled = std::get_if<fact::Settled>(&fact)) return settled->due_ms.empty() ? 1 : 3;
-  if (std::holds_alternative<fact::DeadLettered>(fact)) return 3;
+  if (const auto* settled = std::get_if<fact::Settled>(&fact))
+    return settled->target != 0 ? 4 : settled->due_ms.empty() ? 1 : 3;
+  if (const auto* dead = std::get_if<fact::DeadLettered>(&fact)) return dead->target == 0 ? 3 : 4;
+  if (std::holds_alternative<fact::Arrived>(fact) || std::holds_alternative<fact::Redirected>(fact)) return 4;
   if (const auto* made = std::get_if<fact::SubscriptionCreated>(&fact)) return VersionOf(made->settings);
   if (const auto* changed = std::get_if<fact::SubscriptionChanged>(&fact)) return VersionOf(changed->settings);
   const bool second =
@@ -422,6 +469,7 @@ uint32_t VersionOf(const Fact& fact) {
 }
 
 uint32_t VersionOf(const SubscriptionSettings& settings) {
+  if (settings.dead_letter != DeadLetterTarget()) return 4;
   return settings == SubscriptionSettings{.filter = settings.filter} ? 2 : 3;
 }
 
@@ -430,11 +478,13 @@ uint32_t VersionOf(const SubscriptionSettings& settings) {
 void EncodeSettings(raft::Writer& out, const SubscriptionSettings& settings) {
   raft::Writer fields;
   uint64_t count = 0;
-  if (!settings.filter.empty()) {
-    fields.Varint(kFilterTag);
-    fields.Counted(settings.filter);
+  auto text = [&](uint64_t tag, const std::string& value) {
+    if (value.empty()) return;
+    fields.Varint(tag);
+    fields.Counted(value);
     ++count;
-  }
+  };
+  text(kFilterTag, settings.filter);
   const SubscriptionSettings plain;
   auto number = [&](uint64_t tag, uint32_t value, uint32_t otherwise) {
     if (value == otherwise) return;
@@ -446,6 +496,13 @@ void EncodeSettings(raft::Writer& out, const SubscriptionSettings& settings) {
   number(kRetryPercentTag, settings.retry_percent, plain.retry_percent);
   number(kMaxRetryDelayTag, settings.max_retry_delay_ms, plain.max_retry_delay_ms);
   number(kDeliveryLimitTag, settings.delivery_limit, plain.delivery_limit);
+  if (settings.dead_letter.group != 0) {
+    fields.Varint(kDeadLetterGroupTag);
+    fields.Varint(settings.dead_letter.group);
+    ++count;
+  }
+  text(kDeadLetterQueueTag, settings.dead_letter.queue);
+  text(kDeadLetterRoutingKeyTag, settings.dead_letter.routing_key);
   out.Varint(count);
   out.Raw(fields.bytes());
 }
@@ -459,6 +516,10 @@ SubscriptionSettings DecodeSettings(raft::Reader& in) {
     good &= read != value && read <= std::numeric_limits<uint32_t>::max();
     value = static_cast<uint32_t>(read);
   };
+  auto text = [&](std::string& value) {
+    value = in.Counted();
+    good &= !value.empty();
+  };
   const size_t count = in.Count(2);
   for (size_t i = 0; i < count && in.ok() && good; ++i) {
     const uint64_t tag = in.Varint();
@@ -466,8 +527,7 @@ SubscriptionSettings DecodeSettings(raft::Reader& in) {
     last = tag;
     switch (tag) {
       case kFilterTag:
-        settings.filter = in.Counted();
-        good &= !settings.filter.empty();
+        text(settings.filter);
         break;
       case kRetryDelayTag:
         number(settings.retry_delay_ms);
@@ -480,6 +540,16 @@ SubscriptionSettings DecodeSettings(raft::Reader& in) {
         break;
       case kDeliveryLimitTag:
         number(settings.delivery_limit);
+        break;
+      case kDeadLetterGroupTag:
+        settings.dead_letter.group = in.Varint();
+        good &= settings.dead_letter.group != 0;
+        break;
+      case kDeadLetterQueueTag:
+        text(settings.dead_letter.queue);
+        break;
+      case kDeadLetterRoutingKeyTag:
+        text(settings.dead_letter.routing_key);
         break;
       default:
         good = false;

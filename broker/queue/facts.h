@@ -44,6 +44,16 @@ inline constexpr uint64_t kMaxNamedEpoch = uint64_t{1} << 62;
 // No producer has an epoch above it, so that there is always one above any that was ever given.
 inline constexpr uint64_t kMaxEpoch = uint64_t{1} << 63;
 
+// Where a subscription's dead letters go.
+struct DeadLetterTarget {
+  uint64_t group = 0;  // 0: nowhere, they are dropped
+  std::string queue = {};
+  // They get this routing key; empty: they keep theirs.
+  std::string routing_key = {};
+
+  friend bool operator==(const DeadLetterTarget&, const DeadLetterTarget&) = default;
+};
+
 // What a subscription is set to. Checked by whoever sets it: apply takes it as it is.
 struct SubscriptionSettings {
   // A condition over headers and fields (broker/filter): messages that do not match are passed over. Empty: none are.
@@ -55,6 +65,7 @@ struct SubscriptionSettings {
   uint32_t max_retry_delay_ms = 600'000;
   // A message that comes back after so many deliveries is not delivered again. 0: it always is.
   uint32_t delivery_limit = 0;
+  DeadLetterTarget dead_letter = {};
 
   friend bool operator==(const SubscriptionSettings&, const SubscriptionSettings&) = default;
 };
@@ -64,7 +75,18 @@ enum class Disposition : uint8_t {
   kRequeue = 2,
   kReject = 3,
   kUndelivered = 4,  // the leader's own, not a client's: requeued without having been seen, so that it does not count
+  kRedrive = 5,      // likewise: goes to another queue
 };
+
+// Why a message left a subscription without being acknowledged.
+enum class DeadReason : uint8_t {
+  kDeliveryLimit = 1,
+  kRejected = 2,
+  kRedriven = 3,  // back to where it came from
+};
+inline bool IsReason(uint8_t reason) {
+  return reason >= 1 && reason <= 3;
+}
 
 namespace fact {
 
@@ -149,6 +171,8 @@ struct Settled {
   std::vector<Token> tokens;
   // With kRequeue: when each is to be delivered again, in queue time; empty: at once.
   std::vector<int64_t> due_ms = {};
+  // With kReject and kRedrive: the group of the queue that they go to; 0: they are dropped.
+  uint64_t target = 0;
 
   friend bool operator==(const Settled&, const Settled&) = default;
 };
@@ -216,18 +240,33 @@ struct SubscriptionDeleted {
   friend bool operator==(const SubscriptionDeleted&, const SubscriptionDeleted&) = default;
 };
 
-enum class DeadReason : uint8_t {
-  kDeliveryLimit = 1,
-};
-
 // Returned messages leave the subscription, each run if it is returned and was delivered `deliveries` times at least.
 struct DeadLettered {
   SubscriptionId subscription = 0;
   DeadReason reason = DeadReason::kDeliveryLimit;
   uint32_t deliveries = 0;
   std::vector<Slots> returned;
+  uint64_t target = 0;  // the group of the queue that they go to; 0: they are dropped
 
   friend bool operator==(const DeadLettered&, const DeadLettered&) = default;
+};
+
+// Messages that had left, with the ordinals [first, first + count), are stored where they went.
+struct Arrived {
+  SubscriptionId subscription = 0;
+  uint64_t first = 0;
+  uint64_t count = 0;
+
+  friend bool operator==(const Arrived&, const Arrived&) = default;
+};
+
+// The queue of the group `from` was deleted: what is on its way there goes to that of the group `to`.
+struct Redirected {
+  SubscriptionId subscription = 0;
+  uint64_t from = 0;
+  uint64_t to = 0;
+
+  friend bool operator==(const Redirected&, const Redirected&) = default;
 };
 
 // From here on facts of this version may come; a replica that does not know it stops (Safety rule 3).
@@ -239,13 +278,14 @@ struct VersionRaised {
 
 }  // namespace fact
 
-using Fact = std::variant<fact::Published, fact::ProducerOpened, fact::ProducerForgotten, fact::Attached,
-                          fact::Detached, fact::CheckedOut, fact::Settled, fact::LeaseExtended, fact::Expired,
-                          fact::Purged, fact::VersionRaised, fact::Skipped, fact::SubscriptionCreated,
-                          fact::SubscriptionChanged, fact::SubscriptionDeleted, fact::DeadLettered>;
+using Fact =
+    std::variant<fact::Published, fact::ProducerOpened, fact::ProducerForgotten, fact::Attached, fact::Detached,
+                 fact::CheckedOut, fact::Settled, fact::LeaseExtended, fact::Expired, fact::Purged, fact::VersionRaised,
+                 fact::Skipped, fact::SubscriptionCreated, fact::SubscriptionChanged, fact::SubscriptionDeleted,
+                 fact::DeadLettered, fact::Arrived, fact::Redirected>;
 
 // The meaning of the facts above, as this program knows it.
-inline constexpr uint32_t kFactVersion = 3;
+inline constexpr uint32_t kFactVersion = 4;
 // What every log begins with. Facts of a higher version come only behind a VersionRaised, which a leader appends when
 // one is wanted and all replicas understand it; so replicas of different programs agree until then, and in their
 // digests, too.

@@ -70,6 +70,11 @@ struct Machine::Applier {
     s.returned.emplace_hint(after, first, Returned{count, deliveries, due_ms});
   }
 
+  // Messages have left the subscription; without a target they are gone.
+  void Leave(Subscription& s, Position first, uint32_t count, uint32_t deliveries, DeadReason reason, uint64_t target) {
+    if (target != 0) s.departures.Add({first, count, deliveries, reason, m.time_ms_, target});
+  }
+
   // Takes what is current of token `i` out of flight, as far as `want` agrees; the rest is lost. take(i, first, run)
   // says where it goes.
   template <typename Want, typename Take>
@@ -239,6 +244,11 @@ struct Machine::Applier {
               break;
             case Disposition::kReject:
               s->rejected += run.count;
+              Leave(*s, first, run.count, run.deliveries, DeadReason::kRejected, f.target);
+              break;
+            case Disposition::kRedrive:
+              s->redriven += run.count;
+              Leave(*s, first, run.count, run.deliveries, DeadReason::kRedriven, f.target);
               break;
             case Disposition::kRequeue:
               GiveBack(f.subscription, *s, first, run.count, run.deliveries,
@@ -380,15 +390,29 @@ struct Machine::Applier {
     uint64_t messages = 0;
     for (const Slots& r : f.returned) {
       if (!r.WithinEntry()) continue;
-      CutOut(s->returned, r, [&](Position, const Returned& run) {
+      CutOut(s->returned, r, [&](Position first, const Returned& run) {
         if (run.deliveries < f.deliveries) return false;
         messages += run.count;
+        Leave(*s, first, run.count, run.deliveries, f.reason, f.target);
         return true;
       });
     }
     s->returned_messages -= messages;
     s->dead += messages;
     return effect::DeadLettered{messages};
+  }
+
+  Effect operator()(const fact::Arrived& f) {
+    Subscription* s = m.Find(f.subscription);
+    if (s == nullptr) return effect::Departures{};
+    const uint64_t messages = s->departures.Arrived(f.first, f.count);
+    s->arrived += messages;
+    return effect::Departures{messages};
+  }
+
+  Effect operator()(const fact::Redirected& f) {
+    Subscription* s = m.Find(f.subscription);
+    return effect::Departures{s == nullptr ? 0 : s->departures.Redirect(f.from, f.to)};
   }
 
   Effect operator()(const fact::SubscriptionChanged& f) {
@@ -614,6 +638,7 @@ Machine::Liveness Machine::Live() const {
     out.floor = std::min(out.floor, s.Floor(applied_));
     for (const auto& [first, run] : s.in_flight) entries.push_back(first.index());
     for (const auto& [first, run] : s.returned) entries.push_back(first.index());
+    for (const auto& [ordinal, run] : s.departures.runs()) entries.push_back(run.first.index());
   }
   std::sort(entries.begin(), entries.end());
   for (uint64_t entry : entries) {

@@ -78,6 +78,11 @@ void Subscription::Encode(raft::Writer& out, uint32_t version) const {
     if (version >= 3) out.Signed(run.due_ms);
     last = first.packed() + run.count;
   }
+  if (version >= 4) {
+    out.Varint(redriven);
+    out.Varint(arrived);
+    departures.Encode(out);
+  }
 }
 
 bool Subscription::Decode(raft::Reader& in, uint32_t version, uint64_t applied) {
@@ -144,6 +149,11 @@ bool Subscription::Decode(raft::Reader& in, uint32_t version, uint64_t applied) 
     if (version >= 3) run.due_ms = in.Signed();
     returned_messages += run.count;
     returned.emplace_hint(returned.end(), Position(end.packed() - run.count), run);
+  }
+  if (version >= 4) {
+    redriven = in.Varint();
+    arrived = in.Varint();
+    good &= departures.Decode(in, next);
   }
   return in.ok() && good && Apart();
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/container/btree_map.h"
+#include "broker/queue/departures.h"
 #include "broker/queue/facts.h"
 #include "broker/queue/position.h"
 #include "raft/core/coding.h"
@@ -59,6 +60,11 @@ struct Subscription {
   uint64_t purged = 0;
   uint64_t skipped = 0;  // passed over by its filter
   uint64_t dead = 0;     // came back after too many deliveries
+  uint64_t redriven = 0;
+  // Of those that were rejected, dead or redriven, the ones that are on their way to another queue; and how many are
+  // there.
+  Departures departures;
+  uint64_t arrived = 0;
   absl::btree_map<SessionId, Session> sessions;
   uint64_t last_session_number = 0;
   // Messages in flight by session number; follows from in_flight.
@@ -87,7 +93,7 @@ struct Subscription {
   // Whether any message of the entry at `index` is in flight or returned.
   bool HasOutOfLine(uint64_t index) const;
   // What is recorded one by one, which the cap of Safety rule 1 bounds.
-  size_t exceptions() const { return in_flight.size() + returned.size(); }
+  size_t exceptions() const { return in_flight.size() + returned.size() + departures.runs().size(); }
 
   // `version`: of the facts in force.
   void Encode(raft::Writer& out, uint32_t version) const;

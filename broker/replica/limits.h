@@ -5,9 +5,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "broker/queue/dispatcher.h"
+#include "broker/replica/carrier.h"
 #include "broker/replica/settling.h"
 #include "raft/core/types.h"
 
@@ -39,6 +41,8 @@ struct ReplicaLimits {
   size_t max_subscriptions = 1'000;
   // Which of these nodes are not known to understand that version of the facts (Safety rule 3); null = all do.
   std::function<std::vector<LackingNode>(const std::vector<raft::NodeId>&, uint32_t version)> lacking;
+  // The way of messages into other queues; null: they stay.
+  std::function<std::unique_ptr<Carrier>()> make_carrier;
   // Whether the node is low on disk: publishing is refused then, settling is not (Safety rule 19). Null = never.
   std::function<bool()> low_disk;
 };

@@ -102,6 +102,7 @@ class Browsing : public std::enable_shared_from_this<Browsing> {
       if (position < at_) continue;
       const MessageStand stand = StandOf(*subscription, position);
       if (stand.state == MessageStand::State::kSettled) continue;
+      if (wanted_.filter != nullptr && !wanted_.filter->Matches(walker.message())) continue;
       bytes_ += walker.message().size();
       full_ = page_.messages.size() >= wanted_.max_messages || (bytes_ > wanted_.max_bytes && !page_.messages.empty());
       if (full_) {

@@ -9,6 +9,7 @@
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
+#include "broker/filter/filter.h"
 #include "broker/queue/machine.h"
 #include "broker/replica/queue_replica.h"
 
@@ -42,6 +43,7 @@ struct BrowseWanted {
   uint32_t max_messages = 100;
   // Of the messages; the first one always fits.
   size_t max_bytes = size_t{1} << 20;
+  std::shared_ptr<const filter::Filter> filter = nullptr;  // null: all
 };
 struct BrowsedMessage {
   queue::Position position;

@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "broker/message/dead_letter.h"
 #include "broker/queue/entry.h"
+#include "broker/replica/moving.h"
 #include "raft/core/check.h"
 
 namespace trireme::broker {
@@ -37,7 +39,10 @@ void Publishing::Refuse(const Publication& publication, const absl::Status& why)
 
 void Publishing::Accept(Publication publication) {
   const size_t bytes = publication.batch.size();
-  absl::StatusOr<std::vector<uint32_t>> checksums = queue::CheckBatch(publication.batch.view(), limits_);
+  queue::BatchLimits limits = limits_;
+  // What was within the limit is so as a dead letter, too.
+  if (MoverGroup(publication.producer) != 0) limits.max_message_bytes += message::kMaxDeadLetterBytes;
+  absl::StatusOr<std::vector<uint32_t>> checksums = queue::CheckBatch(publication.batch.view(), limits);
   absl::Status refused = checksums.status();
   if (refused.ok() && !publication.producer.empty() && publication.first_sequence == 0) {
     refused = absl::InvalidArgumentError("first_sequence is 0; sequences start at 1");

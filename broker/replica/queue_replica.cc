@@ -14,6 +14,7 @@
 #include "broker/queue/machine.h"
 #include "broker/replica/consuming.h"
 #include "broker/replica/leader_port.h"
+#include "broker/replica/moving.h"
 #include "broker/replica/producers.h"
 #include "broker/replica/publishing.h"
 #include "broker/replica/subscriptions.h"
@@ -60,6 +61,7 @@ struct QueueReplica::Impl {
     Settling settling;
     LeaderPort port;
     std::optional<Subscriptions> subscriptions;
+    std::optional<Moving> moving;
     int64_t time_base_ms;  // queue time less the monotonic clock's
     // (Lists are for queues that are empty most of the time, of which there are many.)
     std::list<OwnFacts> own;
@@ -122,6 +124,7 @@ struct QueueReplica::Impl {
     const bool published = leading->publishing.Flush(time_ms, leading->dispatchers);
     if (leading == nullptr) return;
     leading->subscriptions->ReadAhead();
+    if (leading != nullptr) leading->moving->Go();
     if (leading == nullptr) return;
     if (leading->settling.crowded()) {
       Append({}, time_ms);
@@ -159,9 +162,9 @@ struct QueueReplica::Impl {
       own.waiters.emplace_back();
     }
     for (Settling::Fact& settled : leading->settling.Take()) {
-      own.facts.emplace_back(queue::fact::Settled{settled.kind.subscription, settled.kind.disposition,
-                                                  settled.tokens.tokens(),
-                                                  leading->subscriptions->DueTimes(settled, time_ms)});
+      own.facts.emplace_back(queue::fact::Settled{
+          settled.kind.subscription, settled.kind.disposition, settled.tokens.tokens(),
+          leading->subscriptions->DueTimes(settled, time_ms), leading->subscriptions->TargetOf(settled.kind)});
       own.waiters.emplace_back(std::move(settled.tokens));
     }
     for (queue::Fact& fact : decided) {
@@ -250,6 +253,7 @@ struct QueueReplica::Impl {
   void ApplyOwn(OwnFacts own, const queue::Effects& effects) {
     std::vector<queue::Dispatcher::Delivery> deliveries;
     leading->dispatchers.Applied(own.index, own.facts, effects, deliveries);
+    for (const queue::Fact& fact : own.facts) leading->moving->Applied(fact);
     for (size_t i = 0; i < own.facts.size(); ++i) {
       if (auto* open = std::get_if<OpenWaiter>(&own.waiters[i])) {
         AnswerOpen(*open, std::get<queue::effect::ProducerOpened>(effects.facts[i]));
@@ -301,6 +305,7 @@ struct QueueReplica::Impl {
                      .flush_soon = [this] { FlushSoon(); },
                      .damaged = [this](const absl::Status& status) { Damaged(status); }};
     leading->subscriptions.emplace(&leading->port, &limits, self->queue_name_);
+    leading->moving.emplace(&leading->port, &limits, self->queue_name_);
     FlushSoon();
   }
 
@@ -509,6 +514,21 @@ void QueueReplica::SettleTokens(queue::SubscriptionId subscription, queue::Dispo
   i.FlushSoon();
 }
 
+void QueueReplica::RedriveTokens(queue::SubscriptionId subscription, raft::GroupId target,
+                                 std::vector<queue::Token> tokens, TokensDone done) {
+  Impl& i = *impl_;
+  if (i.refuses()) return done(i.NotDone());
+  if (tokens.empty()) return done(std::vector<bool>{});
+  if (absl::Status known = i.leading->subscriptions->MayRedrive(); !known.ok()) return done(known);
+  if (absl::Status room = i.leading->settling.Admits(nullptr, tokens.size()); !room.ok()) return done(room);
+  i.leading->settling.Add({.subscription = subscription,
+                           .disposition = queue::Disposition::kRedrive,
+                           .delay_ms = Settling::kAsSet,
+                           .target = target.value()},
+                          tokens, {.done = std::move(done)}, i.NowMs());
+  i.FlushSoon();
+}
+
 void QueueReplica::ExtendTokens(queue::SubscriptionId subscription, std::chrono::milliseconds lease,
                                 std::vector<queue::Token> tokens, TokensDone done) {
   Impl& i = *impl_;
@@ -566,6 +586,10 @@ QueueFigures QueueReplica::Figures() const {
                                      .rejected = s.rejected,
                                      .skipped = s.skipped,
                                      .dead = s.dead,
+                                     .redriven = s.redriven,
+                                     .leaving = s.departures.messages(),
+                                     .arrived = s.arrived,
+                                     .trouble = i.leading == nullptr ? "" : i.leading->moving->TroubleOf(id),
                                      .capped = s.exceptions() >= i.limits.dispatch.max_exceptions});
   }
   return figures;

@@ -37,6 +37,10 @@ struct SubscriptionFigures {
   uint64_t rejected = 0;
   uint64_t skipped = 0;
   uint64_t dead = 0;
+  uint64_t redriven = 0;
+  uint64_t leaving = 0;  // on their way to another queue
+  uint64_t arrived = 0;
+  std::string trouble = {};  // why none of those arrives
   bool capped = false;
 };
 
@@ -136,6 +140,10 @@ class QueueReplica final : public raft::StateMachine {
   // Tokens of one subscription.
   void SettleTokens(queue::SubscriptionId subscription, queue::Disposition disposition,
                     std::vector<queue::Token> tokens, TokensDone done, int64_t delay_ms = Settling::kAsSet);
+  // To the queue of the group `target`: each token that is current leaves the subscription, and arrives there once.
+  // FAILED_PRECONDITION: not every replica knows how.
+  void RedriveTokens(queue::SubscriptionId subscription, raft::GroupId target, std::vector<queue::Token> tokens,
+                     TokensDone done);
   void ExtendTokens(queue::SubscriptionId subscription, std::chrono::milliseconds lease,
                     std::vector<queue::Token> tokens, TokensDone done);
 

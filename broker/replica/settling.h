@@ -100,6 +100,8 @@ class Settling {
     queue::Disposition disposition = queue::Disposition::kAcknowledge;
     // With kRequeue: how long it stays away; kAsSet: as the subscription is set.
     int64_t delay_ms = kAsSet;
+    // With kRedrive: the group of the queue that it goes to.
+    uint64_t target = 0;
     auto operator<=>(const Kind&) const = default;
   };
   // Puts tokens in line. With none, the asker hears when all that was settled before is durable.

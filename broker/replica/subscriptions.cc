@@ -17,6 +17,7 @@ namespace {
 // The facts of subscriptions came with it.
 constexpr uint32_t kFactsOfSubscriptions = 2;
 constexpr uint32_t kFactsOfDelays = 3;
+constexpr uint32_t kFactsOfDeadLetters = 4;
 constexpr uint64_t kMaxDelayMs = uint64_t{12} * 3600 * 1000;
 constexpr uint64_t kMaxDeliveries = 1'000'000;
 // Of what is read ahead, for each of many.
@@ -238,6 +239,10 @@ absl::Status Subscriptions::MayDelay(int64_t delay_ms) {
   return delay_ms <= 0 ? absl::OkStatus() : RaiseTo(kFactsOfDelays);
 }
 
+absl::Status Subscriptions::MayRedrive() {
+  return RaiseTo(kFactsOfDeadLetters);
+}
+
 std::vector<int64_t> Subscriptions::DueTimes(const Settling::Fact& settled, int64_t time_ms) const {
   const queue::Subscription* s = leader_->machine->FindSubscription(settled.kind.subscription);
   const int64_t asked = settled.kind.delay_ms;
@@ -258,6 +263,12 @@ std::vector<int64_t> Subscriptions::DueTimes(const Settling::Fact& settled, int6
     due.push_back(time_ms + delay);
   }
   return due;
+}
+
+uint64_t Subscriptions::TargetOf(const Settling::Kind& kind) const {
+  if (kind.disposition == queue::Disposition::kRedrive) return kind.target;
+  const queue::Subscription* s = leader_->machine->FindSubscription(kind.subscription);
+  return kind.disposition != queue::Disposition::kReject || s == nullptr ? 0 : s->settings.dead_letter.group;
 }
 
 void Subscriptions::ReadAhead() {

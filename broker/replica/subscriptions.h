@@ -50,8 +50,12 @@ class Subscriptions {
 
   // Whether a requeue may ask for this delay. FAILED_PRECONDITION: not every replica knows delays.
   absl::Status MayDelay(int64_t delay_ms);
+  absl::Status MayRedrive();
   // When each of the tokens that are given back with an entry of this time is due; empty: at once.
   std::vector<int64_t> DueTimes(const Settling::Fact& settled, int64_t time_ms) const;
+
+  // Where they go if they do not stay; 0: nowhere.
+  uint64_t TargetOf(const Settling::Kind& kind) const;
 
   // For each.
   void ReadAhead();

@@ -70,6 +70,8 @@ void History::Step() {
     }
   } else if (dice < 45) {
     ChangeSubscriptions();
+  } else if (dice < 47) {
+    Depart();
   } else if (dice < 64) {
     SettleSome();
   } else if (dice < 66) {
@@ -132,6 +134,7 @@ void History::ChangeSubscriptions() {
     SubscriptionSettings s{.filter = Chance(50) ? std::string() : std::to_string(2 + Below(3))};
     if (Chance(30)) s.delivery_limit = static_cast<uint32_t>(1 + Below(4));
     if (Chance(30)) s.retry_delay_ms = static_cast<uint32_t>(1 + Below(300));
+    if (Chance(40)) s.dead_letter.group = 70 + Below(3);
     return s;
   };
   std::vector<Fact> facts;
@@ -240,13 +243,31 @@ void History::SettleSome() {
     for (const Token& token : tokens) clients.received.push_back(token);
     return Append({fact::LeaseExtended{subscription, now_ + static_cast<int64_t>(Below(300)), tokens}});
   }
-  const auto how = static_cast<Disposition>(draining_ ? 1 : 1 + Below(4));
+  const bool leave = log_.machine.version() >= 4;
+  const auto how = static_cast<Disposition>(draining_ ? 1 : 1 + Below(leave ? 5 : 4));
   fact::Settled settled{subscription, how, std::move(tokens)};
   if (how == Disposition::kRequeue && log_.machine.version() >= 3 && Chance(50)) {
     for (size_t i = 0; i < settled.tokens.size(); ++i)
       settled.due_ms.push_back(now_ + static_cast<int64_t>(Below(300)));
   }
+  const Subscription* state = log_.machine.FindSubscription(subscription);
+  if (how == Disposition::kReject && leave && state != nullptr) settled.target = state->settings.dead_letter.group;
+  if (how == Disposition::kRedrive) settled.target = 70 + Below(3);
   Append({std::move(settled)});
+}
+
+// As they are stored in other queues, or those are deleted; what is said twice changes nothing.
+void History::Depart() {
+  for (const auto& [id, s] : log_.machine.subscriptions()) {
+    if (s.departures.runs().empty()) continue;
+    auto it = s.departures.runs().begin();
+    if (!draining_) std::advance(it, Below(s.departures.runs().size()));
+    if (!draining_ && Chance(10))
+      return Append({fact::Redirected{id, it->second.target, Chance(50) ? 0 : 70 + Below(3)}});
+    const uint64_t from = draining_ ? 0 : Below(it->second.count);
+    const uint64_t count = draining_ ? s.departures.last_ordinal() + 1 : 1 + Below(20);
+    Append({fact::Arrived{id, draining_ ? 0 : it->first + from, count}});
+  }
 }
 
 void History::Append(std::vector<Fact> facts) {
@@ -373,6 +394,7 @@ void History::Drain() {
       return Fail(Say(all, "never come to an end; the cap is ", limits_.max_exceptions));
     }
     now_ += 100;
+    Depart();
     Decide();
     ApplyAll();
     for (auto& [id, clients] : clients_) {

@@ -55,6 +55,7 @@ class History {
   void Attach(SubscriptionId subscription, const SessionId& session);
   void ChangeSubscriptions();
   void SettleSome();
+  void Depart();
   void Append(std::vector<Fact> facts);
   void Decide();
   void ApplyOne();

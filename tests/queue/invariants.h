@@ -25,6 +25,14 @@ inline std::optional<std::string> ProblemOf(const Subscription& s) {
     returned += run.count;
   }
   if (in_flight != s.in_flight_messages || returned != s.returned_messages) return "the figures are off";
+  uint64_t departing = 0, ordinal = 1;
+  for (const auto& [first, run] : s.departures.runs()) {
+    if (first < ordinal || run.first + run.count > s.next || run.target == 0) return Say("departure ", first);
+    departing += run.count;
+    ordinal = first + run.count;
+  }
+  if (departing != s.departures.messages() || ordinal > s.departures.last_ordinal() + 1)
+    return Say(departing, " departures, of ", s.departures.last_ordinal());
   std::sort(runs.begin(), runs.end(), [](const Slots& a, const Slots& b) { return a.first < b.first; });
   Position end{};
   for (const Slots& run : runs) {
@@ -41,7 +49,7 @@ inline std::optional<std::string> ProblemOf(const Machine& machine) {
   for (const auto& [id, s] : machine.subscriptions()) {
     // Every message is in one place; `default` has had them all.
     const uint64_t all = s.waiting + s.in_flight_messages + s.returned_messages + s.acknowledged + s.rejected +
-                         s.purged + s.skipped + s.dead;
+                         s.purged + s.skipped + s.dead + s.redriven;
     if (id == 0 ? all != machine.published() : s.waiting > machine.published())
       return script::Say(all, " messages of ", machine.published(), " in subscription ", id);
     if (auto problem = ProblemOf(s)) return script::Say("subscription ", id, ": ", *problem);

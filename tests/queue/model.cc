@@ -48,6 +48,11 @@ struct Model::Applier {
     returned[{id, p}] = message.deliveries;
   }
 
+  void Leave(Subscription& sub, Position p, Message& message, Fate fate, DeadReason reason, uint64_t target) {
+    message.fate = fate;
+    if (target != 0) sub.departures[++sub.left] = {p, message.deliveries, reason, now_ms, target};
+  }
+
   Problem operator()(const fact::Published& f) {
     const auto& e = std::get<effect::Published>(effect);
     using Outcome = effect::Published::Outcome;
@@ -238,7 +243,11 @@ struct Model::Applier {
           if (f.disposition == Disposition::kUndelivered) --message.deliveries;
           if (f.disposition == Disposition::kRequeue) return GiveBack(f.subscription, p, message, due);
           if (f.disposition == Disposition::kUndelivered) return GiveBack(f.subscription, p, message);
-          message.fate = f.disposition == Disposition::kAcknowledge ? Fate::kAcknowledged : Fate::kRejected;
+          if (f.disposition == Disposition::kReject)
+            return Leave(*Sub(f.subscription), p, message, Fate::kRejected, DeadReason::kRejected, f.target);
+          if (f.disposition == Disposition::kRedrive)
+            return Leave(*Sub(f.subscription), p, message, Fate::kRedriven, DeadReason::kRedriven, f.target);
+          message.fate = Fate::kAcknowledged;
         });
   }
   Problem operator()(const fact::LeaseExtended& f) {
@@ -338,12 +347,35 @@ struct Model::Applier {
       for (uint32_t i = 0; sub != nullptr && i < s.count; ++i) {
         Message* message = Find(*sub, s.first + i);
         if (message == nullptr || message->fate != Fate::kReturned || message->deliveries < f.deliveries) continue;
-        message->fate = Fate::kDead;
+        Leave(*sub, s.first + i, *message, Fate::kDead, f.reason, f.target);
         ++dead;
       }
     }
     const auto& e = std::get<effect::DeadLettered>(effect);
     return e.messages == dead ? Problem() : Say(e.messages, " are said to be dead, not ", dead);
+  }
+
+  Problem operator()(const fact::Arrived& f) {
+    Subscription* sub = Sub(f.subscription);
+    uint64_t there = 0;
+    for (uint64_t i = 0; sub != nullptr && i < f.count; ++i) there += sub->departures.erase(f.first + i);
+    if (sub != nullptr) sub->arrived += there;
+    const auto& e = std::get<effect::Departures>(effect);
+    return e.messages == there ? Problem() : Say(e.messages, " are said to be there, not ", there);
+  }
+
+  Problem operator()(const fact::Redirected& f) {
+    Subscription* sub = Sub(f.subscription);
+    uint64_t redirected = 0;
+    if (sub != nullptr && f.to != 0) {
+      for (auto& [ordinal, departed] : sub->departures) {
+        if (departed.target != f.from) continue;
+        departed.target = f.to;
+        ++redirected;
+      }
+    }
+    const auto& e = std::get<effect::Departures>(effect);
+    return e.messages == redirected ? Problem() : Say(e.messages, " are said to be redirected, not ", redirected);
   }
 
   Problem operator()(const fact::SubscriptionDeleted& f) {
@@ -432,14 +464,25 @@ Problem Model::Compare(const queue::Subscription& s, Subscription& mine, std::se
         it->second.due_ms != due_ms)
       return Say(p, " is returned after ", deliveries, " deliveries");
   }
+  std::map<uint64_t, Departed> departures;
+  for (const auto& [ordinal, run] : s.departures.runs()) {
+    for (uint32_t i = 0; i < run.count; ++i)
+      departures[ordinal + i] = {run.first + i, run.deliveries, run.reason, run.time_ms, run.target};
+  }
+  if (departures != mine.departures || s.departures.last_ordinal() != mine.left)
+    return Say(departures.size(), " are on their way, not ", mine.departures.size());
+  for (const auto& [ordinal, departed] : departures) wanted.insert(departed.position.index());
   // The totals add up, and are exact.
   if (s.waiting != counts[Fate::kWaiting] || s.in_flight_messages != counts[Fate::kInFlight] ||
       s.returned_messages != counts[Fate::kReturned] || s.acknowledged != counts[Fate::kAcknowledged] ||
-      s.rejected != counts[Fate::kRejected] || s.purged != counts[Fate::kPurged] || s.skipped != counts[Fate::kSkipped])
+      s.rejected != counts[Fate::kRejected] || s.purged != counts[Fate::kPurged] ||
+      s.skipped != counts[Fate::kSkipped] || s.dead != counts[Fate::kDead] || s.redriven != counts[Fate::kRedriven] ||
+      s.arrived != mine.arrived)
     return Say("the figures are off");
   if (s.sessions.size() != mine.sessions.size()) return Say(s.sessions.size(), " sessions");
   // Safety rule 1: what is kept does not grow with what waits.
-  if (s.exceptions() > counts[Fate::kInFlight] + counts[Fate::kReturned]) return Say(s.exceptions(), " exceptions");
+  if (s.exceptions() > counts[Fate::kInFlight] + counts[Fate::kReturned] + mine.departures.size())
+    return Say(s.exceptions(), " exceptions");
   return {};
 }
 

@@ -16,7 +16,17 @@ namespace trireme::queue {
 
 class Model {
  public:
-  enum class Fate : uint8_t { kWaiting, kReturned, kInFlight, kAcknowledged, kRejected, kPurged, kSkipped, kDead };
+  enum class Fate : uint8_t {
+    kWaiting,
+    kReturned,
+    kInFlight,
+    kAcknowledged,
+    kRejected,
+    kPurged,
+    kSkipped,
+    kDead,
+    kRedriven
+  };
   struct Message {
     Fate fate = Fate::kWaiting;
     uint32_t deliveries = 0;
@@ -39,12 +49,23 @@ class Model {
   struct Session {
     uint64_t epoch = 0;
   };
+  struct Departed {
+    Position position;
+    uint32_t deliveries = 0;
+    DeadReason reason = DeadReason::kDeliveryLimit;
+    int64_t time_ms = 0;
+    uint64_t target = 0;
+    friend bool operator==(const Departed&, const Departed&) = default;
+  };
   struct Subscription {
     std::string name = {};
     SubscriptionSettings settings = {};
     // All that were ever for it.
     std::map<Position, Message> messages = {};
     std::map<std::string, Session> sessions = {};
+    // By ordinal.
+    std::map<uint64_t, Departed> departures = {};
+    uint64_t left = 0, arrived = 0;
     Position next = {};
     bool fresh = false;    // `next` is to be taken from the machine
     bool changed = false;  // its filter was another one before

@@ -39,7 +39,8 @@ Disposition ParseDisposition(const std::string& word) {
   if (word == "ack") return Disposition::kAcknowledge;
   if (word == "requeue") return Disposition::kRequeue;
   if (word == "undelivered") return Disposition::kUndelivered;
-  TRIREME_CHECK(word == "reject") << "not ack, requeue, undelivered or reject: " << word;
+  if (word == "redrive") return Disposition::kRedrive;
+  TRIREME_CHECK(word == "reject") << "not ack, requeue, undelivered, redrive or reject: " << word;
   return Disposition::kReject;
 }
 
@@ -53,6 +54,8 @@ const char* NameOf(Disposition disposition) {
       return "reject";
     case Disposition::kUndelivered:
       return "undelivered";
+    case Disposition::kRedrive:
+      return "redrive";
   }
   return "?";
 }
@@ -97,6 +100,7 @@ SubscriptionSettings ParseSettings(const Words& words) {
   settings.filter = Option(words, "filter").value_or("");
   settings.retry_delay_ms = static_cast<uint32_t>(Option(words, "retry", 0));
   settings.delivery_limit = static_cast<uint32_t>(Option(words, "limit", 0));
+  settings.dead_letter.group = Option(words, "dead", 0);
   return settings;
 }
 
@@ -104,6 +108,7 @@ std::string DescribeSettings(const SubscriptionSettings& settings) {
   std::string text = settings.filter.empty() ? "" : " filter=" + settings.filter;
   if (settings.retry_delay_ms != 0) text += Say(" retry=", settings.retry_delay_ms);
   if (settings.delivery_limit != 0) text += Say(" limit=", settings.delivery_limit);
+  if (settings.dead_letter.group != 0) text += Say(" dead=", settings.dead_letter.group);
   return text;
 }
 
@@ -133,7 +138,7 @@ struct Teller {
   std::string operator()(const fact::Settled& f) {
     std::string text = Say("settle ", NameOf(f.disposition), DescribeTokens(f.tokens));
     for (size_t i = 0; i < f.due_ms.size(); ++i) text += Say(i == 0 ? " due=" : ",", f.due_ms[i]);
-    return text;
+    return f.target == 0 ? text : text + Say(" target=", f.target);
   }
   std::string operator()(const fact::LeaseExtended& f) {
     return Say("extend until=", f.deadline_ms, DescribeTokens(f.tokens));
@@ -150,8 +155,11 @@ struct Teller {
   std::string operator()(const fact::SubscriptionChanged& f) { return "change" + DescribeSettings(f.settings); }
   std::string operator()(const fact::SubscriptionDeleted&) { return "delete"; }
   std::string operator()(const fact::DeadLettered& f) {
-    return Say("bury deliveries=", f.deliveries, DescribeRuns("returned", f.returned));
+    const std::string text = Say("bury deliveries=", f.deliveries, DescribeRuns("returned", f.returned));
+    return f.target == 0 ? text : text + Say(" target=", f.target);
   }
+  std::string operator()(const fact::Arrived& f) { return Say("arrived ", f.first, " count=", f.count); }
+  std::string operator()(const fact::Redirected& f) { return Say("redirect ", f.from, " to=", f.to); }
 };
 
 struct EffectTeller {
@@ -205,6 +213,7 @@ struct EffectTeller {
   }
   std::string operator()(const effect::SubscriptionChanged& e) { return e.accepted ? "done" : "ignored"; }
   std::string operator()(const effect::DeadLettered& e) { return Say("dead ", e.messages); }
+  std::string operator()(const effect::Departures& e) { return Say(e.messages, " of those on their way"); }
 };
 
 }  // namespace
@@ -237,12 +246,16 @@ Fact ParseFact(const Words& words, Position cursor) {
     fact::Settled f{subscription, ParseDisposition(words.at(1)), ParseTokens(words)};
     for (const std::string& due : Split(Option(words, "due").value_or(""), ','))
       f.due_ms.push_back(static_cast<int64_t>(Number(due)));
+    f.target = Option(words, "target", 0);
     return f;
   }
   if (verb == "bury") {
     return fact::DeadLettered{subscription, DeadReason::kDeliveryLimit,
-                              static_cast<uint32_t>(Option(words, "deliveries", 0)), ParseRuns(words, "returned")};
+                              static_cast<uint32_t>(Option(words, "deliveries", 0)), ParseRuns(words, "returned"),
+                              Option(words, "target", 0)};
   }
+  if (verb == "arrived") return fact::Arrived{subscription, Number(words.at(1)), Option(words, "count", 1)};
+  if (verb == "redirect") return fact::Redirected{subscription, Number(words.at(1)), Option(words, "to", 0)};
   if (verb == "extend") {
     return fact::LeaseExtended{subscription, static_cast<int64_t>(Option(words, "until", 0)), ParseTokens(words)};
   }
@@ -329,6 +342,11 @@ std::string Describe(const Machine& machine) {
         << s.purged;
     if (s.skipped != 0) out << ", skipped " << s.skipped;
     if (s.dead != 0) out << ", dead " << s.dead;
+    if (s.redriven != 0) out << ", redriven " << s.redriven;
+    if (s.departures.last_ordinal() != 0) {
+      out << ", left " << s.departures.last_ordinal() << ", on their way " << s.departures.messages() << ", arrived "
+          << s.arrived;
+    }
     out << '\n';
     for (const auto& [name, session] : s.sessions)
       out << "session " << name << ": number " << session.number << ", epoch " << session.epoch << '\n';
@@ -345,6 +363,14 @@ std::string Describe(const Machine& machine) {
       out << "returned " << first << '+' << run.count << " after delivery " << run.deliveries;
       if (run.due_ms != 0) out << ", due at " << run.due_ms;
       out << '\n';
+    }
+    for (const auto& [ordinal, run] : s.departures.runs()) {
+      out << "departure " << ordinal << ": " << run.first << '+' << run.count << " after delivery " << run.deliveries
+          << " at " << run.time_ms << " to " << run.target << ", "
+          << (run.reason == DeadReason::kRejected   ? "rejected"
+              : run.reason == DeadReason::kRedriven ? "redriven"
+                                                    : "delivered too often")
+          << '\n';
     }
   }
   return out.str();
