@@ -325,6 +325,10 @@ absl::StatusOr<v1::SettleResponse> Client::Settle(const v1::SettleRequest& reque
   return CallAndWait<v1::SettleResponse>(*core_, To(*core_, "Broker/Settle"), request);
 }
 
+absl::StatusOr<v1::RedriveMessagesResponse> Client::RedriveMessages(const v1::RedriveMessagesRequest& request) {
+  return CallAndWait<v1::RedriveMessagesResponse>(*core_, To(*core_, "Admin/RedriveMessages"), request);
+}
+
 absl::StatusOr<v1::ExtendResponse> Client::Extend(const v1::ExtendRequest& request) {
   return CallAndWait<v1::ExtendResponse>(*core_, To(*core_, "Broker/Extend"), request);
 }

@@ -117,6 +117,8 @@ class Client {
   absl::StatusOr<v1::ReceiveResponse> Receive(const v1::ReceiveRequest& request);
   // Tried again when the outcome is unknown; what the lost try settled is then answered as LEASE_LOST.
   absl::StatusOr<v1::SettleResponse> Settle(const v1::SettleRequest& request);
+  // Likewise.
+  absl::StatusOr<v1::RedriveMessagesResponse> RedriveMessages(const v1::RedriveMessagesRequest& request);
   absl::StatusOr<v1::ExtendResponse> Extend(const v1::ExtendRequest& request);
 
   // Both return at once and connect on their own. INVALID_ARGUMENT: an option out of its range, named.

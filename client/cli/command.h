@@ -129,6 +129,7 @@ std::string TimeText(int64_t ms);
 void AddClusterCommands(CLI::App& app, Command& command);
 void AddQueueCommands(CLI::App& app, Command& command);
 void AddSubscriptionCommands(CLI::App& app, Command& command);
+void AddRedriveCommand(CLI::App& app, Command& command);
 void AddExchangeCommands(CLI::App& app, Command& command);
 void AddBindingCommands(CLI::App& app, Command& command);
 // To the queues' commands.

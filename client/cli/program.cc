@@ -104,6 +104,7 @@ int RunProgram(const std::vector<std::string>& arguments) {
   AddClusterCommands(app, command);
   AddQueueCommands(app, command);
   AddSubscriptionCommands(app, command);
+  AddRedriveCommand(app, command);
   AddExchangeCommands(app, command);
   AddBindingCommands(app, command);
   AddMessageCommands(app, command);

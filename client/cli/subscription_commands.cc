@@ -17,6 +17,7 @@ struct Arguments {
   double retry_delay_s = 0, max_retry_delay_s = 0;
   uint32_t retry_percent = 0;
   uint32_t delivery_limit = 0;
+  std::string dead_letter_queue, dead_letter_routing_key;
 };
 using ArgumentsPtr = std::shared_ptr<Arguments>;
 
@@ -62,6 +63,8 @@ v1::SubscriptionSettings SettingsOf(const Arguments& arguments) {
   settings.set_retry_percent(arguments.retry_percent);
   settings.set_max_retry_delay_ms(static_cast<uint32_t>(arguments.max_retry_delay_s * 1000));
   settings.set_delivery_limit(arguments.delivery_limit);
+  settings.set_dead_letter_queue(arguments.dead_letter_queue);
+  settings.set_dead_letter_routing_key(arguments.dead_letter_routing_key);
   return settings;
 }
 
@@ -125,7 +128,10 @@ void AddSettings(CLI::App* app, const ArgumentsPtr& arguments) {
   app->add_option("--max-retry-delay", arguments->max_retry_delay_s, "Seconds up to which; 600 if not given")
       ->check(seconds);
   app->add_option("--delivery-limit", arguments->delivery_limit,
-                  "Drop a message that comes back after so many deliveries; 0 = never");
+                  "A message that comes back after so many deliveries leaves; 0 = never");
+  app->add_option("--dead-letter-queue", arguments->dead_letter_queue,
+                  "Where messages go that leave so, or are rejected; they are dropped if not given");
+  app->add_option("--dead-letter-routing-key", arguments->dead_letter_routing_key, "The routing key that they get");
 }
 
 void AddNames(CLI::App* app, const ArgumentsPtr& arguments) {
@@ -145,20 +151,28 @@ Json SubscriptionJson(const v1::SubscriptionFigures& s) {
           {"skipped", s.skipped()},
           {"full", s.full()},
           {"dead", s.dead()},
+          {"redriven", s.redriven()},
+          {"leaving", s.leaving()},
+          {"arrived", s.arrived()},
+          {"trouble", s.trouble()},
           {"filter", s.settings().filter()},
           {"retry_delay_ms", s.settings().retry_delay_ms()},
           {"retry_percent", s.settings().retry_percent()},
           {"max_retry_delay_ms", s.settings().max_retry_delay_ms()},
-          {"delivery_limit", s.settings().delivery_limit()}};
+          {"delivery_limit", s.settings().delivery_limit()},
+          {"dead_letter_queue", s.settings().dead_letter_queue()},
+          {"dead_letter_routing_key", s.settings().dead_letter_routing_key()}};
 }
 
 std::string SubscriptionsTable(const v1::QueueFigures& figures) {
-  Table table(
-      {"SUBSCRIPTION", "WAITING", "IN FLIGHT", "CONSUMERS", "ACKNOWLEDGED", "REJECTED", "SKIPPED", "DEAD", "FILTER"});
+  Table table({"SUBSCRIPTION", "WAITING", "IN FLIGHT", "CONSUMERS", "ACKNOWLEDGED", "REJECTED", "SKIPPED", "DEAD",
+               "LEAVING", "FILTER"});
   for (const v1::SubscriptionFigures& s : figures.subscriptions()) {
     table.Add({s.name(), Thousands(s.waiting()), absl::StrCat(Thousands(s.in_flight()), s.full() ? " (full)" : ""),
                Thousands(s.consumers()), Thousands(s.acknowledged()), Thousands(s.rejected()), Thousands(s.skipped()),
-               Thousands(s.dead()), s.settings().filter()});
+               Thousands(s.dead()),
+               absl::StrCat(Thousands(s.leaving()), s.trouble().empty() ? "" : " (" + s.trouble() + ")"),
+               s.settings().filter()});
   }
   return table.Text();
 }
