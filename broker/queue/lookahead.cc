@@ -108,6 +108,11 @@ void Lookahead::Pass(uint32_t count) {
 std::optional<Lookahead::Run> Lookahead::Next() {
   // Leaves entries behind that are used up or publish nothing, and what the filter passes over.
   while (!shapes_.empty()) {
+    // Its shape may have come before apply refused it: then it has no messages, and none to pass over either.
+    if (machine_->IsRefused(shapes_first_)) {
+      Pop();
+      continue;
+    }
     if (next_.index() < shapes_first_) next_ = Position(shapes_first_, 0);
     const EntryShape& shape = shapes_.front();
     const uint32_t slot = FrontSlot();
