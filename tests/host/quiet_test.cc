@@ -524,34 +524,6 @@ TEST_F(QuietTest, ALeaderThatLeftTheGroupIsNotFollowedForEver) {
   EXPECT_TRUE(AwaitQuiet());
 }
 
-// The one that it told to lead took it to a later term, and the other one did not hear of that.
-TEST_F(QuietTest, ALeaderThatLeftTellsWhoFollowsItFromALaterTerm) {
-  Up();
-  ASSERT_EQ(LeaderId(), 1u);
-  also_on_send_ = [&](NodeId from, NodeId to, Frame& frame) {
-    std::erase_if(frame.messages, [&](const GroupMessage& m) {
-      const bool says = from == NodeId(1) && m.message.type == MessageType::kHeartbeat;
-      const bool asks = from == NodeId(2) && to == NodeId(3) && m.message.type == MessageType::kVote;
-      return says || asks || (from == NodeId(1) && to == NodeId(3) && m.message.type == MessageType::kTimeoutNow);
-    });
-  };
-  std::vector<Member> without = On(1)->membership().members;
-  std::erase_if(without, [](const Member& member) { return member.node == NodeId(1); });
-  ASSERT_EQ(On(1)->ProposeMembers(without), std::nullopt);
-  ASSERT_TRUE(world_.RunUntil([&] { return On(2)->term() > On(1)->term(); }, milliseconds(5000)));
-  Frame late;
-  late.incarnation = world_.node(2).starts;
-  late.messages.push_back({GroupId(1),
-                           {.type = MessageType::kHeartbeatResponse,
-                            .from = World::Replica(2, 1),
-                            .to = World::Replica(1, 1),
-                            .term = On(2)->term()}});
-  world_.Launch(NodeId(2), NodeId(1), std::move(late));
-  ASSERT_TRUE(world_.RunUntil([&] { return On(1)->term() == On(2)->term(); }, milliseconds(100)));
-  also_on_send_ = nullptr;
-  EXPECT_TRUE(world_.RunUntil([&] { return LeaderId() > 1; }, milliseconds(5000)));
-}
-
 // ---- Safety rule 12
 
 TEST_F(QuietTest, ANodeThatForgotDoesNotVote) {
