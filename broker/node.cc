@@ -95,12 +95,17 @@ class NodeImpl final : public Node, public NodeContext, public ReplicaHosting {
   std::shared_ptr<grpc::Channel> channel(const std::string& address) override { return channels_.Get(address); }
   const DiskMonitor& disk() const override { return *disk_; }
   prometheus::Registry& metrics() override { return registry_; }
-  raft::NodeId self() const override { return raft::NodeId(self_.load(std::memory_order_relaxed)); }
+  raft::NodeId self() const override { return raft::NodeId(self_.load(std::memory_order_acquire)); }
+  uint64_t incarnation() const override { return incarnation_.load(std::memory_order_relaxed); }
   std::vector<LackingNode> lacking(const std::vector<raft::NodeId>& nodes, uint32_t version) const override {
     return table_.Lacking(nodes, version);
   }
   raft::Host* host(raft::ShardId shard) override { return shards_[shard]->host(); }
   Leaders* leaders(raft::ShardId shard) override { return shards_[shard]->leaders(); }
+  bool Hears(raft::ShardId shard, raft::NodeId node) const override {
+    const raft::GrpcTransport* transport = shards_[shard]->transport();
+    return transport != nullptr && transport->Up(node);
+  }
 
   // ReplicaHosting
   void BecomeMember(const meta::Identity& identity, absl::AnyInvocable<void()> done) override;
@@ -153,6 +158,7 @@ class NodeImpl final : public Node, public NodeContext, public ReplicaHosting {
   std::unique_ptr<Cluster> cluster_;
   std::unique_ptr<ApiServices> api_;
   std::unique_ptr<OpsServer> ops_;
+  std::atomic<uint64_t> incarnation_{0};  // written before self_
   std::atomic<uint64_t> self_{0};
   std::atomic<bool> serving_{false};
   std::atomic<bool> leaving_{false};
@@ -495,6 +501,7 @@ void NodeImpl::BecomeMember(const meta::Identity& identity, absl::AnyInvocable<v
   host.read_lease = config_.read_lease;
   host.lag_bytes = config_.replica_lag_bytes;
   host.lag_entries = config_.replica_lag_entries;
+  incarnation_.store(identity.starts(), std::memory_order_relaxed);
   self_.store(identity.node_id(), std::memory_order_release);
   metrics_.Member(true);
 
@@ -583,8 +590,7 @@ void NodeImpl::NodesChanged(const std::string&, const std::vector<NodeRecord>& n
 }
 
 bool NodeImpl::Up(raft::NodeId node) const {
-  raft::GrpcTransport* transport = shards_[ShardOf(kMetadataGroup, shards_.size())]->transport();
-  return transport != nullptr && transport->Up(node);
+  return Hears(ShardOf(kMetadataGroup, shards_.size()), node);
 }
 
 void NodeImpl::CountLeaders(absl::AnyInvocable<void(std::map<raft::NodeId, uint32_t>)> done) {

@@ -50,11 +50,15 @@ class NodeContext {
   virtual raft::NodeId self() const = 0;
   // Which of these nodes are not known to understand that version of the facts in queues' logs (Safety rule 3).
   virtual std::vector<LackingNode> lacking(const std::vector<raft::NodeId>& nodes, uint32_t version) const = 0;
+  // Of this process: grows with every start on its data directory. Known once self() is.
+  virtual uint64_t incarnation() const = 0;
 
   // ---- on that shard's thread
   // Null until this node is a member.
   virtual raft::Host* host(raft::ShardId shard) = 0;
   virtual Leaders* leaders(raft::ShardId shard) = 0;
+  // Whether that shard is connected with another node, as Raft's messages are.
+  virtual bool Hears(raft::ShardId shard, raft::NodeId node) const = 0;
 };
 
 // The public services and the queues' state machines; broker/api implements it.

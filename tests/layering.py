@@ -54,6 +54,8 @@ LAYERS = [
                              "proto:"], ALL - TEST - {"rocksdb", "grpc"}),
     Layer("broker/replica/", ["raft/core/", "raft/host/", "broker/message/", "broker/filter/", "broker/queue/", "broker/cluster/", "broker/ops/", "proto:"],
           ALL - TEST - {"rocksdb", "grpc"}),
+    Layer("broker/temporary/", ["raft/core/", "raft/host/", "broker/queue/", "broker/replica/", "broker/cluster/", "broker/ops/", "proto:"],
+          ALL - TEST - {"rocksdb", "grpc"}),
     Layer("broker/cluster/", ["raft/core/", "raft/host/", "broker/queue/", "broker/ops/", "proto:"], ALL - TEST - {"rocksdb", "grpc"}),
     Layer("broker/api/", ["raft/", "broker/", "proto:"], ALL - TEST - {"rocksdb"}),
     Layer("broker/", ["raft/", "storage/", "broker/", "proto:"], ALL - TEST - {"rocksdb"}),

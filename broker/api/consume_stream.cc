@@ -284,15 +284,28 @@ void ConsumeStream::OnOpen(const v1::OpenConsume& open) {
   absl::StatusOr<AttachRequest> attach = Validate(open);
   if (!attach.ok()) return Fail(attach.status());
   attach_ = *std::move(attach);
+  if (open.temporary() && !open.queue().empty()) {
+    return Fail(Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_QUEUE_NAME", .name = open.queue()},
+                      absl::StrCat("a temporary queue is named by the broker; open with an empty queue, not ",
+                                   open.queue(), ", or without temporary")));
+  }
   queue_name_ = open.queue();
   client_frame_bytes_ = open.max_frame_bytes() == 0 ? kDefaultFrameBytes : open.max_frame_bytes();
   state_ = State::kFinding;
   deadline_ = api_->shard()->Now() + kPatience;
+  if (open.temporary()) return MakeTemporary();
   FindLeader();
 }
 
+void ConsumeStream::MakeTemporary() {
+  absl::StatusOr<ShardApi::Route> made = api_->MakeTemporary({.client = call().peer(), .session = attach_.session});
+  if (!made.ok()) return Fail(made.status());
+  queue_name_ = made->queue->name;
+  AttachHere(*std::move(made));
+}
+
 void ConsumeStream::FindLeader() {
-  api_->FindRoute({queue_name_, attach_.held.group}, deadline_,
+  api_->FindRoute({queue_name_, attach_.held.group, attach_.session}, deadline_,
                   [weak = Weak(this)](absl::StatusOr<ShardApi::Route> route) {
                     auto self = weak.lock();
                     if (self == nullptr || self->state_ != State::kFinding || self->closed()) return;
@@ -406,6 +419,7 @@ void ConsumeStream::Attached(bool resumed, uint64_t epoch, uint32_t timeout_ms) 
   *opened->mutable_leader() = leader_;
   opened->set_session_timeout_ms(timeout_ms);
   opened->set_group_id(queue_->group.value());
+  opened->set_queue(queue_name_);
   Send(response);
   heard_ = api_->shard()->Now();
   Watch();

@@ -36,6 +36,7 @@ class ConsumeStream final : public ClientStream {
   void OnClosed(bool in_order) override;
   void Drain() override;
 
+  void MakeTemporary();
   void FindLeader();
   void AttachHere(ShardApi::Route route);
   void AttachThere(ShardApi::Route route);

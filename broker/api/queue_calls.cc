@@ -39,8 +39,13 @@ std::chrono::milliseconds TimeLeft(const QueueCall& call) {
   return std::chrono::duration_cast<std::chrono::milliseconds>(end - call.api->shard()->Now());
 }
 
-void Forward(const QueueCallPtr& call, const QueueInspect& inspect, const QueueAct& act, const std::string& queue,
-             ShardApi::Route route);
+void Forward(const QueueCallPtr& call, const QueueAct& act, const std::string& queue, ShardApi::Route route);
+
+void End(const QueueCall& call, const grpc::Status& status, grpc::ByteBuffer response) {
+  if (call.answer != nullptr) return call.answer(status, std::move(response));
+  if (!status.ok()) return call.stream->Finish(status);
+  call.stream->Reply(std::move(response));
+}
 
 void DoHere(const QueueCallPtr& call, const QueueAct& act, const QueuePtr& queue) {
   ShardApi* owner = call->api->of(queue->group);
@@ -51,17 +56,18 @@ void DoHere(const QueueCallPtr& call, const QueueAct& act, const QueuePtr& queue
   });
 }
 
-void Dispatch(const QueueCallPtr& call, const QueueInspect& inspect, const QueueAct& act, const std::string& queue) {
-  call->api->FindRoute({queue, call->group}, call->deadline,
-                       [call, inspect, act, queue](absl::StatusOr<ShardApi::Route> route) {
+void Dispatch(const QueueCallPtr& call, const QueueAct& act, const std::string& queue) {
+  std::optional<queue::SessionId> consumer;
+  if (call->takes.has_value()) consumer.emplace();
+  call->api->FindRoute({queue, call->group, std::move(consumer), call->takes.value_or(kNoWait)}, call->deadline,
+                       [call, act, queue](absl::StatusOr<ShardApi::Route> route) {
                          if (!route.ok()) return Respond(call, route.status());
                          if (route->here) return DoHere(call, act, route->queue);
-                         Forward(call, inspect, act, queue, *std::move(route));
+                         Forward(call, act, queue, *std::move(route));
                        });
 }
 
-void Forward(const QueueCallPtr& call, const QueueInspect& inspect, const QueueAct& act, const std::string& queue,
-             ShardApi::Route route) {
+void Forward(const QueueCallPtr& call, const QueueAct& act, const std::string& queue, ShardApi::Route route) {
   if (call->forwarded) return Respond(call, NotLeaderError(queue));
   ShardApi* api = call->api;
   std::shared_ptr<grpc::Channel> channel = api->node()->channel(route.leader.address());
@@ -69,25 +75,25 @@ void Forward(const QueueCallPtr& call, const QueueInspect& inspect, const QueueA
   if (const grpc_connectivity_state state = channel->GetState(/*try_to_connect=*/true);
       state != GRPC_CHANNEL_READY && api->shard()->Now() < call->deadline) {
     if (state == GRPC_CHANNEL_TRANSIENT_FAILURE) api->WrongLeader(route.queue, raft::NodeId(route.leader.node_id()));
-    return api->shard()->After(kRetryAfter, [call, inspect, act, queue] { Dispatch(call, inspect, act, queue); });
+    return api->shard()->After(kRetryAfter, [call, act, queue] { Dispatch(call, act, queue); });
   }
   raft::CallOptions options = api->ForwardOptions();
   options.timeout = std::max(TimeLeft(*call), std::chrono::milliseconds{1});
   auto forwarded = raft::RawUnaryCall::Start(
-      api->shard(), std::move(channel), call->stream->method(), options, call->request,
-      [call, inspect, act, queue, route](grpc::Status status, grpc::ByteBuffer response) {
+      api->shard(), std::move(channel), call->method.empty() ? call->stream->method() : call->method, options,
+      call->request, [call, act, queue, route](grpc::Status status, grpc::ByteBuffer response) {
         ShardApi* here = call->api;
         if (status.error_code() == grpc::StatusCode::CANCELLED) {
           status = grpc::Status(grpc::StatusCode::UNAVAILABLE, "the leader's node was lost; the outcome is unknown");
         }
-        if (status.ok()) return call->stream->Reply(std::move(response));
+        if (status.ok()) return End(*call, status, std::move(response));
         if (status.error_code() == grpc::StatusCode::UNAVAILABLE)
           here->WrongLeader(route.queue, raft::NodeId(route.leader.node_id()));
         // Only what certainly was not done is tried again, or what may be done twice.
         const bool again = ReasonOf(status) == kNotLeader ||
                            (call->repeatable && status.error_code() == grpc::StatusCode::UNAVAILABLE);
-        if (!again || here->shard()->Now() >= call->deadline) return call->stream->Finish(status);
-        here->shard()->After(kRetryAfter, [call, inspect, act, queue] { Dispatch(call, inspect, act, queue); });
+        if (!again || here->shard()->Now() >= call->deadline) return End(*call, status, {});
+        here->shard()->After(kRetryAfter, [call, act, queue] { Dispatch(call, act, queue); });
       });
   api->forwards().Add(raft::NodeId(route.leader.node_id()), forwarded);
 }
@@ -201,7 +207,7 @@ absl::Status CheckLease(uint32_t lease_ms) {
   return CheckRange("lease_ms", std::chrono::milliseconds{lease_ms}, kMinLease, kMaxLease);
 }
 
-absl::StatusOr<std::string> InspectReceive(const QueueCall& call) {
+absl::StatusOr<std::string> InspectReceive(QueueCall& call) {
   absl::StatusOr<v1::ReceiveRequest> request = ParseRequest<v1::ReceiveRequest>(call);
   if (!request.ok()) return request.status();
   absl::Status good = SubscriptionName(request->subscription()).status();
@@ -209,6 +215,7 @@ absl::StatusOr<std::string> InspectReceive(const QueueCall& call) {
   good.Update(CheckRange("wait_ms", std::chrono::milliseconds{request->wait_ms()}, kNoWait, kMaxWait));
   if (request->lease_ms() != 0) good.Update(CheckLease(request->lease_ms()));
   if (!good.ok()) return good;
+  call.takes = std::chrono::milliseconds{request->wait_ms()};
   return request->queue();
 }
 
@@ -426,14 +433,26 @@ void ActPurge(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr&) 
 }  // namespace
 
 void Respond(const QueueCallPtr& call, const google::protobuf::MessageLite& response) {
-  call->stream->Reply(raft::Serialize(response));
+  End(*call, grpc::Status::OK, raft::Serialize(response));
 }
 
 void Respond(const QueueCallPtr& call, const absl::Status& status) {
   const bool again = call->again != nullptr && !call->forwarded && FactsOf(status).reason == kNotLeader &&
                      call->api->shard()->Now() < call->deadline;
   if (again) return call->api->shard()->After(kRetryAfter, [call] { call->again(call); });
-  call->stream->Finish(ToGrpc(status));
+  End(*call, ToGrpc(status), {});
+}
+
+void StartQueueCall(const QueueCallPtr& call, const QueueAct& act, const std::string& queue) {
+  call->again = [act, queue](const QueueCallPtr& again) { Dispatch(again, act, queue); };
+  call->again(call);
+}
+
+void StartSend(const QueueCallPtr& call) {
+  absl::StatusOr<std::string> queue = InspectSend(*call);
+  if (!queue.ok()) return Respond(call, queue.status());
+  if (call->to_exchange) return SendToExchange(call);
+  StartQueueCall(call, ActSend, *queue);
 }
 
 void HandleQueueCall(raft::RawService& service, const FindApi& apis, std::string method, QueueInspect inspect,
@@ -449,8 +468,7 @@ void HandleQueueCall(raft::RawService& service, const FindApi& apis, std::string
     absl::StatusOr<std::string> queue = inspect(*call);
     if (!queue.ok()) return Respond(call, queue.status());
     if (call->to_exchange) return SendToExchange(call);
-    call->again = [inspect, act, name = *queue](const QueueCallPtr& again) { Dispatch(again, inspect, act, name); };
-    call->again(call);
+    StartQueueCall(call, act, *queue);
   });
 }
 

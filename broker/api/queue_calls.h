@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -29,6 +30,11 @@ struct QueueCall {
   bool to_exchange = false;
   // The highest group that its tokens name.
   raft::GroupId group;
+  // It takes messages, and waits for them for so long.
+  std::optional<std::chrono::milliseconds> takes = std::nullopt;
+  // Of a call that this node makes for itself, while it serves `stream`: its own method, and who gets the answer.
+  std::string method = "";
+  std::function<void(const grpc::Status& status, grpc::ByteBuffer response)> answer = nullptr;
 };
 using QueueCallPtr = std::shared_ptr<QueueCall>;
 
@@ -72,6 +78,10 @@ Request Reparse(const QueueCallPtr& call) {
 using FindApi = std::function<ShardApi*(raft::ShardId)>;
 void HandleQueueCall(raft::RawService& service, const FindApi& apis, std::string method, QueueInspect inspect,
                      QueueAct act);
+// Does a call that has been looked at, at the queue's leader.
+void StartQueueCall(const QueueCallPtr& call, const QueueAct& act, const std::string& queue);
+// A call with a SendRequest.
+void StartSend(const QueueCallPtr& call);
 void RegisterQueueCalls(raft::RawService& service, const FindApi& apis);
 
 }  // namespace trireme::broker

@@ -12,6 +12,8 @@
 #include "broker/api/publish_stream.h"
 #include "broker/api/queue_calls.h"
 #include "broker/api/queue_info.h"
+#include "broker/api/request_call.h"
+#include "broker/api/temporary_calls.h"
 #include "broker/cluster/names.h"
 #include "broker/cluster/pages.h"
 #include "broker/replica/moving.h"
@@ -95,6 +97,7 @@ void Services::Register(raft::RawService& service) {
   });
   RegisterQueueCalls(service, apis);
   RegisterLookCalls(service, apis);
+  RegisterRequestCall(service, apis);
   RegisterAdmin(service);
 }
 
@@ -119,6 +122,7 @@ void Services::RegisterAdmin(raft::RawService& service) {
 
   HandleAdmin<v1::CreateQueueRequest>(
       service, apis, "CreateQueue", [](const QueueCallPtr& call, v1::CreateQueueRequest request) {
+        if (request.settings().has_temporary()) return CreateTemporary(call, request);
         if (absl::Status named = ValidateQueueName(request.name()); !named.ok()) return Respond(call, named);
         call->api->node()->cluster().CreateQueue(std::move(request), Asked{call->api->shard(), call->deadline},
                                                  [call](absl::StatusOr<CreatedQueue> created) {
@@ -129,6 +133,7 @@ void Services::RegisterAdmin(raft::RawService& service) {
 
   HandleAdmin<v1::DeleteQueueRequest>(
       service, apis, "DeleteQueue", [](const QueueCallPtr& call, v1::DeleteQueueRequest request) {
+        if (IsTemporary(request.name())) return DeleteTemporary(call, request);
         if (absl::Status named = ValidateQueueName(request.name()); !named.ok()) return Respond(call, named);
         call->api->node()->cluster().DeleteQueue(request.name(), Asked{call->api->shard(), call->deadline},
                                                  [call](absl::StatusOr<raft::Index> index) {
@@ -217,6 +222,13 @@ void Services::ReplicaStopping(raft::GroupId group) {
     At(shard)->RemoveReplica(group);
     replica->Stop(node_->cluster().view(shard).FindGroup(group) == nullptr ? CutReason::kQueueDeleted
                                                                            : CutReason::kNotLeader);
+  }
+}
+
+void Services::Stop() {
+  // While what their clients are answered by still runs.
+  for (auto& api : shards_) {
+    api->shard()->Post([api = api.get()] { api->temporary().Clear(); });
   }
 }
 

@@ -29,7 +29,7 @@ class Services final : public ApiServices, public ServiceShards {
     GatherQueueMetrics(At(shard), std::move(done));
   }
   void Drain() override;
-  void Stop() override {}
+  void Stop() override;
 
  private:
   explicit Services(NodeContext* node) : node_(node) {}

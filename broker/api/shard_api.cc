@@ -2,6 +2,7 @@
 
 #include <prometheus/counter.h>
 #include <prometheus/family.h>
+#include <prometheus/gauge.h>
 #include <prometheus/registry.h>
 
 #include <algorithm>
@@ -27,6 +28,25 @@ prometheus::Counter& Unroutable(NodeContext* node) {
       .Register(node->metrics())
       .Add({});
 }
+
+prometheus::Gauge& TemporaryGauge(NodeContext* node, raft::ShardId shard) {
+  return prometheus::BuildGauge()
+      .Name("trireme_temporary_queues")
+      .Help("Temporary queues in this node's memory, those that await a reply included.")
+      .Register(node->metrics())
+      .Add({{"shard", absl::StrCat(shard)}});
+}
+
+// The node's, shared out to its shards.
+TemporaryQueues::Limits LimitsOf(NodeContext* node) {
+  TemporaryQueues::Limits limits;
+  const size_t shards = std::max<size_t>(1, node->shards().size());
+  limits.queues /= shards;
+  limits.queues_per_client = std::min(limits.queues_per_client, limits.queues);
+  limits.bytes /= shards;
+  limits.max_message_bytes = node->config().max_message_bytes;
+  return limits;
+}
 }  // namespace
 
 ShardApi::ShardApi(NodeContext* node, raft::CompletionQueueShard* shard, ServiceShards* all)
@@ -40,7 +60,18 @@ ShardApi::ShardApi(NodeContext* node, raft::CompletionQueueShard* shard, Service
                 Asked{shard, deadline},
                 [done = std::move(done)](absl::StatusOr<raft::Index> index) mutable { done(index.status()); });
           },
-          [&counter = Unroutable(node)](uint64_t messages) { counter.Increment(static_cast<double>(messages)); }) {
+          [&counter = Unroutable(node)](uint64_t messages) { counter.Increment(static_cast<double>(messages)); }),
+      temporary_(shard, LimitsOf(node),
+                 {.added =
+                      [this, &gauge = TemporaryGauge(node, shard->id())](raft::GroupId group, QueueReplica* replica) {
+                        AddReplica(group, replica);
+                        gauge.Increment();
+                      },
+                  .removed =
+                      [this, &gauge = TemporaryGauge(node, shard->id())](raft::GroupId group) {
+                        RemoveReplica(group);
+                        gauge.Decrement();
+                      }}) {
   node->cluster().Follow(shard->id(), [this](const MetadataChange& change) { exchanges_.router().Take(change); });
 }
 
@@ -49,6 +80,7 @@ ShardApi* ShardApi::of(raft::GroupId group) const {
 }
 
 void ShardApi::FindRoute(const Wanted& wanted, raft::MonotonicTime deadline, RouteDone done) {
+  if (IsTemporary(wanted.queue)) return FindTemporary(wanted, deadline, std::move(done));
   if (absl::Status named = ValidateQueueName(wanted.queue); !named.ok()) return done(named);
   Cluster& cluster = node_->cluster();
   QueuePtr known = cluster.view(shard_->id()).FindQueue(wanted.queue);

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "broker/node.h"
 #include "broker/replica/queue_replica.h"
 #include "broker/routing/exchanges.h"
+#include "broker/temporary/temporary_queues.h"
 #include "raft/grpc/completion_queue_shard.h"
 #include "raft/grpc/raw_client.h"
 #include "trireme/v1/broker.pb.h"
@@ -64,10 +66,12 @@ class ShardApi {
     return it == replicas_.end() ? nullptr : it->second;
   }
 
-  // Those that this node has a replica of.
+  // Those that this node has a replica of, but for temporary queues, of which there are as many as clients like.
   std::vector<raft::GroupId> Groups() const {
     std::vector<raft::GroupId> groups;
-    for (const auto& [group, replica] : replicas_) groups.push_back(group);
+    for (const auto& [group, replica] : replicas_) {
+      if (!IsTemporary(group)) groups.push_back(group);
+    }
     return groups;
   }
 
@@ -84,8 +88,12 @@ class ShardApi {
   struct Wanted {
     std::string queue;
     raft::GroupId group;
+    // Who wants messages of it: a session, or (empty) a Receive, for so long at most. For a temporary queue.
+    std::optional<queue::SessionId> consumer = std::nullopt;
+    std::chrono::milliseconds stay{0};
   };
-  // Finds the queue's leader; waits out elections until the deadline. NOT_FOUND is final (Safety rule 21).
+  // Finds the queue's leader; waits out elections until the deadline. NOT_FOUND is final (Safety rule 21). A temporary
+  // queue has none: it is where its name says, or gone.
   void FindRoute(const Wanted& wanted, raft::MonotonicTime deadline, RouteDone done);
   // On the thread of a group of this shard: who leads its queue now, if that is another node and known.
   trireme::v1::Leader LeaderElsewhere(const QueueInfo& queue) const;
@@ -96,6 +104,10 @@ class ShardApi {
   raft::CallOptions ForwardOptions() const;
   Forwards& forwards() { return forwards_; }
   Exchanges& exchanges() { return exchanges_; }
+
+  TemporaryQueues& temporary() { return temporary_; }
+  // A temporary queue of this shard. UNAVAILABLE: this node waits for its cluster.
+  absl::StatusOr<Route> MakeTemporary(TemporaryQueues::Wish wish);
 
   void AddStream(Drainable* stream) { streams_.insert(stream); }
   void RemoveStream(Drainable* stream) { streams_.erase(stream); }
@@ -109,6 +121,12 @@ class ShardApi {
  private:
   void LookUp(const std::string& queue, raft::MonotonicTime deadline, RouteDone done);
   void FindLeader(QueuePtr queue, raft::MonotonicTime deadline, RouteDone done);
+  void FindTemporary(const Wanted& wanted, raft::MonotonicTime deadline, RouteDone done);
+  void FindTemporaryHere(const Wanted& wanted, const TemporaryName& name, RouteDone done);
+  void FindTemporaryThere(const std::string& queue, const TemporaryName& name, raft::MonotonicTime deadline,
+                          RouteDone done);
+  TemporaryQueues::Place Place() const;
+  trireme::v1::Leader Here(raft::GroupId group) const;
 
   NodeContext* const node_;
   raft::CompletionQueueShard* const shard_;
@@ -118,6 +136,7 @@ class ShardApi {
   Forwards forwards_;
   Exchanges exchanges_;
   bool draining_ = false;
+  TemporaryQueues temporary_;  // after replicas_, from which it takes its own
 };
 
 // Finds the services of a shard.

@@ -42,6 +42,12 @@ absl::Status Validate(absl::string_view what, absl::string_view reason, std::str
 }  // namespace
 
 absl::Status ValidateQueueName(std::string_view name) {
+  if (name.substr(0, kTemporaryPrefix.size()) == kTemporaryPrefix) {
+    return Error(absl::StatusCode::kInvalidArgument, {.reason = "BAD_QUEUE_NAME"},
+                 absl::StrCat("queue name ", Shown(name),
+                              " is a temporary queue's: the broker gives such names, and no binding leads to such a "
+                              "queue; publish to it by its name"));
+  }
   return Validate("queue", "BAD_QUEUE_NAME", name);
 }
 

@@ -9,6 +9,8 @@
 namespace trireme::broker {
 
 inline constexpr size_t kMaxNameBytes = 255;
+// Of queues that no metadata knows: broker/temporary names them.
+inline constexpr std::string_view kTemporaryPrefix = "$temp/";
 
 // OK for 1 to 255 bytes of ASCII letters, digits and . _ - : / with a letter or digit first. INVALID_ARGUMENT names the
 // value (shortened, unprintable bytes escaped) and the limit that it breaks.

@@ -8,9 +8,11 @@
 #include <memory>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "broker/queue/dispatcher.h"
 #include "broker/replica/carrier.h"
 #include "broker/replica/settling.h"
+#include "raft/core/bytes.h"
 #include "raft/core/types.h"
 
 namespace trireme::broker {
@@ -45,6 +47,8 @@ struct ReplicaLimits {
   std::function<std::unique_ptr<Carrier>()> make_carrier;
   // Whether the node is low on disk: publishing is refused then, settling is not (Safety rule 19). Null = never.
   std::function<bool()> low_disk;
+  // Asked before a batch is taken; an error refuses it. Null = nothing is refused by it.
+  std::function<absl::Status(const raft::Bytes& batch)> admits;
 };
 
 }  // namespace trireme::broker

@@ -406,6 +406,10 @@ void QueueReplica::Publish(Publication publication) {
                               absl::ResourceExhaustedError("too many of the queue's nodes are low on disk; free some "
                                                            "there, or consume what waits"));
   }
+  if (i.limits.admits != nullptr) {
+    if (absl::Status room = i.limits.admits(publication.batch); !room.ok())
+      return Publishing::Refuse(publication, room);
+  }
   i.leading->publishing.Accept(std::move(publication));
   i.FlushSoon();
 }
