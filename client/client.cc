@@ -2,6 +2,7 @@
 
 #include <grpcpp/security/credentials.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -11,6 +12,7 @@
 #include "client/consumer_impl.h"
 #include "client/core.h"
 #include "client/producer_impl.h"
+#include "client/requester_impl.h"
 #include "client/sync.h"
 
 namespace trireme::client {
@@ -333,6 +335,24 @@ absl::StatusOr<v1::ExtendResponse> Client::Extend(const v1::ExtendRequest& reque
   return CallAndWait<v1::ExtendResponse>(*core_, To(*core_, "Broker/Extend"), request);
 }
 
+void Client::Request(v1::RequestRequest request, Done<v1::RequestResponse> done) {
+  // Beside the broker's waiting: so that its answer arrives.
+  constexpr std::chrono::milliseconds kAnswerTime{2'000};
+  constexpr int64_t kMaxTimeoutMs = 60'000;
+  CallOptions options = To(*core_, "Broker/Request");
+  if (request.timeout_ms() == 0) {
+    request.set_timeout_ms(static_cast<uint32_t>(std::clamp<int64_t>(options.timeout.count(), 1, kMaxTimeoutMs)));
+  }
+  options.timeout = options.try_timeout = std::chrono::milliseconds(request.timeout_ms()) + kAnswerTime;
+  options.repeatable = false;
+  CallAsync<v1::RequestResponse>(*core_, std::move(options), request, std::move(done));
+}
+
+absl::StatusOr<v1::RequestResponse> Client::Request(v1::RequestRequest request) {
+  return Wait<v1::RequestResponse>(
+      [&](Done<v1::RequestResponse> done) { Request(std::move(request), std::move(done)); });
+}
+
 absl::StatusOr<std::unique_ptr<Producer>> Client::CreateProducer(ProducerOptions options) {
   absl::Status status;
   if (!options.exchange) {
@@ -370,7 +390,12 @@ absl::StatusOr<std::unique_ptr<Producer>> Client::CreateProducer(ProducerOptions
 
 absl::StatusOr<std::unique_ptr<Consumer>> Client::CreateConsumer(ConsumerOptions options) {
   absl::Status status;
-  status.Update(CheckLength("the queue's name", options.queue, 1, 255));
+  if (!options.temporary) {
+    status.Update(CheckLength("the queue's name", options.queue, 1, 255));
+  } else if (!options.queue.empty()) {
+    status.Update(absl::InvalidArgumentError(
+        absl::StrCat("the queue ", options.queue, " is given, and temporary, too; the broker names such a queue")));
+  }
   status.Update(CheckLength("the subscription's name", options.subscription, 0, 255));
   status.Update(CheckLength("the consumer's label", options.label, 0, 255));
   status.Update(CheckRange("max_outstanding_messages", options.max_outstanding_messages, 1, 100'000));
@@ -382,6 +407,19 @@ absl::StatusOr<std::unique_ptr<Consumer>> Client::CreateConsumer(ConsumerOptions
   auto consumer = std::make_unique<Consumer>(impl);
   impl->Start(*consumer);
   return consumer;
+}
+
+absl::StatusOr<std::unique_ptr<Requester>> Client::CreateRequester(RequesterOptions options) {
+  absl::Status status = CheckRange("max_in_flight", options.max_in_flight, 1, 65'536);
+  status.Update(CheckRange("timeout in ms", options.timeout.count(), 1, 86'400'000));
+  if (!status.ok()) return status;
+  ProducerOptions publishing;
+  publishing.queue = options.queue;
+  publishing.max_in_flight_messages = options.max_in_flight;
+  absl::StatusOr<std::unique_ptr<Producer>> producer = CreateProducer(std::move(publishing));
+  if (!producer.ok()) return producer.status();
+  return std::make_unique<Requester>(core_,
+                                     std::make_shared<RequesterImpl>(*core_, std::move(options), *std::move(producer)));
 }
 
 }  // namespace trireme::client

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "client/consumer.h"
 #include "client/producer.h"
+#include "client/requester.h"
 #include "trireme/v1/admin.pb.h"
 #include "trireme/v1/broker.pb.h"
 #include "trireme/v1/cluster.pb.h"
@@ -121,9 +122,16 @@ class Client {
   absl::StatusOr<v1::RedriveMessagesResponse> RedriveMessages(const v1::RedriveMessagesRequest& request);
   absl::StatusOr<v1::ExtendResponse> Extend(const v1::ExtendRequest& request);
 
-  // Both return at once and connect on their own. INVALID_ARGUMENT: an option out of its range, named.
+  // Publishes and awaits the reply; a Requester does it for many, over an inbox of its own. timeout_ms 0 =
+  // call_timeout, 60 s at most. DEADLINE_EXCEEDED and UNAVAILABLE: whether the request was, or will be, handled is not
+  // known; never tried again.
+  absl::StatusOr<v1::RequestResponse> Request(v1::RequestRequest request);
+  void Request(v1::RequestRequest request, Done<v1::RequestResponse> done);
+
+  // They return at once and connect on their own. INVALID_ARGUMENT: an option out of its range, named.
   absl::StatusOr<std::unique_ptr<Producer>> CreateProducer(ProducerOptions options);
   absl::StatusOr<std::unique_ptr<Consumer>> CreateConsumer(ConsumerOptions options);
+  absl::StatusOr<std::unique_ptr<Requester>> CreateRequester(RequesterOptions options);
 
  private:
   explicit Client(std::shared_ptr<Core> core);

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "client/core.h"
@@ -39,6 +40,8 @@ class Connector : private Stream::Listener {
   ~Connector() override { Close(); }
 
   void Connect();
+  // What a stream was opened on any node for, and is to be found again.
+  void SetQueue(std::string queue) { queue_ = std::move(queue); }
   // Ends the stream and does nothing any more. The owner is not called.
   void Close();
 
@@ -101,7 +104,7 @@ class Connector : private Stream::Listener {
   void Ping();
 
   Core& core_;
-  const std::string queue_;
+  std::string queue_;
   const std::string method_;
   Owner& owner_;
 

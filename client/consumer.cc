@@ -37,6 +37,10 @@ void Consumer::SetLimits(uint32_t max_outstanding_messages, uint64_t max_outstan
   impl_->SetLimits(max_outstanding_messages, max_outstanding_bytes);
 }
 
+std::string Consumer::queue() const {
+  return impl_->queue();
+}
+
 absl::Status Consumer::closed() const {
   return impl_->closed();
 }

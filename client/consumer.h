@@ -22,6 +22,9 @@ class ConsumerImpl;
 
 struct ConsumerOptions {
   std::string queue = {};
+  // Instead of a queue: a temporary one of this consumer's own, in the memory of one node; Consumer::queue says what it
+  // is called. It goes with this consumer, and with its node's process: then this ends with NOT_FOUND.
+  bool temporary = false;
   // Empty: "default".
   std::string subscription = {};
   // A label for status output, at most 255 bytes.
@@ -80,6 +83,9 @@ class Consumer {
 
   // Changes how much may be delivered and not settled, from now on.
   void SetLimits(uint32_t max_outstanding_messages, uint64_t max_outstanding_bytes);
+
+  // The queue's name; of a temporary one empty before WaitOpen was OK.
+  std::string queue() const;
 
   // Why it ended; OK while it runs.
   absl::Status closed() const;

@@ -33,7 +33,8 @@ ConsumerImpl::ConsumerImpl(std::shared_ptr<Core> core, ConsumerOptions options, 
       options_(std::move(options)),
       session_(std::move(session)),
       settle_threshold_(std::max<uint64_t>(1, options_.max_outstanding_messages / 4)),
-      connector_(*core_, options_.queue, "/trireme.v1.Broker/Consume", *this) {}
+      connector_(*core_, options_.queue, "/trireme.v1.Broker/Consume", *this),
+      queue_name_(options_.queue) {}
 
 void ConsumerImpl::Start(Consumer& consumer) {
   facade_ = &consumer;
@@ -182,6 +183,11 @@ absl::Status ConsumerImpl::closed() const {
   return closed_;
 }
 
+std::string ConsumerImpl::queue() const {
+  MutexLock lock(&mutex_);
+  return queue_name_;
+}
+
 uint64_t ConsumerImpl::held() const {
   MutexLock lock(&mutex_);
   return leases_.messages();
@@ -239,7 +245,6 @@ void ConsumerImpl::WriteOpen() {
   opening_ = false;
   v1::ConsumeRequest request;
   v1::OpenConsume* open = request.mutable_open();
-  open->set_queue(options_.queue);
   open->set_subscription(options_.subscription);
   open->set_session(session_);
   open->set_session_timeout_ms(static_cast<uint32_t>(options_.session_timeout.count()));
@@ -255,6 +260,8 @@ void ConsumerImpl::WriteOpen() {
     open->set_max_outstanding_messages(options_.max_outstanding_messages);
     open->set_max_outstanding_bytes(options_.max_outstanding_bytes);
     open->set_group_id(group_);
+    open->set_queue(queue_name_);
+    open->set_temporary(queue_name_.empty());
     for (const std::vector<LeaseRun>& runs : {leases_.runs(), settles_.runs()}) {
       held.insert(held.end(), runs.begin(), runs.end());
     }
@@ -364,10 +371,13 @@ void ConsumerImpl::OnOpened(const v1::OpenedConsume& opened) {
   }
   const bool other_queue = before != 0 && before != opened.group_id();
   if (!opened.resumed() || other_queue) LoseSession(opened.group_id());
+  // It is the one to come back to after a break.
+  if (options_.temporary) connector_.SetQueue(opened.queue());
   if (!connector_.Accepted(opened.leader())) return;
   accepted_ = true;
   {
     MutexLock lock(&mutex_);
+    if (options_.temporary) queue_name_ = opened.queue();
     group_ = opened.group_id();
     opened_ = true;
     changed_.SignalAll();
@@ -386,7 +396,7 @@ void ConsumerImpl::OnDeliver(const std::shared_ptr<const Frame>& frame) {
   }
   if (absl::Status status = ReadDeliver(frame, group, delivered_); !status.ok()) {
     connector_.Close();
-    return End(absl::Status(status.code(), absl::StrCat("queue ", options_.queue, ": ", status.message())));
+    return End(absl::Status(status.code(), absl::StrCat("queue ", queue(), ": ", status.message())));
   }
   connector_.Progressed();
   {

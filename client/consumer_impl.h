@@ -37,6 +37,7 @@ class ConsumerImpl : public std::enable_shared_from_this<ConsumerImpl>, private 
   absl::Status Flush(std::chrono::milliseconds timeout);
   void SetLimits(uint32_t max_outstanding_messages, uint64_t max_outstanding_bytes);
   absl::Status closed() const;
+  std::string queue() const;
   uint64_t held() const;
   uint64_t leases_lost() const;
   const Connector& connector() const { return connector_; }
@@ -120,6 +121,8 @@ class ConsumerImpl : public std::enable_shared_from_this<ConsumerImpl>, private 
   // The queue for good (Safety rule 4), as the broker said when the stream was opened; 0 before. All leases and settles
   // here are of this one.
   uint64_t group_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Empty: a temporary queue that is not made yet.
+  std::string queue_name_ ABSL_GUARDED_BY(mutex_);
   Leases leases_ ABSL_GUARDED_BY(mutex_);
   SettleBuffer settles_ ABSL_GUARDED_BY(mutex_);
   Due settles_due_ ABSL_GUARDED_BY(mutex_) = Due::kNothing;

@@ -132,6 +132,10 @@ std::string Command::Advice(const absl::Status& status) const {
     return absl::StrCat("Next: trireme queue list names those that are there; trireme queue create ", facts.name,
                         " makes it.");
   }
+  if (facts.reason == "TEMPORARY_QUEUE_GONE") {
+    return "Next: a temporary queue does not come back; make another, or ask whoever gave its name for the present "
+           "one.";
+  }
   if (facts.reason == "EXCHANGE_NOT_FOUND") return "Next: trireme exchange list names those that are there.";
   return "";
 }

@@ -138,6 +138,8 @@ void AddMessageCommands(CLI::App& app, Command& command);
 void AddLeaseCommands(CLI::App& app, Command& command);
 void AddPublishCommand(CLI::App& app, Command& command);
 void AddConsumeCommand(CLI::App& app, Command& command);
+// request and reply.
+void AddRequestCommands(CLI::App& app, Command& command);
 void AddBenchCommand(CLI::App& app, Command& command);
 
 }  // namespace trireme::client

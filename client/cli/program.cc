@@ -111,6 +111,7 @@ int RunProgram(const std::vector<std::string>& arguments) {
   AddLeaseCommands(app, command);
   AddPublishCommand(app, command);
   AddConsumeCommand(app, command);
+  AddRequestCommands(app, command);
   AddBenchCommand(app, command);
   // Last: commands inherit what is there when they are made.
   app.footer(kFooter);

@@ -94,6 +94,22 @@ int Create(Command& command, const std::string& pattern, uint32_t count, uint32_
   return kExitOk;
 }
 
+// The broker names it.
+int CreateTemporary(Command& command, const v1::TemporarySettings& settings) {
+  Client* client = command.Connect();
+  if (client == nullptr) return command.exit_code();
+  v1::CreateQueueRequest request;
+  *request.mutable_settings()->mutable_temporary() = settings;
+  absl::StatusOr<v1::CreateQueueResponse> response = client->CreateQueue(request);
+  if (!response.ok()) return command.Fail(response.status());
+  if (command.json()) {
+    std::printf("%s\n", InfoJson(response->queue()).dump(2).c_str());
+  } else {
+    std::printf("%s\n", response->queue().name().c_str());
+  }
+  return kExitOk;
+}
+
 // Over all subscriptions.
 struct Depth {
   uint64_t waiting = 0, in_flight = 0, consumers = 0;
@@ -299,6 +315,11 @@ struct Arguments {
   uint64_t limit = 1'000'000;
   bool figures = false;
   bool if_exists = false;
+  bool temporary = false;
+  v1::TemporarySettings settings;
+  bool shared = false;
+  double idle_s = 0;
+  uint32_t max_messages = 0;
 };
 
 }  // namespace
@@ -312,15 +333,43 @@ void AddQueueCommands(CLI::App& app, Command& command) {
       queue, "create", "Create a queue, or many; one that is there with the same settings is left as it is",
       "  trireme queue create orders\n"
       "  trireme queue create 'orders-%d' --count 100      # orders-1 to orders-100\n"
-      "  trireme queue create audit --replicas 1 --output json\n",
-      [&command, arguments] { return Create(command, arguments->name, arguments->count, arguments->replicas); });
-  create->add_option("NAME", arguments->name, "1 to 255 letters, digits and . _ - : /; %d stands for the number")
-      ->required();
+      "  trireme queue create audit --replicas 1 --output json\n"
+      "  name=$(trireme queue create --temporary)          # in one node's memory; gone when it is not used any more\n",
+      [&command, arguments] {
+        if (!arguments->temporary) return Create(command, arguments->name, arguments->count, arguments->replicas);
+        arguments->settings.set_shared(arguments->shared);
+        arguments->settings.set_idle_timeout_ms(static_cast<uint32_t>(arguments->idle_s * 1000));
+        arguments->settings.set_max_messages(arguments->max_messages);
+        return CreateTemporary(command, arguments->settings);
+      });
+  CLI::Option* name =
+      create->add_option("NAME", arguments->name, "1 to 255 letters, digits and . _ - : /; %d stands for the number");
+  CLI::Option* temporary = create->add_flag("--temporary", arguments->temporary,
+                                            "In the memory of one node, under a name that is printed: gone when its "
+                                            "consumer leaves, when idle, with its node");
+  temporary->excludes(name);
+  create->parse_complete_callback([name, temporary] {
+    if (name->count() + temporary->count() == 0) throw CLI::RequiredError("NAME");
+  });
+  create
+      ->add_flag("--shared", arguments->shared, "Of a temporary queue: consumers compete; else the first has it alone")
+      ->needs(temporary);
+  create
+      ->add_option("--idle-timeout", arguments->idle_s,
+                   "Of a temporary queue: seconds without use after which it is gone; 300 if not given")
+      ->check(CLI::Range(1.0, 3600.0))
+      ->needs(temporary);
+  create
+      ->add_option("--max-messages", arguments->max_messages,
+                   "Of a temporary queue: refuse what is beyond; 10,000 if not given")
+      ->check(CLI::Range(1, 100'000))
+      ->needs(temporary);
   create->add_option("--count", arguments->count, "How many; NAME then needs a %d")
       ->check(counts)
       ->capture_default_str();
   create->add_option("--replicas", arguments->replicas, "Nodes that hold it; 0 = 3, or all if there are fewer")
       ->check(CLI::Range(0, 7))
+      ->excludes(temporary)
       ->capture_default_str();
 
   CLI::App* list = command.Add(
