@@ -73,7 +73,7 @@ class Examples(harness.TestCase):
                                   timeout=60, check=False)
             self.assertEqual((done.returncode, done.stdout), (0, "two anchors\n"), done.stderr)
             wait_for("everything settled", lambda: cluster.figures("orders").subscriptions[0].acknowledged == 2)
-            snippet = re.search(r"```python\n(.*?)```", self.document("docs/api.md"), re.DOTALL).group(1)
+            snippet = re.search(r"```python\n(import grpc.*?)```", self.document("docs/api.md"), re.DOTALL).group(1)
             done = subprocess.run([sys.executable, "-c", snippet.replace("127.0.0.1:7650", cluster.servers)], capture_output=True,
                                   text=True, timeout=60, check=False)
             self.assertEqual((done.returncode, done.stdout), (0, "1 b'two anchors'\n"), done.stderr)

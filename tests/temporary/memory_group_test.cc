@@ -4,7 +4,7 @@
 
 #include <set>
 
-#include "tests/broker/fake_shard.h"
+#include "tests/temporary/world.h"
 
 namespace trireme::broker {
 namespace {
