@@ -46,6 +46,11 @@ std::vector<raft::Member> MembersToReport(const raft::Membership& now, const std
   return there;
 }
 
+bool KnowsAll(const QueueInfo& queue, const raft::Membership& now) {
+  return std::all_of(now.members.begin(), now.members.end(),
+                     [&](const raft::Member& member) { return queue.Lists(member.replica); });
+}
+
 void KeepMembers(const MetadataView& view, const FindGroup& find, const ReportMembers& report) {
   size_t steps = 0;
   for (raft::GroupId id : view.changing()) {
@@ -54,7 +59,7 @@ void KeepMembers(const MetadataView& view, const FindGroup& find, const ReportMe
     if (group == nullptr || !group->leading()) continue;
     if (++steps > kStepsAtOnce) return;
     const raft::Membership& now = group->membership();
-    if (!group->membership_committed() || now.joint()) continue;
+    if (!group->membership_committed() || now.joint() || !KnowsAll(*queue, now)) continue;
     const bool gone = std::any_of(queue->leaving.begin(), queue->leaving.end(),
                                   [&](const raft::Member& member) { return now.Find(member.replica) == nullptr; });
     const auto target = PlanMembers(now, true, queue->replicas);

@@ -22,6 +22,10 @@ std::optional<std::vector<raft::Member>> PlanMembers(const raft::Membership& now
 // it the members would look like those that there should be, and it would stay a learner.
 std::vector<raft::Member> MembersToReport(const raft::Membership& now, const std::vector<raft::Member>& wanted);
 
+// Whether all members are among those that this view of the metadata lists. A leader whose view is older than its group's
+// last change would else bring replicas back that have gone since (Safety rule 11): it waits for the news.
+bool KnowsAll(const QueueInfo& queue, const raft::Membership& now);
+
 // Takes the next step for every queue that is led here and whose members are not yet those that they should be, at most
 // so many at a time. Call it now and then, on the view's shard. `report` is told the members that are committed where
 // the metadata waits for it, again and again until it knows.

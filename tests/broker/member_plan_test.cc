@@ -63,6 +63,17 @@ TEST(PlanMembers, ThePreferredLeaderKeepsItsRank) {
   EXPECT_THAT(*step, ElementsAre(kD, kA, kB));
 }
 
+TEST(PlanMembers, AnOlderViewDoesNotKnowWhoCameSince) {
+  QueueInfo queue;
+  queue.replicas = {kA, kB, kC};
+  EXPECT_TRUE(KnowsAll(queue, {{kA, kB, kC}}));
+  EXPECT_TRUE(KnowsAll(queue, {{kA, kB}}));
+  EXPECT_FALSE(KnowsAll(queue, {{kA, kB, kC, Learner(kD)}}));
+  queue.replicas = {kA, kB, kD};
+  queue.leaving = {kC};
+  EXPECT_TRUE(KnowsAll(queue, {{kA, kB, kC, Learner(kD)}}));
+}
+
 TEST(PlanMembers, NothingWhileAChangeIsUnderWay) {
   const std::vector<Member> wanted = {kA, kB, kD};
   EXPECT_FALSE(PlanMembers({{kA, kB, kC}}, false, wanted).has_value());
