@@ -41,8 +41,9 @@ void ToProto(const HolderName& name, int64_t deadline_ms, v1::Holder* holder) {
   holder->set_deadline_ms(deadline_ms);
 }
 
-void ToProto(const MessageStand& stand, const HolderName& holder, v1::MessageStand* out) {
-  out->set_subscription("default");
+void ToProto(const MessageStand& stand, const HolderName& holder, const std::string& subscription,
+             v1::MessageStand* out) {
+  out->set_subscription(subscription);
   out->set_state(ToProto(stand.state));
   out->set_deliveries(stand.deliveries);
   if (stand.state != MessageStand::State::kInFlight) return;
@@ -108,43 +109,45 @@ void ActBrowse(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& 
     }
     wanted.filter = std::make_shared<const filter::Filter>(*std::move(parsed));
   }
-  Browse(replica, wanted, [call, queue](absl::StatusOr<BrowsedPage> page) {
-    if (!page.ok()) return Reply(call, About(queue, page.status()));
-    v1::BrowseQueueResponse response;
-    for (const BrowsedMessage& browsed : page->messages) {
-      v1::BrowsedMessage* out = response.add_messages();
-      out->set_position(browsed.position.packed());
-      out->set_published_at_ms(browsed.published_ms);
-      ToProto(browsed.stand, browsed.holder, out->mutable_stand());
-      ToProto(browsed.message, out->mutable_message());
-    }
-    response.set_next_position(page->next ? page->next->packed() : 0);
-    response.set_at_index(page->at_index);
-    Reply(call, std::move(response));
-  });
+  Browse(replica, wanted,
+         [call, queue, name = *SubscriptionName(request.subscription())](absl::StatusOr<BrowsedPage> page) {
+           if (!page.ok()) return Reply(call, About(queue, page.status()));
+           v1::BrowseQueueResponse response;
+           for (const BrowsedMessage& browsed : page->messages) {
+             v1::BrowsedMessage* out = response.add_messages();
+             out->set_position(browsed.position.packed());
+             out->set_published_at_ms(browsed.published_ms);
+             ToProto(browsed.stand, browsed.holder, name, out->mutable_stand());
+             ToProto(browsed.message, out->mutable_message());
+           }
+           response.set_next_position(page->next ? page->next->packed() : 0);
+           response.set_at_index(page->at_index);
+           Reply(call, std::move(response));
+         });
 }
 
 void ActExplain(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& queue) {
   const auto request = RequestOf<v1::ExplainMessageRequest>(call);
   const queue::Position position(request.position());
-  Explain(replica, SubscriptionOf(replica, request), position,
-          [call, queue, position](absl::StatusOr<Explanation> explained) {
-            if (!explained.ok()) return Reply(call, About(queue, explained.status()));
-            v1::ExplainMessageResponse response;
-            response.set_position(position.packed());
-            response.set_group_id(queue->group.value());
-            response.set_at_index(explained->at_index);
-            ToProto(explained->stand, explained->holder, response.mutable_stand());
-            response.set_in_log(explained->message.has_value());
-            response.set_term(explained->term);
-            response.set_published_at_ms(explained->published_ms);
-            response.set_producer(explained->producer);
-            response.set_epoch(explained->epoch);
-            response.set_sequence(explained->sequence);
-            response.set_batch_messages(explained->batch_messages);
-            if (explained->message) ToProto(*explained->message, response.mutable_message());
-            Reply(call, std::move(response));
-          });
+  Explain(
+      replica, SubscriptionOf(replica, request), position,
+      [call, queue, position, name = *SubscriptionName(request.subscription())](absl::StatusOr<Explanation> explained) {
+        if (!explained.ok()) return Reply(call, About(queue, explained.status()));
+        v1::ExplainMessageResponse response;
+        response.set_position(position.packed());
+        response.set_group_id(queue->group.value());
+        response.set_at_index(explained->at_index);
+        ToProto(explained->stand, explained->holder, name, response.mutable_stand());
+        response.set_in_log(explained->message.has_value());
+        response.set_term(explained->term);
+        response.set_published_at_ms(explained->published_ms);
+        response.set_producer(explained->producer);
+        response.set_epoch(explained->epoch);
+        response.set_sequence(explained->sequence);
+        response.set_batch_messages(explained->batch_messages);
+        if (explained->message) ToProto(*explained->message, response.mutable_message());
+        Reply(call, std::move(response));
+      });
 }
 
 void ActLeases(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& queue) {

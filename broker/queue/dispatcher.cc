@@ -422,7 +422,10 @@ void Dispatcher::TellSkipped(MonotonicMs now, Plan& plan) {
 }
 
 void Dispatcher::Decide(MonotonicMs now, int64_t queue_time_ms, size_t& runs, Plan& plan) {
-  if (rebuild_ && decided_.empty() && skips_under_way_ == 0) Rebuild();
+  if (rebuild_ && decided_.empty() && skips_under_way_ == 0) {
+    Rebuild();
+    plan.rebuilt = true;
+  }
   runs_left_ = runs;
   ForgetSizes();
   ForgetDeadlines();

@@ -104,6 +104,8 @@ class Dispatcher {
     std::vector<Fact> facts;
     // Receivers that waited in vain.
     std::vector<ReceiverId> empty_handed;
+    // Somebody begins anew at the state's cursor, and knows nothing of what lies there.
+    bool rebuilt = false;
   };
   // `queue_time_ms`: of the entry that will carry the facts. `runs`: how many they may name, of which it takes its own.
   void Decide(MonotonicMs now, int64_t queue_time_ms, size_t& runs, Plan& plan);

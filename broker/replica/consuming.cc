@@ -227,20 +227,22 @@ void Consuming::ReadAhead() {
   if (reader_.reading_shapes() || idle()) return;
   std::optional<queue::Dispatcher::Range> wanted = dispatcher().Wanted();
   if (!wanted || !KnowsFilter()) return;
-  reader_.Shapes(wanted->first, wanted->last, *filter_,
-                 [this, first = wanted->first](absl::StatusOr<std::vector<queue::EntryShape>> shapes) {
-                   const queue::Machine& machine = *leader_->machine;
-                   const queue::Subscription* s = machine.FindSubscription(id_);
-                   queue::Dispatcher* dispatcher = leader_->dispatchers->Find(id_);
-                   if (s == nullptr || dispatcher == nullptr) return;
-                   if (!shapes.ok()) {
-                     // Purged and compacted while they were read, they are nobody's loss.
-                     const bool missed = first > s->Floor(machine.applied()) || s->HasOutOfLine(first);
-                     return missed ? leader_->damaged(shapes.status()) : leader_->flush_soon();
-                   }
-                   dispatcher->Shapes(first, *shapes);
-                   leader_->flush_soon();
-                 });
+  reader_.Shapes(
+      wanted->first, wanted->last, *filter_,
+      [this, first = wanted->first, judged_by = *filter_](absl::StatusOr<std::vector<queue::EntryShape>> shapes) {
+        const queue::Machine& machine = *leader_->machine;
+        const queue::Subscription* s = machine.FindSubscription(id_);
+        queue::Dispatcher* dispatcher = leader_->dispatchers->Find(id_);
+        if (s == nullptr || dispatcher == nullptr) return;
+        if (!shapes.ok()) {
+          // Purged and compacted while they were read, they are nobody's loss.
+          const bool missed = first > s->Floor(machine.applied()) || s->HasOutOfLine(first);
+          return missed ? leader_->damaged(shapes.status()) : leader_->flush_soon();
+        }
+        // By the filter of settings that were changed meanwhile they say nothing.
+        if (filter_ == judged_by) dispatcher->Shapes(first, *shapes);
+        leader_->flush_soon();
+      });
 }
 
 // ---------------------------------------------------------------- the end

@@ -6,6 +6,7 @@
 #include <utility>
 #include <variant>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "broker/ops/error.h"
 #include "broker/ops/log.h"
@@ -68,6 +69,8 @@ struct QueueReplica::Impl {
     uint32_t raise = 0;              // the version to raise the facts to; 0: none
     std::vector<queue::Fact> facts;  // to be appended
     std::vector<Waiter> waiters;
+    // Streams that wait for it to be known whether their subscription exists.
+    absl::flat_hash_map<const ConsumerSink*, AttachWaiter> attaching;
   };
 
   Impl(QueueReplica* replica, raft::Shard* s, ReplicaLimits l) : self(replica), shard(s), limits(std::move(l)) {}
@@ -101,6 +104,17 @@ struct QueueReplica::Impl {
     }
     leading->facts.push_back(std::move(fact));
     leading->waiters.push_back(std::move(waiter));
+  }
+
+  // Of streams of one session the newest counts.
+  void FenceAttaching(const AttachRequest& newer) {
+    for (auto it = leading->attaching.begin(); it != leading->attaching.end(); ++it) {
+      const AttachRequest& older = it->second.request;
+      if (older.session != newer.session || older.subscription != newer.subscription) continue;
+      auto sink = std::move(it->second.sink);
+      leading->attaching.erase(it);
+      return sink->Cut(CutReason::kFenced, "a newer stream of this session was opened");
+    }
   }
 
   // ---- turns
@@ -142,6 +156,8 @@ struct QueueReplica::Impl {
     // What came due just now may have to be looked up before it is given out.
     if (leading != nullptr) leading->subscriptions->ReadAhead();
     if (leading != nullptr) SetTimer();
+    // From where they begin anew there is something to read.
+    if (leading != nullptr && plan.rebuilt) FlushSoon();
   }
 
   void FlushLater() {
@@ -329,6 +345,7 @@ struct QueueReplica::Impl {
     // What was not appended was not done. (A call whose tokens are partly in what was appended has been told by now.)
     const absl::Status not_done = NotDone();
     for (Waiter& waiter : old->waiters) tell(waiter, not_done);
+    for (auto& [stream, waits] : old->attaching) waits.sink->Cut(reason, text);
     old->settling.Fail(not_done);
     old->subscriptions->Lose(reason, text, not_done, Moved());
   }
@@ -443,11 +460,23 @@ void QueueReplica::Attach(AttachRequest request, std::shared_ptr<ConsumerSink> s
   Impl& i = *impl_;
   if (i.refuses()) return sink->Cut(i.NotServingReason(), i.NotServing());
   const std::string name = request.subscription;
+  const ConsumerSink* stream = sink.get();
+  i.FenceAttaching(request);
+  if (i.refuses()) return sink->Cut(i.NotServingReason(), i.NotServing());
+  i.leading->attaching.insert_or_assign(stream, AttachWaiter{std::move(request), std::move(sink)});
   i.leading->subscriptions->With(
-      name, [request = std::move(request), sink](Consuming& consuming) { consuming.Attach(request, sink); },
-      [sink](const absl::Status& status) {
-        sink->Cut(absl::IsNotFound(status) ? CutReason::kSubscriptionGone : CutReason::kNotLeader,
-                  std::string(status.message()));
+      name,
+      [&i, stream](Consuming& consuming) {
+        auto waits = i.leading->attaching.extract(stream);
+        if (!waits.empty()) consuming.Attach(std::move(waits.mapped().request), std::move(waits.mapped().sink));
+      },
+      [&i, alive = std::weak_ptr<bool>(i.alive), stream](const absl::Status& status) {
+        // The end of the term has told all that waited.
+        if (alive.expired() || i.refuses()) return;
+        auto waits = i.leading->attaching.extract(stream);
+        if (waits.empty()) return;
+        waits.mapped().sink->Cut(absl::IsNotFound(status) ? CutReason::kSubscriptionGone : CutReason::kNotLeader,
+                                 std::string(status.message()));
       });
 }
 
@@ -483,6 +512,7 @@ void QueueReplica::Detach(const Stream& stream, bool graceful) {
   };
   drop(i.leading->waiters);
   for (Impl::OwnFacts& own : i.leading->own) drop(own.waiters);
+  i.leading->attaching.erase(stream.sink);
   if (Consuming* consuming = i.leading->subscriptions->Find(stream.subscription))
     consuming->Detach(stream.session, stream.sink, graceful);
 }

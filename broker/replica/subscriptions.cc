@@ -47,6 +47,11 @@ absl::Status Check(const queue::SubscriptionSettings& settings) {
   return good;
 }
 
+absl::Status NoLeader() {
+  return Error(absl::StatusCode::kUnavailable, {.reason = kNotLeader},
+               "this node does not lead the queue any more; nothing was done");
+}
+
 }  // namespace
 
 Subscriptions::Subscriptions(const LeaderPort* leader, const ReplicaLimits* limits, std::string queue_name)
@@ -88,10 +93,7 @@ void Subscriptions::With(const std::string& name, std::function<void(Consuming&)
   if (Consuming* known = Find(name)) return act(*known);
   leader_->group->ReadBarrier([this, alive = std::weak_ptr<bool>(alive_), name, act = std::move(act),
                                none = std::move(none)](absl::Status status) mutable {
-    if (!status.ok() || alive.expired()) {
-      return none(Error(absl::StatusCode::kUnavailable, {.reason = kNotLeader},
-                        "this node does not lead the queue any more; nothing was done"));
-    }
+    if (!status.ok() || alive.expired()) return none(NoLeader());
     if (Consuming* known = Find(name)) return act(*known);
     none(NotFound(name));
   });
@@ -102,7 +104,7 @@ void Subscriptions::With(const std::string& name, std::function<void(Consuming&)
 absl::Status Subscriptions::RaiseTo(uint32_t version) {
   if (raised_ >= version) return absl::OkStatus();
   std::vector<raft::NodeId> nodes;
-  for (const raft::Member& member : leader_->group->spec().members) nodes.push_back(member.node);
+  for (const raft::Member& member : leader_->group->membership().members) nodes.push_back(member.node);
   std::vector<LackingNode> lacking;
   if (limits_->lacking != nullptr) lacking = limits_->lacking(nodes, version);
   if (!lacking.empty()) {
@@ -126,9 +128,16 @@ void Subscriptions::Create(const std::string& name, queue::SubscriptionSettings 
                            SubscribeDone done) {
   if (absl::Status good = Check(settings); !good.ok()) return done(good);
   const queue::Machine& machine = *leader_->machine;
-  if (const auto id = machine.FindSubscription(name)) {
-    if (machine.subscription(*id).settings != settings) return done(Exists(name));
-    return done(SubscriptionMade{*id});
+  if (machine.FindSubscription(name)) {
+    // As a leader that was deposed would believe, too.
+    return leader_->group->ReadBarrier([this, alive = std::weak_ptr<bool>(alive_), name, settings = std::move(settings),
+                                        start, done = std::move(done)](absl::Status status) mutable {
+      if (!status.ok() || alive.expired()) return done(NoLeader());
+      const auto id = leader_->machine->FindSubscription(name);
+      if (!id) return Create(name, std::move(settings), start, std::move(done));
+      if (leader_->machine->subscription(*id).settings != settings) return done(Exists(name));
+      done(SubscriptionMade{*id});
+    });
   }
   const size_t have = machine.subscriptions().size() + creating_;
   if (have >= limits_->max_subscriptions) {

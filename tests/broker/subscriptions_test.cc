@@ -324,6 +324,44 @@ TEST_F(ReturnsTest, WhatIsWrongIsRefused) {
   EXPECT_THAT(bad.status().message(), HasSubstr("max_retry_delay_ms is 1000; it must be 2000 to 43200000"));
 }
 
+// What is read while the filter is changed was judged by the old one.
+TEST_F(SubscriptionsTest, AReadThatIsUnderWayWhenTheFilterChangesSaysNothing) {
+  ASSERT_TRUE(Create("painted", {}, "colour = 'red'").ok());
+  auto sink = std::make_shared<NotingPublishSink>();
+  for (size_t i = 1; i <= 3; ++i) {
+    w_.Serving()->Publish({sink, 0, "", 0, 1, Coloured("b" + std::to_string(i), "blue")});
+    ASSERT_TRUE(w_.world.RunUntil([&] { return sink->outcomes.size() == i; }));
+  }
+  // Nobody has them in memory.
+  w_.world.Run(milliseconds(1'000));
+  for (uint64_t id = 1; id <= 3; ++id) w_.Kill(id);
+  for (uint64_t id = 1; id <= 3; ++id) w_.world.Start(id);
+  ASSERT_TRUE(w_.world.RunUntil([&] { return w_.Leader() != 0; }, milliseconds(60'000)));
+  for (uint64_t id = 1; id <= 3; ++id) w_.world.node(id).store->read_delay = std::chrono::seconds(5);
+  auto painter = Attach("s", {}, 100, 30'000, "painted");
+  ASSERT_TRUE(Change("painted", "colour = 'blue'").ok());
+  EXPECT_TRUE(w_.world.RunUntil([&] { return painter->messages() == 3; }, milliseconds(60'000)));
+  EXPECT_THAT(Bodies(painter->runs), ElementsAre("b1", "b2", "b3"));
+}
+
+// Whether there is such a subscription takes a moment to be known.
+TEST_F(SubscriptionsTest, AStreamThatIsGoneByThenTakesNothing) {
+  bool made = false;
+  w_.Serving()->CreateSubscription("late", {}, {}, [&](absl::StatusOr<SubscriptionMade> m) { made = m.ok(); });
+  auto gone = StartAttach("s", {}, 100, 30'000, "late");
+  w_.Serving()->Detach({"s", gone.get(), "late"}, false);
+  auto older = StartAttach("t", {}, 100, 30'000, "late");
+  auto newer = StartAttach("t", {}, 100, 30'000, "late");
+  EXPECT_TRUE(older->cut) << "of one session the newest stream counts";
+  ASSERT_TRUE(w_.world.RunUntil([&] { return made && (newer->attached || newer->cut); }));
+  w_.world.Run(milliseconds(1'000));
+  PublishEach({"a"});
+  w_.world.Run(milliseconds(1'000));
+  EXPECT_FALSE(gone->attached);
+  EXPECT_FALSE(older->attached);
+  EXPECT_EQ(newer->messages() + Of("late").waiting, 1u);
+}
+
 // Safety rule 3: as long as a replica may be of an older program, its log is one that it can read.
 class OldNodesTest : public SubscriptionsTest {
  protected:
