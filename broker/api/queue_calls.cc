@@ -379,6 +379,10 @@ absl::StatusOr<std::string> InspectRedrive(QueueCall& call) {
 }
 
 void ActRedrive(QueueReplica&, const QueueCallPtr& call, const QueuePtr& queue) {
+  if (IsTemporary(queue->group)) {
+    return Reply(call, Error(absl::StatusCode::kInvalidArgument, {.reason = "TEMPORARY_QUEUE", .name = queue->name},
+                             "messages of a temporary queue go to no other queue, and are not redriven"));
+  }
   FindQueue(call, Reparse<v1::RedriveMessagesRequest>(call).target(), [call, queue](absl::StatusOr<QueuePtr> target) {
     if (!target.ok()) return Respond(call, target.status());
     ShardApi* owner = call->api->of(queue->group);

@@ -8,6 +8,7 @@
 #include "broker/api/dead_letter_calls.h"
 #include "broker/api/errors.h"
 #include "broker/cluster/names.h"
+#include "broker/temporary/name.h"
 
 namespace trireme::broker {
 namespace {
@@ -76,6 +77,10 @@ void WithSettings(QueueReplica& replica, const QueueCallPtr& call, const QueuePt
                   const std::function<void(QueueReplica&, queue::SubscriptionSettings)>& act) {
   queue::SubscriptionSettings settings = FromProto(wanted);
   if (settings.dead_letter.queue.empty()) return act(replica, std::move(settings));
+  if (IsTemporary(queue->group)) {
+    return Reply(call, Error(absl::StatusCode::kInvalidArgument, {.reason = "TEMPORARY_QUEUE", .name = queue->name},
+                             "messages of a temporary queue go to no other queue; leave dead_letter_queue empty"));
+  }
   const std::string target = settings.dead_letter.queue;
   FindDeadLetterTarget(call, queue, target,
                        [call, queue, settings = std::move(settings), act](absl::StatusOr<QueuePtr> found) mutable {

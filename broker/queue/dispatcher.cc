@@ -86,7 +86,8 @@ void Dispatcher::ReleaseDue(int64_t queue_time_ms) {
 // Safety rule 2: conditional on the count.
 void Dispatcher::BuryDead(Plan& plan) {
   const uint32_t limit = subscription().settings.delivery_limit;
-  if (dead_.empty()) return;
+  // They were judged by settings that may be others now: Rebuild judges anew.
+  if (dead_.empty() || rebuild_) return;
   fact::DeadLettered fact{id_, DeadReason::kDeliveryLimit, limit, std::exchange(dead_, {}),
                           subscription().settings.dead_letter.group};
   if (fact.returned.size() > kMaxTokens) {

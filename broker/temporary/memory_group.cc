@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "broker/queue/entry.h"
 #include "raft/core/check.h"
 
 namespace trireme::broker {
@@ -43,6 +44,8 @@ void MemoryGroup::Apply() {
     const absl::Status applied = machine_->Apply(entry);
     // This process has just encoded it.
     TRIREME_CHECK(applied.ok()) << "an entry of a queue in memory does not apply: " << applied.message();
+    // What is no message is read by nobody, and would stay behind the first that waits.
+    if (absl::IsNotFound(queue::DecodePublished(entry.data).status())) Erase(entries_.find(applied_));
   }
   machine_->AppliedBatch();
   if (applied_ >= trim_at_) Trim();
@@ -65,6 +68,7 @@ void MemoryGroup::Trim() {
     const bool alive = range != live.live.end() && range->first.value() <= at->first;
     at = alive ? std::next(at) : Erase(at);
   }
+  trimmed_ = std::max(trimmed_, std::min(live.floor.value(), applied_));
   trim_at_ = applied_ + std::max<uint64_t>(kTrimEntries, entries_.size());
 }
 
@@ -81,12 +85,21 @@ const raft::Entry* MemoryGroup::TailEntry(raft::Index index) const {
 void MemoryGroup::ReadEntries(raft::Index first, raft::Index last, size_t max_bytes, raft::LogStore::ReadDone done) {
   std::vector<raft::Entry> out;
   size_t bytes = 0;
-  uint64_t index = first.value();
-  for (auto at = entries_.find(index); at != entries_.end() && at->first == index && index <= last.value();
-       ++at, ++index) {
-    bytes += at->second.data.size();
+  for (uint64_t index = first.value(); index <= std::min(last.value(), last_); ++index) {
+    raft::Entry entry;
+    if (auto at = entries_.find(index); at != entries_.end()) {
+      entry = at->second;
+    } else if (index > trimmed_) {
+      // Of what was no message: there, and empty.
+      entry.type = raft::EntryType::kNoop;
+      entry.term = term();
+      entry.index = raft::Index(index);
+    } else {
+      break;
+    }
+    bytes += entry.data.empty() ? kEntryBytes : entry.data.size();
     if (!out.empty() && bytes > max_bytes) break;
-    out.push_back(at->second);
+    out.push_back(std::move(entry));
   }
   if (out.empty()) return done(absl::NotFoundError(absl::StrCat("entry ", first.value(), " is not there any more")));
   done(std::move(out));

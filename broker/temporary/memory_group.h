@@ -76,6 +76,7 @@ class MemoryGroup final : public raft::Group {
   size_t bytes_ = 0;
   uint64_t last_ = 0;
   uint64_t applied_ = 0;
+  uint64_t trimmed_ = 0;             // above it, what is missing was no message
   uint64_t trim_at_ = kTrimEntries;  // the applied index of the next Trim
   bool apply_due_ = false;
   std::vector<absl::AnyInvocable<void(absl::Status)>> barriers_;

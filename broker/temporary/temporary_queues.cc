@@ -18,6 +18,7 @@ namespace {
 constexpr std::chrono::milliseconds kSweepEvery{500};
 // Of one queue: each costs memory.
 constexpr size_t kMaxSubscriptions = 16;
+constexpr size_t kMaxProducers = 1'000;
 
 template <typename T>
 absl::Status Within(absl::string_view field, T value, T low, T high, absl::string_view unit) {
@@ -124,6 +125,7 @@ absl::StatusOr<QueuePtr> TemporaryQueues::Create(const Place& place, Wish wish) 
   ReplicaLimits limits;
   limits.max_message_bytes = limits_.max_message_bytes;
   limits.max_subscriptions = kMaxSubscriptions;
+  limits.max_producers = kMaxProducers;
   limits.admits = [this, &made](const raft::Bytes& batch) { return Room(made, batch); };
   made.replica = std::make_unique<QueueReplica>(shard_, std::move(limits), made.info->name);
   made.group->Drive(made.replica.get(), [this, &made] { Applied(made); });

@@ -53,6 +53,24 @@ TEST(TemporaryLimitsTest, OneTurnDoesNotPassTheLimit) {
             10);
 }
 
+// One message is held, another given back again and again: what became of that one is not kept for the first's sake.
+TEST(TemporaryLimitsTest, GivingBackCostsNothingThatStays) {
+  TemporaryWorld w;
+  const QueuePtr queue = w.Make(Of(10, 65'536));
+  EXPECT_EQ(w.Publish(queue, {"a"}).kind, Kind::kOk);
+  EXPECT_EQ(w.Publish(queue, {"b"}).kind, Kind::kOk);
+  auto consumer = w.Attach(queue, "s", {}, 30'000);
+  ASSERT_EQ(consumer->messages(), 2u);
+  for (size_t i = 0; i < 1'000; ++i) {
+    const DeliveredRun run = consumer->runs.back();
+    w.Settle(queue, "s", consumer, run, queue::Disposition::kRequeue);
+    ASSERT_EQ(consumer->messages(), 3 + i);
+  }
+  EXPECT_EQ(w.Publish(queue, {std::string(10'000, 'x')}).kind, Kind::kOk) << "what is no message has taken the room";
+  // It is read behind all of that.
+  EXPECT_EQ(consumer->messages(), 1'003u);
+}
+
 TEST(TemporaryLimitsTest, BytesAreThoseThatAreHeld) {
   TemporaryWorld w;
   const QueuePtr queue = w.Make(Of(1'000, 100'000));
