@@ -628,7 +628,7 @@ class World {
     if (!o.disk_low) o.disk_low = [this, id] { return low_disks.contains(id); };
     o.stopped = [&n](GroupId group, ReplicaId, const absl::Status& why) { n.stopped[group] = why; };
     o.forgot = [&n](absl::Status status) { n.forgot.push_back(std::move(status)); };
-    n.host = std::make_unique<Host>(o, n.shard.get(), n.store.get(), n.store.get(), n.transport.get());
+    n.host = std::make_unique<Host>(o, n.shard.get(), n.store.get(), n.store.get(), n.store.get(), n.transport.get());
     for (StoredGroup& stored : n.store->Recover()) {
       uint64_t group = stored.group.value();
       GroupSpec spec = Spec(id, group);
