@@ -3,13 +3,10 @@
 import json
 import os
 import pathlib
-import re
 import socket
 import subprocess
 import tempfile
 import time
-import urllib.error
-import urllib.request
 import uuid
 
 import harness
@@ -289,18 +286,6 @@ class SomethingIsMissing(harness.TestCase):
         self.assertEqual(done.returncode, 3, done.stdout + done.stderr)
         return done.stderr, json.loads(done.stdout)["error"]
 
-    def metrics(self, cluster, number, path="/metrics"):
-        address = cluster.status()["nodes"][number - 1]["metrics"]
-        try:
-            with urllib.request.urlopen(f"http://{address}{path}", timeout=10) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-
-    def metric(self, cluster, number, name):
-        found = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", self.metrics(cluster, number)[1], re.MULTILINE)
-        return sum(float(value) for value in found)
-
     def test_each_queues_figures_are_served_by_its_leader(self):
         with Cluster() as cluster:
             for name in ("first", "second"):
@@ -310,22 +295,22 @@ class SomethingIsMissing(harness.TestCase):
             (held,) = cluster.receive("first", leader, most=1)
             sample = '{{queue="first",subscription="default"}} {}'
             for number in (1, 2, 3):
-                status, text = self.metrics(cluster, number, "/metrics/queues")
+                status, text = cluster.metrics(number, "/metrics/queues")
                 self.assertEqual(status, 200)
                 self.assertEqual("trireme_subscription_waiting" + sample.format(4) in text, number == leader, text)
                 self.assertEqual("trireme_subscription_in_flight" + sample.format(1) in text, number == leader)
                 self.assertEqual('trireme_queue_published_total{queue="first"} 5' in text, number == leader)
             cluster.settle("first", [held.token], leader)
-            self.assertIn("trireme_subscription_acknowledged_total" + sample.format(1), self.metrics(cluster, leader, "/metrics/queues")[1])
+            self.assertIn("trireme_subscription_acknowledged_total" + sample.format(1), cluster.metrics(leader, "/metrics/queues")[1])
 
     def test_a_majority(self):
         with Cluster() as cluster:
             cluster.create("q")
             cluster.leader("q")
-            wait_for("readiness", lambda: self.metrics(cluster, 1, "/readyz")[0] == 200)
-            self.assertEqual(self.metric(cluster, 1, "trireme_peers"), 2)
-            wait_for("peers", lambda: self.metric(cluster, 1, "trireme_peers_connected") == 2)
-            wait_for("leaders", lambda: self.metric(cluster, 1, "trireme_groups_without_leader") == 0)
+            wait_for("readiness", lambda: cluster.metrics(1, "/readyz")[0] == 200)
+            self.assertEqual(cluster.metric(1, "trireme_peers"), 2)
+            wait_for("peers", lambda: cluster.metric(1, "trireme_peers_connected") == 2)
+            wait_for("leaders", lambda: cluster.metric(1, "trireme_groups_without_leader") == 0)
 
             cluster.kill(3)
             began = time.monotonic()
@@ -333,15 +318,15 @@ class SomethingIsMissing(harness.TestCase):
             self.assertLess(time.monotonic() - began, 15)
             replicas = json.loads(done.stdout)
             self.assertEqual((done.returncode, replicas["answered"], replicas["agree"]), (3, 2, False), done.stderr)
-            wait_for("a lost peer", lambda: self.metric(cluster, 1, "trireme_peers_connected") == 1)
+            wait_for("a lost peer", lambda: cluster.metric(1, "trireme_peers_connected") == 1)
             error = self.failing(cluster, "cluster", "status", "--wait")[1]
             self.assertIn(cluster.addresses[2], error["message"])
 
             cluster.kill(2)
             only = ["--server", cluster.addresses[0]]
-            wait_for("no leader", lambda: self.metric(cluster, 1, "trireme_groups_without_leader") == 2)
-            wait_for("it to say so", lambda: self.metrics(cluster, 1, "/readyz")[0] == 503)
-            self.assertEqual(self.metrics(cluster, 1, "/healthz"), (200, "ok\n"))
+            wait_for("no leader", lambda: cluster.metric(1, "trireme_groups_without_leader") == 2)
+            wait_for("it to say so", lambda: cluster.metrics(1, "/readyz")[0] == 503)
+            self.assertEqual(cluster.metrics(1, "/healthz"), (200, "ok\n"))
             for command in (["publish", "q", "x"], ["consume", "q"], ["queue", "purge", "q"]):
                 words, error = self.failing(cluster, *only, *command)
                 self.assertRegex(error["message"], "queue q has no leader|cut off from most of queue q's nodes")
@@ -354,7 +339,7 @@ class SomethingIsMissing(harness.TestCase):
                 cluster.start(number)
             done = cluster.command("--timeout", "60", "cluster", "status", "--wait", seconds=90)
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-            wait_for("readiness", lambda: self.metrics(cluster, 1, "/readyz")[0] == 200)
+            wait_for("readiness", lambda: cluster.metrics(1, "/readyz")[0] == 200)
 
     def test_the_cluster(self):
         folder = tempfile.TemporaryDirectory()

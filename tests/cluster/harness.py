@@ -5,6 +5,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,8 @@ import sys
 import tempfile
 import time
 import unittest
+import urllib.error
+import urllib.request
 
 import grpc
 
@@ -140,6 +143,20 @@ class Cluster:
         return self.admin(number).CreateQueue(
             admin_pb2.CreateQueueRequest(name=name, settings=admin_pb2.QueueSettings(**settings)),
             timeout=CALL_SECONDS, wait_for_ready=True)
+
+    def metrics(self, number, path="/metrics"):
+        """The status and the text that the node's metrics port answers."""
+        address = self.status()["nodes"][number - 1]["metrics"]
+        try:
+            with urllib.request.urlopen(f"http://{address}{path}", timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def metric(self, number, name):
+        """The sum over its labels."""
+        found = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", self.metrics(number)[1], re.MULTILINE)
+        return sum(float(value) for value in found)
 
     def figures(self, name, number=1):
         answer = self.admin(number).DescribeQueue(admin_pb2.DescribeQueueRequest(name=name), timeout=CALL_SECONDS)

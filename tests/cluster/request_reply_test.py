@@ -63,7 +63,7 @@ class Replier:
                     # Its leader was killed; what is not settled comes again.
                     if error.code() not in NO_REPLY:
                         raise
-                    time.sleep(0.05)
+                    self.stopping.wait(0.05)
         except Exception as error:  # pylint: disable=broad-except
             self.failure = error
 
@@ -290,7 +290,8 @@ class TemporaryQueues(harness.TestCase):
                     cluster.admin().DeleteQueue(admin_pb2.DeleteQueueRequest(name=idle), timeout=harness.CALL_SECONDS)
                     return False
                 return True
-            time.sleep(3)  # any call would be a use
+            # Any call to it would be a use.
+            wait_for("the end of an idle queue", lambda: cluster.metric(1, "trireme_temporary_queues") == 0)
             self.assertTrue(is_gone())
             bad = grpc.StatusCode.INVALID_ARGUMENT
             self.refused(bad, lambda: cluster.create("mine", temporary=admin_pb2.TemporarySettings()), "mine", reason="BAD_QUEUE_NAME")

@@ -37,6 +37,15 @@ class DivergenceTest : public ::testing::Test {
     text += absl::StrCat(" on node ", id);
   }
   const absl::Status& Halted(uint64_t id) { return world_.node(id).host->Find(GroupId(1))->halted(); }
+  // Where a follower's state differs from the fourth message on; more are to be published before it can be found out.
+  void UpWithABadFollower() {
+    Up();
+    Publish(3);
+    leader_ = LeaderId();
+    bad_ = leader_ % 3 + 1;
+    Damage(bad_);
+  }
+  uint64_t Good() const { return 6 - leader_ - bad_; }  // the other follower
   uint64_t Differed() {
     uint64_t differed = 0;
     for (uint64_t id = 1; id <= 3; ++id) {
@@ -47,6 +56,8 @@ class DivergenceTest : public ::testing::Test {
 
   World world_{3};
   int published_ = 0;
+  uint64_t leader_ = 0;
+  uint64_t bad_ = 0;
 };
 
 TEST_F(DivergenceTest, EqualStatesAreComparedAndNobodyStops) {
@@ -58,19 +69,15 @@ TEST_F(DivergenceTest, EqualStatesAreComparedAndNobodyStops) {
 }
 
 TEST_F(DivergenceTest, AFollowerThatDiffersStops) {
-  Up();
-  Publish(3);
-  const uint64_t leader = LeaderId();
-  const uint64_t bad = leader % 3 + 1;
-  Damage(bad);
+  UpWithABadFollower();
   Publish(20);
-  EXPECT_EQ(Halted(bad).code(), absl::StatusCode::kDataLoss);
-  EXPECT_THAT(std::string(Halted(bad).message()), HasSubstr("at index 8"));
-  EXPECT_TRUE(Halted(leader).ok());
-  EXPECT_TRUE(Halted(6 - leader - bad).ok());
-  EXPECT_EQ(LeaderId(), leader);
+  EXPECT_EQ(Halted(bad_).code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(Halted(bad_).message()), HasSubstr("at index 8"));
+  EXPECT_TRUE(Halted(leader_).ok());
+  EXPECT_TRUE(Halted(Good()).ok());
+  EXPECT_EQ(LeaderId(), leader_);
   world_.Run(milliseconds(1000));
-  EXPECT_EQ(world_.Applied(leader, 1), world_.Applied(6 - leader - bad, 1));
+  EXPECT_EQ(world_.Applied(leader_, 1), world_.Applied(Good(), 1));
 }
 
 TEST_F(DivergenceTest, ALeaderThatDiffersStopsAndAnotherLeads) {
@@ -123,63 +130,48 @@ TEST_F(DivergenceTest, WithOneAwayNobodyStopsBeforeItIsBack) {
 
 // A stopped replica whose node starts again says the same again: it is judged by what was found then.
 TEST_F(DivergenceTest, ItStopsAgainAndNobodyElseDoes) {
-  Up();
-  Publish(3);
-  const uint64_t leader = LeaderId();
-  const uint64_t bad = leader % 3 + 1;
-  Damage(bad);
+  UpWithABadFollower();
   Publish(20);
-  ASSERT_FALSE(Halted(bad).ok());
-  for (uint64_t id = 1; id <= 3; ++id) {
-    if (id != leader) continue;
-    Frame frame{0};
-    frame.incarnation = world_.node(bad).starts;
-    frame.digests = {{GroupId(1), World::Replica(bad, 1), World::Replica(leader, 1), Index(8), 12345, false}};
-    world_.Deliver(NodeId(bad), NodeId(leader), frame);
-  }
+  ASSERT_FALSE(Halted(bad_).ok());
+  Frame frame{0};
+  frame.incarnation = world_.node(bad_).starts;
+  frame.digests = {{GroupId(1), World::Replica(bad_, 1), World::Replica(leader_, 1), Index(8), 12345, false}};
+  world_.Deliver(NodeId(bad_), NodeId(leader_), frame);
   world_.Run(milliseconds(10'000));
-  EXPECT_TRUE(Halted(leader).ok()) << Halted(leader);
-  EXPECT_TRUE(Halted(6 - leader - bad).ok());
+  EXPECT_TRUE(Halted(leader_).ok()) << Halted(leader_);
+  EXPECT_TRUE(Halted(Good()).ok());
 }
 
 // Safety rule 25: its next digests may be right by chance, or be compared with nobody's, and what it serves is wrong.
 TEST_F(DivergenceTest, ARestartMakesNothingGood) {
-  Up();
-  Publish(3);
-  const uint64_t leader = LeaderId();
-  const uint64_t bad = leader % 3 + 1;
-  Damage(bad);
+  UpWithABadFollower();
   Publish(20);
-  ASSERT_FALSE(Halted(bad).ok());
-  const absl::Status why = Halted(bad);
-  world_.Kill(bad);
-  world_.Start(bad);
-  EXPECT_EQ(Halted(bad), why);
-  world_.Kill(leader);
+  ASSERT_FALSE(Halted(bad_).ok());
+  const absl::Status why = Halted(bad_);
+  world_.Kill(bad_);
+  world_.Start(bad_);
+  EXPECT_EQ(Halted(bad_), why);
+  world_.Kill(leader_);
   world_.Run(milliseconds(10'000));
   EXPECT_EQ(world_.Leader(1), nullptr) << "it votes for nobody";
-  world_.Start(leader);
+  world_.Start(leader_);
   EXPECT_TRUE(world_.AwaitLeader(1));
-  EXPECT_EQ(Halted(bad), why);
-  EXPECT_THAT(world_.Applied(bad, 1), ::testing::IsEmpty());
+  EXPECT_EQ(Halted(bad_), why);
+  EXPECT_THAT(world_.Applied(bad_, 1), ::testing::IsEmpty());
 }
 
 TEST_F(DivergenceTest, ItIsToldAgainWhenItDidNotHear) {
-  Up();
-  Publish(3);
-  const uint64_t leader = LeaderId();
-  const uint64_t bad = leader % 3 + 1;
-  Damage(bad);
+  UpWithABadFollower();
   int lost = 0;
   world_.on_send = [&](NodeId, NodeId, Frame& frame) {
     if (lost >= 2) return;
     lost += static_cast<int>(std::erase_if(frame.digests, [](const StateDigest& d) { return d.differs; }));
   };
   Publish(20);
-  EXPECT_TRUE(Halted(bad).ok()) << Halted(bad);
+  EXPECT_TRUE(Halted(bad_).ok()) << Halted(bad_);
   world_.Run(milliseconds(5'000));
   EXPECT_EQ(lost, 2);
-  EXPECT_EQ(Halted(bad).code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(Halted(bad_).code(), absl::StatusCode::kDataLoss);
 }
 
 TEST_F(DivergenceTest, OnlyTheLeaderStopsAReplicaAndOnlyForWhatItSaid) {
