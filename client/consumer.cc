@@ -41,6 +41,10 @@ std::string Consumer::queue() const {
   return impl_->queue();
 }
 
+bool Consumer::standby() const {
+  return impl_->standby();
+}
+
 absl::Status Consumer::closed() const {
   return impl_->closed();
 }

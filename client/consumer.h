@@ -41,6 +41,9 @@ struct ConsumerOptions {
   absl::AnyInvocable<void(Consumer&, std::span<const Delivery>)> on_delivery = {};
   // The leases of these are gone (others may get the messages): stop working on them. On the client's thread.
   absl::AnyInvocable<void(std::span<const v1::HeldRun>)> on_lease_lost = {};
+  // Where the subscription has a single active consumer: this one stands by from now on, or is it. On the client's
+  // thread.
+  absl::AnyInvocable<void(bool standby)> on_standing = {};
   // It ended for good, and why (NOT_FOUND: no such queue; ...). On the client's thread, at most once.
   absl::AnyInvocable<void(const absl::Status&)> on_closed = {};
 };
@@ -86,6 +89,9 @@ class Consumer {
 
   // The queue's name; of a temporary one empty before WaitOpen was OK.
   std::string queue() const;
+
+  // Another one is the subscription's single active consumer, as far as was told: nothing comes until it is gone.
+  bool standby() const;
 
   // Why it ended; OK while it runs.
   absl::Status closed() const;

@@ -183,6 +183,11 @@ absl::Status ConsumerImpl::closed() const {
   return closed_;
 }
 
+bool ConsumerImpl::standby() const {
+  MutexLock lock(&mutex_);
+  return standby_;
+}
+
 std::string ConsumerImpl::queue() const {
   MutexLock lock(&mutex_);
   return queue_name_;
@@ -354,6 +359,8 @@ void ConsumerImpl::OnFrame(grpc::ByteBuffer& frame) {
       return connector_.Follow(response_.redirect().leader());
     case v1::ConsumeResponse::kDraining:
       return connector_.Leave();
+    case v1::ConsumeResponse::kStanding:
+      return OnStanding(response_.standing().standby());
     case v1::ConsumeResponse::kDeliver:
     case v1::ConsumeResponse::kKeepAlive:
     case v1::ConsumeResponse::FRAME_NOT_SET:
@@ -383,6 +390,15 @@ void ConsumerImpl::OnOpened(const v1::OpenedConsume& opened) {
     changed_.SignalAll();
   }
   Pump();
+  OnStanding(opened.standby());
+}
+
+void ConsumerImpl::OnStanding(bool standby) {
+  {
+    MutexLock lock(&mutex_);
+    if (std::exchange(standby_, standby) == standby) return;
+  }
+  if (options_.on_standing != nullptr) options_.on_standing(standby);
 }
 
 void ConsumerImpl::OnDeliver(const std::shared_ptr<const Frame>& frame) {

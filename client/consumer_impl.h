@@ -37,6 +37,7 @@ class ConsumerImpl : public std::enable_shared_from_this<ConsumerImpl>, private 
   absl::Status Flush(std::chrono::milliseconds timeout);
   void SetLimits(uint32_t max_outstanding_messages, uint64_t max_outstanding_bytes);
   absl::Status closed() const;
+  bool standby() const;
   std::string queue() const;
   uint64_t held() const;
   uint64_t leases_lost() const;
@@ -72,6 +73,7 @@ class ConsumerImpl : public std::enable_shared_from_this<ConsumerImpl>, private 
   void OnOpened(const v1::OpenedConsume& opened);
   void OnDeliver(const std::shared_ptr<const Frame>& frame);
   void OnReceipt(const v1::Receipt& receipt);
+  void OnStanding(bool standby);
   void LoseRuns(const std::vector<LeaseRun>& lost);
   // All that is held.
   void LoseLeases();
@@ -130,6 +132,7 @@ class ConsumerImpl : public std::enable_shared_from_this<ConsumerImpl>, private 
   std::deque<Delivery> queue_ ABSL_GUARDED_BY(mutex_);
   Time heard_ ABSL_GUARDED_BY(mutex_);
   bool opened_ ABSL_GUARDED_BY(mutex_) = false;
+  bool standby_ ABSL_GUARDED_BY(mutex_) = false;
   bool over_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t durable_through_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t leases_lost_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -114,8 +114,11 @@ class ConsumeStream::Sink final : public ConsumerSink {
         shard_(stream->api_->shard()),
         stream_(Weak(stream)) {}
 
-  void Attached(bool resumed, uint64_t epoch, uint32_t timeout_ms) override {
-    OnStream([=](ConsumeStream& s) { s.Attached(resumed, epoch, timeout_ms); });
+  void Attached(const Opened& opened) override {
+    OnStream([opened](ConsumeStream& s) { s.Attached(opened); });
+  }
+  void Stands(bool standby) override {
+    OnStream([standby](ConsumeStream& s) { s.Stands(standby); });
   }
   void Deliver(std::vector<DeliveredRun> runs) override {
     OnStream([runs = std::move(runs)](ConsumeStream& s) mutable { s.Deliver(std::move(runs)); });
@@ -410,19 +413,26 @@ void ConsumeStream::UpstreamClosed(const grpc::Status& status) {
 
 // ---------------------------------------------------------------- from the replica
 
-void ConsumeStream::Attached(bool resumed, uint64_t epoch, uint32_t timeout_ms) {
-  attach_.timeout_ms = timeout_ms;
+void ConsumeStream::Attached(const ConsumerSink::Opened& by) {
+  attach_.timeout_ms = by.timeout_ms;
   v1::ConsumeResponse response;
   v1::OpenedConsume* opened = response.mutable_opened();
-  opened->set_resumed(resumed);
-  opened->set_session_epoch(epoch);
+  opened->set_resumed(by.resumed);
+  opened->set_session_epoch(by.epoch);
   *opened->mutable_leader() = leader_;
-  opened->set_session_timeout_ms(timeout_ms);
+  opened->set_session_timeout_ms(by.timeout_ms);
+  opened->set_standby(by.standby);
   opened->set_group_id(queue_->group.value());
   opened->set_queue(queue_name_);
   Send(response);
   heard_ = api_->shard()->Now();
   Watch();
+}
+
+void ConsumeStream::Stands(bool standby) {
+  v1::ConsumeResponse response;
+  response.mutable_standing()->set_standby(standby);
+  Send(response);
 }
 
 void ConsumeStream::Deliver(std::vector<DeliveredRun> runs) {

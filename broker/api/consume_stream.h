@@ -45,7 +45,8 @@ class ConsumeStream final : public ClientStream {
   void FromUpstream(grpc::ByteBuffer message);
   void UpstreamClosed(const grpc::Status& status);
 
-  void Attached(bool resumed, uint64_t epoch, uint32_t timeout_ms);
+  void Attached(const ConsumerSink::Opened& by);
+  void Stands(bool standby);
   void Deliver(std::vector<DeliveredRun> runs);
   void FlushDeliveries();
   void Receipt(uint64_t receipt, const std::vector<queue::Token>& lost);

@@ -25,6 +25,7 @@ queue::SubscriptionSettings FromProto(const v1::SubscriptionSettings& settings) 
   out.delivery_limit = settings.delivery_limit();
   out.dead_letter.queue = settings.dead_letter_queue();
   out.dead_letter.routing_key = settings.dead_letter_routing_key();
+  out.single_active = settings.single_active();
   return out;
 }
 
@@ -119,6 +120,11 @@ v1::SubscriptionFigures ToProto(const SubscriptionFigures& figures) {
   out.mutable_settings()->set_delivery_limit(figures.settings.delivery_limit);
   out.mutable_settings()->set_dead_letter_queue(figures.settings.dead_letter.queue);
   out.mutable_settings()->set_dead_letter_routing_key(figures.settings.dead_letter.routing_key);
+  out.mutable_settings()->set_single_active(figures.settings.single_active);
+  if (!figures.active_session.empty()) {
+    out.mutable_active()->set_session(figures.active_session);
+    out.mutable_active()->set_consumer(figures.active_consumer);
+  }
   return out;
 }
 

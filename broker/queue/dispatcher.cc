@@ -36,6 +36,9 @@ Dispatcher::Dispatcher(const Machine* machine, SubscriptionId subscription_id, u
     consumer.gone_at = now + session.timeout_ms;
     by_number_[session.number] = id;
   }
+  // It may have been active for long: it has its time to come back.
+  if (auto active = by_number_.find(subscription().active_session()); active != by_number_.end())
+    consumers_.at(active->second).active = true;
   for (const auto& [first, run] : subscription().in_flight) {
     if (run.holder == 0) deadlines_.emplace(run.deadline_ms, first);
   }
@@ -307,6 +310,22 @@ void Dispatcher::ExpireSessions(MonotonicMs now, Plan& plan) {
   }
 }
 
+// The next in line may be gone, and not yet for its timeout. Nobody waits for that while another one is here: holding
+// nothing, it loses nothing but its place in the line.
+void Dispatcher::ChooseActive(Plan& plan) {
+  if (!subscription().settings.single_active) return;
+  auto name = by_number_.find(subscription().active_session());
+  if (name == by_number_.end()) return;
+  Consumer& next = consumers_.at(name->second);
+  next.active |= next.connected;
+  if (next.active || next.ending || next.outstanding > 0) return;
+  const bool other =
+      std::any_of(consumers_.begin(), consumers_.end(), [](const auto& c) { return c.second.connected; });
+  if (!other) return;
+  next.ending = true;
+  plan.facts.emplace_back(fact::Detached{id_, name->second, next.epoch});
+}
+
 void Dispatcher::ExpireLeases(int64_t queue_time_ms, Plan& plan) {
   fact::Expired expired{id_, queue_time_ms, {}};
   while (!deadlines_.empty() && deadlines_.begin()->first <= queue_time_ms && expired.tokens.size() < kMaxTokens) {
@@ -323,7 +342,7 @@ void Dispatcher::ExpireLeases(int64_t queue_time_ms, Plan& plan) {
 
 void Dispatcher::ServeReceivers(MonotonicMs now, int64_t queue_time_ms, Plan& plan) {
   for (auto it = receivers_.begin(); it != receivers_.end();) {
-    if (MayTake()) {
+    if (subscription().MayHold(0) && MayTake()) {
       fact::CheckedOut out{.subscription = id_,
                            .session = {},
                            .session_epoch = 0,
@@ -351,7 +370,7 @@ void Dispatcher::ServeConsumers(Plan& plan) {
   // Round robin, until nobody wants any or nothing is left. What is there is shared evenly, so that a few messages do
   // not all wait for one consumer while others idle.
   size_t wanting = 0;
-  for (const auto& [id, consumer] : consumers_) wanting += consumer.Wants() ? 1 : 0;
+  for (const auto& [id, consumer] : consumers_) wanting += MayServe(consumer) ? 1 : 0;
   if (wanting == 0 || rebuild_) return;
   const uint64_t available = returned_messages_ + ahead_.messages();
   const uint64_t share = std::clamp<uint64_t>((available + wanting - 1) / wanting, 1, limits_.turn_messages);
@@ -361,7 +380,7 @@ void Dispatcher::ServeConsumers(Plan& plan) {
     if (it == consumers_.end()) it = consumers_.begin();
     turn_ = it->first;
     Consumer& consumer = it->second;
-    if (!consumer.Wants()) {
+    if (!MayServe(consumer)) {
       ++idle;
       continue;
     }
@@ -431,6 +450,7 @@ void Dispatcher::Decide(MonotonicMs now, int64_t queue_time_ms, size_t& runs, Pl
   ForgetSizes();
   ForgetDeadlines();
   ExpireSessions(now, plan);
+  ChooseActive(plan);
   ExpireLeases(queue_time_ms, plan);
   ReleaseDue(queue_time_ms);
   BuryDead(plan);

@@ -145,6 +145,7 @@ class Dispatcher {
     uint64_t outstanding_bytes = 0;  // as far as known
     bool connected = false;
     bool ending = false;      // a Detached is on its way
+    bool active = false;      // the single active consumer, and was connected as such or may have been
     MonotonicMs gone_at = 0;  // with !connected: when its timeout is over
 
     bool Wants() const {
@@ -174,6 +175,7 @@ class Dispatcher {
     bool one_fits = false;    // one message, whatever its size
     uint64_t turn_bytes = 0;  // no more once this is reached
   };
+  bool MayServe(const Consumer& consumer) const { return consumer.Wants() && subscription().MayHold(consumer.number); }
   // Takes up to `share` into `out`; what it took.
   Credit Take(const Share& share, fact::CheckedOut& out);
   // Whether what is known ahead of the cursor is enough until more is read: nobody is there who would take more.
@@ -188,6 +190,7 @@ class Dispatcher {
   void ForgetSizes();
   void ForgetDeadlines();
   void ExpireSessions(MonotonicMs now, Plan& plan);
+  void ChooseActive(Plan& plan);
   void ExpireLeases(int64_t queue_time_ms, Plan& plan);
   void JudgeReturned(uint64_t index, const EntryShape& shape);
   void TellSkipped(MonotonicMs now, Plan& plan);

@@ -50,6 +50,8 @@ constexpr uint64_t kFilterTag = 1;
 constexpr uint64_t kRetryDelayTag = 2, kRetryPercentTag = 3, kMaxRetryDelayTag = 4, kDeliveryLimitTag = 5;
 // From here on of version 4.
 constexpr uint64_t kDeadLetterGroupTag = 6, kDeadLetterQueueTag = 7, kDeadLetterRoutingKeyTag = 8;
+// From here on of version 5.
+constexpr uint64_t kSingleActiveTag = 9;
 
 // ---------------------------------------------------------------- ranges, each told by its distance from the one
 // before
@@ -469,6 +471,7 @@ uint32_t VersionOf(const Fact& fact) {
 }
 
 uint32_t VersionOf(const SubscriptionSettings& settings) {
+  if (settings.single_active) return 5;
   if (settings.dead_letter != DeadLetterTarget()) return 4;
   return settings == SubscriptionSettings{.filter = settings.filter} ? 2 : 3;
 }
@@ -503,6 +506,7 @@ void EncodeSettings(raft::Writer& out, const SubscriptionSettings& settings) {
   }
   text(kDeadLetterQueueTag, settings.dead_letter.queue);
   text(kDeadLetterRoutingKeyTag, settings.dead_letter.routing_key);
+  number(kSingleActiveTag, settings.single_active ? 1 : 0, 0);
   out.Varint(count);
   out.Raw(fields.bytes());
 }
@@ -550,6 +554,10 @@ SubscriptionSettings DecodeSettings(raft::Reader& in) {
         break;
       case kDeadLetterRoutingKeyTag:
         text(settings.dead_letter.routing_key);
+        break;
+      case kSingleActiveTag:
+        settings.single_active = true;
+        good &= in.Varint() == 1;
         break;
       default:
         good = false;

@@ -66,6 +66,8 @@ struct SubscriptionSettings {
   // A message that comes back after so many deliveries is not delivered again. 0: it always is.
   uint32_t delivery_limit = 0;
   DeadLetterTarget dead_letter = {};
+  // Of its sessions only the one that attached first is given messages (Subscription::active_session).
+  bool single_active = false;
 
   friend bool operator==(const SubscriptionSettings&, const SubscriptionSettings&) = default;
 };
@@ -285,7 +287,7 @@ using Fact =
                  fact::DeadLettered, fact::Arrived, fact::Redirected>;
 
 // The meaning of the facts above, as this program knows it.
-inline constexpr uint32_t kFactVersion = 4;
+inline constexpr uint32_t kFactVersion = 5;
 // What every log begins with. Facts of a higher version come only behind a VersionRaised, which a leader appends when
 // one is wanted and all replicas understand it; so replicas of different programs agree until then, and in their
 // digests, too.

@@ -150,7 +150,10 @@ struct Machine::Applier {
     auto [it, is_new] = s->sessions.try_emplace(f.session);
     Session& session = it->second;
     if (!is_new && f.epoch <= session.epoch) return effect::Attached{false, false, session.number, session.epoch};
-    if (is_new) session.number = ++s->last_session_number;
+    if (is_new) {
+      session.number = ++s->last_session_number;
+      s->held[session.number] = 0;
+    }
     session.epoch = f.epoch;
     session.consumer = f.consumer;
     session.timeout_ms = f.timeout_ms;
@@ -191,6 +194,7 @@ struct Machine::Applier {
       if (it == s->sessions.end() || it->second.epoch != f.session_epoch) return effect::CheckedOut{};
       session = &it->second;
     }
+    if (!s->MayHold(session == nullptr ? 0 : session->number)) return effect::CheckedOut{};
     uint64_t taken = 0;
     Position last = f.from_next;
     for (const Slots& w : f.waiting) {

@@ -67,12 +67,21 @@ struct Subscription {
   uint64_t arrived = 0;
   absl::btree_map<SessionId, Session> sessions;
   uint64_t last_session_number = 0;
-  // Messages in flight by session number; follows from in_flight.
+  // Messages in flight by session number, of every session; follows from in_flight.
   absl::btree_map<uint64_t, uint64_t> held;
 
   uint64_t HeldBy(uint64_t session_number) const {
     auto it = held.find(session_number);
     return it == held.end() ? 0 : it->second;
+  }
+  // With single_active, the number of the session that is given messages: the oldest one, so that it stays the same
+  // whoever leads, until it ends, and then the next in line is. 0: there is none.
+  uint64_t active_session() const { return held.empty() ? 0 : held.begin()->first; }
+  // Whether a checkout may go to this holder. Of a single active consumer nothing does while somebody else, even a
+  // single receive of before, holds a lease.
+  bool MayHold(uint64_t session_number) const {
+    return !settings.single_active ||
+           (session_number != 0 && session_number == active_session() && in_flight_messages == HeldBy(session_number));
   }
   // What the session has in flight besides `held`: what a consumer that comes back and names what it holds must be sent
   // again, with the same count and token (Safety rule 5).

@@ -3,9 +3,18 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "broker/ops/error.h"
 #include "broker/ops/log.h"
 
 namespace trireme::broker {
+
+absl::Status Consuming::SingleActive() const {
+  return Error(absl::StatusCode::kFailedPrecondition, {.reason = "SINGLE_ACTIVE_CONSUMER", .name = state().name},
+               absl::StrCat("subscription '", state().name,
+                            "' has a single active consumer, which is a stream; single receives would pass it by: "
+                            "consume by a stream, or change the subscription's single_active"));
+}
 
 Consuming::Consuming(const LeaderPort* leader, queue::SubscriptionId id, size_t read_ahead_bytes)
     : leader_(leader), id_(id), reader_(leader->group, read_ahead_bytes) {}
@@ -107,6 +116,8 @@ void Consuming::Attached(AttachWaiter& waiter, const queue::effect::Attached& ef
   Consumer& consumer = consumers_[session];
   consumer.sink = waiter.sink;
   consumer.max_messages = waiter.request.max_messages;
+  consumer.number = effect.number;
+  consumer.standby = StandsBy(effect.number);
   consumer.outbox =
       std::make_unique<Outbox>(&reader_, OutboxEvents([sink = waiter.sink](std::vector<DeliveredRun> runs) {
         if (!runs.empty()) sink->Deliver(std::move(runs));
@@ -114,10 +125,27 @@ void Consuming::Attached(AttachWaiter& waiter, const queue::effect::Attached& ef
   GroupTokens& held = waiter.request.held;
   const bool lost = effect.resumed && IsOfAnother(held);
   const Alive alive = alive_;
-  waiter.sink->Attached(effect.resumed && !lost, effect.epoch, waiter.request.timeout_ms);
+  waiter.sink->Attached({.resumed = effect.resumed && !lost,
+                         .epoch = effect.epoch,
+                         .timeout_ms = waiter.request.timeout_ms,
+                         .standby = consumer.standby});
   if (alive.expired()) return;
   if (lost) held.tokens.clear();
   if (effect.resumed) DeliverAgain(effect.number, held.tokens, *consumer.outbox);
+}
+
+bool Consuming::StandsBy(uint64_t session_number) const {
+  return state().settings.single_active && state().active_session() != session_number;
+}
+
+void Consuming::TellStandbys() {
+  std::vector<std::pair<std::shared_ptr<ConsumerSink>, bool>> changed;
+  for (auto& [session, consumer] : consumers_) {
+    if (consumer.sink == nullptr || consumer.standby == StandsBy(consumer.number)) continue;
+    consumer.standby = !consumer.standby;
+    changed.emplace_back(consumer.sink, consumer.standby);
+  }
+  for (const auto& [sink, standby] : changed) sink->Stands(standby);
 }
 
 // Safety rule 4: of a queue that was deleted, whatever their indexes are.
@@ -179,6 +207,7 @@ void Consuming::Deliver(queue::Dispatcher::Delivery& delivery) {
 
 void Consuming::Receive(queue::Dispatcher::ReceiverId id, uint32_t max_messages, std::chrono::milliseconds wait,
                         std::chrono::milliseconds lease, ReceiveDone done) {
+  if (state().settings.single_active) return done(SingleActive());
   receivers_[id].done = std::move(done);
   dispatcher().Receive(id, max_messages, NowMs() + wait.count(), lease.count());
   leader_->flush_soon();

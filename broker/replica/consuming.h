@@ -66,6 +66,8 @@ class Consuming {
   void Deliver(queue::Dispatcher::Delivery& delivery);
   // The subscription's settings are others now.
   void SettingsChanged() { filter_ = {}; }
+  // Tells those that are, or are not any more, the single active consumer; after sessions or settings have changed.
+  void TellStandbys();
 
   // The end: of the term, or of the subscription. What was not decided for a receiver is told `not_done`, the rest
   // `unknown`.
@@ -76,6 +78,8 @@ class Consuming {
     std::shared_ptr<ConsumerSink> sink;
     std::unique_ptr<Outbox> outbox;
     uint32_t max_messages = 0;
+    uint64_t number = 0;   // its session's
+    bool standby = false;  // as it was told
   };
   struct Receiver {
     std::unique_ptr<Receiving> receiving;
@@ -86,9 +90,11 @@ class Consuming {
   const queue::Subscription& state() const { return leader_->machine->subscription(id_); }
   queue::Dispatcher& dispatcher() const { return *leader_->dispatchers->Find(id_); }
   queue::MonotonicMs NowMs() const;
+  absl::Status SingleActive() const;
   Consumer* Find(const queue::SessionId& session, const ConsumerSink* sink);
   bool IsOfAnother(const GroupTokens& tokens) const;
   bool IsOut(const queue::Token& token) const;
+  bool StandsBy(uint64_t session_number) const;
   Outbox::Events OutboxEvents(std::function<void(std::vector<DeliveredRun>)> deliver);
   void DeliverAgain(uint64_t number, const std::vector<queue::Token>& held, Outbox& outbox);
   void ReadForReceiver(queue::Dispatcher::ReceiverId id);

@@ -288,8 +288,10 @@ struct QueueReplica::Impl {
         leading->producers.Forgotten(forgotten->producer);
       } else if (const auto* detached = std::get_if<queue::fact::Detached>(&own.facts[i])) {
         Consuming* consuming = leading->subscriptions->Find(detached->subscription);
-        if (consuming != nullptr && std::get<queue::effect::Detached>(effects.facts[i]).accepted)
+        if (consuming != nullptr && std::get<queue::effect::Detached>(effects.facts[i]).accepted) {
           consuming->Detached(detached->session);
+          consuming->TellStandbys();
+        }
       }
       if (leading == nullptr) return;
     }
@@ -625,6 +627,12 @@ QueueFigures QueueReplica::Figures() const {
                                      .arrived = s.arrived,
                                      .trouble = i.leading == nullptr ? "" : i.leading->moving->TroubleOf(id),
                                      .capped = s.exceptions() >= i.limits.dispatch.max_exceptions});
+    if (!s.settings.single_active) continue;
+    for (const auto& [session, known] : s.sessions) {
+      if (known.number != s.active_session()) continue;
+      figures.subscriptions.back().active_session = session;
+      figures.subscriptions.back().active_consumer = known.consumer;
+    }
   }
   return figures;
 }

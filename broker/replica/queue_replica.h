@@ -42,6 +42,9 @@ struct SubscriptionFigures {
   uint64_t arrived = 0;
   std::string trouble = {};  // why none of those arrives
   bool capped = false;
+  // The single active consumer's; empty: there is none.
+  queue::SessionId active_session = {};
+  std::string active_consumer = {};
 };
 
 struct QueueFigures {

@@ -64,7 +64,15 @@ struct DeliveredRun {
 class ConsumerSink {
  public:
   virtual ~ConsumerSink() = default;
-  virtual void Attached(bool resumed, uint64_t epoch, uint32_t timeout_ms) = 0;
+  struct Opened {
+    bool resumed = false;
+    uint64_t epoch = 0;
+    uint32_t timeout_ms = 0;
+    bool standby = false;  // another one is the single active consumer
+  };
+  virtual void Attached(const Opened& opened) = 0;
+  // From now on this one is given messages, or is not.
+  virtual void Stands(bool standby) = 0;
   virtual void Deliver(std::vector<DeliveredRun> runs) = 0;
   // Answers a settle: its receipt (0 = none was asked for) and the tokens that were not current.
   virtual void Receipt(uint64_t receipt, std::vector<queue::Token> lost) = 0;

@@ -228,9 +228,12 @@ void Subscriptions::Answer(SubscriptionWaiter& waiter, const queue::Fact& fact, 
   }
   if (!std::get<queue::effect::SubscriptionChanged>(effect).accepted) return waiter.done(NotFound(waiter.name));
   if (const auto* changed = std::get_if<queue::fact::SubscriptionChanged>(&fact)) {
-    if (auto consuming = all_.find(changed->subscription); consuming != all_.end())
+    const queue::SubscriptionId id = changed->subscription;
+    if (auto consuming = all_.find(id); consuming != all_.end()) {
       consuming->second->SettingsChanged();
-    return waiter.done(SubscriptionMade{changed->subscription});
+      consuming->second->TellStandbys();
+    }
+    return waiter.done(SubscriptionMade{id});
   }
   const queue::SubscriptionId id = std::get<queue::fact::SubscriptionDeleted>(fact).subscription;
   auto gone = all_.extract(id);

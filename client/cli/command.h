@@ -121,6 +121,9 @@ absl::StatusOr<std::string> ParseHex(const std::string& hex);
 std::string PositionText(uint64_t position);
 // That, or the number alone. INVALID_ARGUMENT names what was given.
 absl::StatusOr<uint64_t> ParsePosition(const std::string& text);
+// Who holds a message, or is the active consumer.
+std::string HolderText(const v1::Holder& holder);
+Json HolderJson(const v1::Holder& holder);
 Json SubscriptionJson(const v1::SubscriptionFigures& subscription);
 std::string SubscriptionsTable(const v1::QueueFigures& figures);
 // Milliseconds since the Unix epoch as UTC, "2024-05-01T12:00:00Z".

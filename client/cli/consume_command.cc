@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstdio>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "client/cli/command.h"
@@ -88,6 +89,7 @@ int ConsumeStream(Command& command, const Arguments& arguments) {
   absl::StatusOr<std::unique_ptr<Consumer>> created = client->CreateConsumer(std::move(options));
   if (!created.ok()) return command.Fail(created.status());
   Consumer& consumer = **created;
+  bool standby = false;
   if (absl::Status status = consumer.WaitOpen(command.timeout()); !status.ok()) return command.Fail(status);
   uint64_t taken = 0;
   auto last = std::chrono::steady_clock::now();
@@ -96,6 +98,10 @@ int ConsumeStream(Command& command, const Arguments& arguments) {
     const size_t most = arguments.count == 0 ? kPage : std::min<uint64_t>(kPage, arguments.count - taken);
     absl::StatusOr<std::vector<Delivery>> messages = consumer.Next(most, kPoll);
     if (!messages.ok()) return command.Fail(messages.status());
+    if (std::exchange(standby, consumer.standby()) != consumer.standby()) {
+      std::fprintf(stderr, "%s\n",
+                   standby ? "standing by: another consumer is the active one" : "this is the active consumer now");
+    }
     const auto now = std::chrono::steady_clock::now();
     if (!messages->empty()) last = now;
     if (!arguments.follow && now - last >= patience) break;

@@ -41,16 +41,6 @@ const char* StateText(v1::MessageState state) {
   }
 }
 
-std::string HolderText(const v1::Holder& holder) {
-  if (holder.session().empty()) return absl::StrCat("a receive until ", TimeText(holder.deadline_ms()));
-  return holder.consumer().empty() ? absl::StrCat("session ", Hex(holder.session())) : holder.consumer();
-}
-
-Json HolderJson(const v1::Holder& holder) {
-  if (holder.session().empty()) return {{"deadline_ms", holder.deadline_ms()}};
-  return {{"consumer", holder.consumer()}, {"session", Hex(holder.session())}};
-}
-
 void PutStand(Json& json, const v1::MessageStand& stand) {
   json["state"] = StateText(stand.state());
   json["deliveries"] = stand.deliveries();
@@ -266,6 +256,16 @@ void AddSubscription(CLI::App* command, const std::shared_ptr<Arguments>& argume
 }
 
 }  // namespace
+
+std::string HolderText(const v1::Holder& holder) {
+  if (holder.session().empty()) return absl::StrCat("a receive until ", TimeText(holder.deadline_ms()));
+  return holder.consumer().empty() ? absl::StrCat("session ", Hex(holder.session())) : holder.consumer();
+}
+
+Json HolderJson(const v1::Holder& holder) {
+  if (holder.session().empty()) return {{"deadline_ms", holder.deadline_ms()}};
+  return {{"consumer", holder.consumer()}, {"session", Hex(holder.session())}};
+}
 
 void AddBrowseCommand(CLI::App& queue, Command& command) {
   auto arguments = std::make_shared<Arguments>();

@@ -18,6 +18,7 @@ struct Arguments {
   uint32_t retry_percent = 0;
   uint32_t delivery_limit = 0;
   std::string dead_letter_queue, dead_letter_routing_key;
+  bool single_active = false;
 };
 using ArgumentsPtr = std::shared_ptr<Arguments>;
 
@@ -65,6 +66,7 @@ v1::SubscriptionSettings SettingsOf(const Arguments& arguments) {
   settings.set_delivery_limit(arguments.delivery_limit);
   settings.set_dead_letter_queue(arguments.dead_letter_queue);
   settings.set_dead_letter_routing_key(arguments.dead_letter_routing_key);
+  settings.set_single_active(arguments.single_active);
   return settings;
 }
 
@@ -132,11 +134,19 @@ void AddSettings(CLI::App* app, const ArgumentsPtr& arguments) {
   app->add_option("--dead-letter-queue", arguments->dead_letter_queue,
                   "Where messages go that leave so, or are rejected; they are dropped if not given");
   app->add_option("--dead-letter-routing-key", arguments->dead_letter_routing_key, "The routing key that they get");
+  app->add_flag("--single-active", arguments->single_active,
+                "One consumer at a time gets the messages; the others stand by");
 }
 
 void AddNames(CLI::App* app, const ArgumentsPtr& arguments) {
   app->add_option("QUEUE", arguments->queue, "The queue")->required();
   app->add_option("NAME", arguments->name, "The subscription: 1 to 255 letters, digits and . _ - : /")->required();
+}
+
+// How many there are, and which of them gets the messages.
+std::string ConsumersText(const v1::SubscriptionFigures& s) {
+  if (!s.settings().single_active()) return Thousands(s.consumers());
+  return absl::StrCat(Thousands(s.consumers()), " (active: ", s.has_active() ? HolderText(s.active()) : "none", ")");
 }
 
 }  // namespace
@@ -161,7 +171,9 @@ Json SubscriptionJson(const v1::SubscriptionFigures& s) {
           {"max_retry_delay_ms", s.settings().max_retry_delay_ms()},
           {"delivery_limit", s.settings().delivery_limit()},
           {"dead_letter_queue", s.settings().dead_letter_queue()},
-          {"dead_letter_routing_key", s.settings().dead_letter_routing_key()}};
+          {"dead_letter_routing_key", s.settings().dead_letter_routing_key()},
+          {"single_active", s.settings().single_active()},
+          {"active", s.has_active() ? HolderJson(s.active()) : Json()}};
 }
 
 std::string SubscriptionsTable(const v1::QueueFigures& figures) {
@@ -169,7 +181,7 @@ std::string SubscriptionsTable(const v1::QueueFigures& figures) {
                "LEAVING", "FILTER"});
   for (const v1::SubscriptionFigures& s : figures.subscriptions()) {
     table.Add({s.name(), Thousands(s.waiting()), absl::StrCat(Thousands(s.in_flight()), s.full() ? " (full)" : ""),
-               Thousands(s.consumers()), Thousands(s.acknowledged()), Thousands(s.rejected()), Thousands(s.skipped()),
+               ConsumersText(s), Thousands(s.acknowledged()), Thousands(s.rejected()), Thousands(s.skipped()),
                Thousands(s.dead()),
                absl::StrCat(Thousands(s.leaving()), s.trouble().empty() ? "" : " (" + s.trouble() + ")"),
                s.settings().filter()});

@@ -122,11 +122,13 @@ class NotingPublishSink final : public PublishSink {
 
 class NotingConsumerSink final : public ConsumerSink {
  public:
-  void Attached(bool was_known, uint64_t e, uint32_t) override {
+  void Attached(const Opened& opened) override {
     attached = true;
-    resumed = was_known;
-    epoch = e;
+    resumed = opened.resumed;
+    epoch = opened.epoch;
+    standby = opened.standby;
   }
+  void Stands(bool by) override { standby = by; }
   void Deliver(std::vector<DeliveredRun> more) override {
     for (DeliveredRun& run : more) runs.push_back(std::move(run));
   }
@@ -141,7 +143,7 @@ class NotingConsumerSink final : public ConsumerSink {
     for (const DeliveredRun& run : runs) n += run.slots.count;
     return n;
   }
-  bool attached = false, resumed = false;
+  bool attached = false, resumed = false, standby = false;
   uint64_t epoch = 0;
   std::vector<DeliveredRun> runs;
   std::set<uint64_t> receipts;

@@ -416,5 +416,53 @@ TEST_F(SubscriptionsTest, AThousandAreSmall) {
   EXPECT_LE(each, 16'384u / 3);
 }
 
+// Who is active does not depend on who leads, nor on who is back first.
+TEST_F(SubscriptionsTest, TheSingleActiveConsumerStaysSoOverAFailover) {
+  ASSERT_TRUE(Set("default", {.single_active = true}).ok());
+  auto first = Attach("z", {}, 2);
+  auto second = Attach("a", {}, 100, 5'000);
+  EXPECT_FALSE(first->standby);
+  EXPECT_TRUE(second->standby);
+  PublishEach({"1", "2", "3", "4"});
+  ASSERT_TRUE(w_.world.RunUntil([&] { return first->messages() == 2; }));
+  EXPECT_EQ(Of("default").active_session, "z");
+  EXPECT_EQ(Of("default").active_consumer, "test");
+
+  FailOver();
+  auto waits = Attach("a", {}, 100, 5'000);
+  EXPECT_TRUE(waits->standby);
+  w_.world.Run(milliseconds(10'000));
+  EXPECT_EQ(waits->messages(), 0u) << "the active one has 30 s to come back";
+  auto resumed = Attach("z", {TokenOf(first->runs[0]), TokenOf(first->runs[1])}, 3);
+  EXPECT_TRUE(resumed->resumed);
+  EXPECT_FALSE(resumed->standby);
+  ASSERT_TRUE(w_.world.RunUntil([&] { return resumed->messages() == 1; }));
+  EXPECT_THAT(Bodies(resumed->runs), ElementsAre("3"));
+
+  w_.Serving()->Detach({"z", resumed.get()}, /*graceful=*/true);
+  ASSERT_TRUE(w_.world.RunUntil([&] { return waits->messages() == 4; }));
+  EXPECT_FALSE(waits->standby);
+  EXPECT_THAT(Bodies(waits->runs), ElementsAre("1", "2", "3", "4"));
+  EXPECT_EQ(Of("default").active_session, "a");
+}
+
+TEST_F(SubscriptionsTest, ASettingMakesStandbysAndFreesThem) {
+  auto first = Attach("z");
+  auto second = Attach("a");
+  EXPECT_FALSE(second->standby);
+  ASSERT_TRUE(Set("default", {.single_active = true}).ok());
+  ASSERT_TRUE(w_.world.RunUntil([&] { return second->standby; }));
+  EXPECT_FALSE(first->standby);
+  absl::Status refused;
+  w_.Serving()->Receive("default", 1, milliseconds(0), milliseconds(30'000),
+                        [&](absl::StatusOr<Received> r) { refused = r.status(); });
+  ASSERT_TRUE(w_.world.RunUntil([&] { return !refused.ok(); }));
+  EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("single active consumer"));
+  ASSERT_TRUE(Set("default", {}).ok());
+  ASSERT_TRUE(w_.world.RunUntil([&] { return !second->standby; }));
+  EXPECT_EQ(Of("default").active_session, "");
+}
+
 }  // namespace
 }  // namespace trireme::broker::testing

@@ -224,6 +224,7 @@ class Consumer(Worker):
         self.lost_leases = 0        # of settles that were sent once
         self.next_receipt = 1
         self.group = 0              # of the queue; with a run it makes a token
+        self.standby = None         # as told
 
     def done(self):
         return self.enough is not None and len(self.bodies) >= self.enough and not self.pending
@@ -232,6 +233,7 @@ class Consumer(Worker):
         return f"{self.thread.name}: {len(self.bodies)} different messages, {len(self.pending)} settles open; {self.history()}"
 
     def serve(self, address):
+        self.standby = None
         stream = Stream(address, "Consume")
         try:
             held = [run for runs in self.pending.values() for run in runs]
@@ -253,6 +255,7 @@ class Consumer(Worker):
                     if self.streams > 1 and frame.opened.resumed:
                         self.resumed += 1
                     self.group = frame.opened.group_id
+                    self.standby = frame.opened.standby
                     for receipt, runs in self.pending.items():
                         self.repeated.add(receipt)
                         self.settle(stream, receipt, runs)
@@ -265,6 +268,8 @@ class Consumer(Worker):
                 elif kind == "redirect":
                     if frame.redirect.leader.address in self.addresses:
                         return frame.redirect.leader.address
+                elif kind == "standing":
+                    self.standby = frame.standing.standby
                 elif kind == "draining":
                     return None
             return None

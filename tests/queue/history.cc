@@ -135,6 +135,7 @@ void History::ChangeSubscriptions() {
     if (Chance(30)) s.delivery_limit = static_cast<uint32_t>(1 + Below(4));
     if (Chance(30)) s.retry_delay_ms = static_cast<uint32_t>(1 + Below(300));
     if (Chance(40)) s.dead_letter.group = 70 + Below(3);
+    s.single_active = Chance(30);
     return s;
   };
   std::vector<Fact> facts;

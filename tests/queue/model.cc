@@ -131,7 +131,9 @@ struct Model::Applier {
     if (e.accepted != (!known || f.epoch > it->second.epoch)) return Say("attached: ", e.accepted);
     if (!e.accepted) return {};
     if (e.resumed != known) return Say("resumed: ", e.resumed);
-    sub->sessions[f.session].epoch = f.epoch;
+    Session& session = sub->sessions[f.session];
+    if (!known) session.place = ++sub->last_place;
+    session.epoch = f.epoch;
     return {};
   }
 
@@ -174,11 +176,12 @@ struct Model::Applier {
       bool fits = f.from_next == sub->next && f.to_next <= Position(index, 0) &&
                   (f.session.empty() || (session != sub->sessions.end() && session->second.epoch == f.session_epoch));
       for (Position p : given) fits = fits && sub->messages.contains(p);
-      fits = fits && (f.skipped == 0 || f.counted_at >= m.last_refused_);
+      fits = fits && (f.skipped == 0 || f.counted_at >= m.last_refused_) && MayGive(*sub, f.session);
       return fits ? Say("refused a checkout that fits") : Problem();
     }
     if (f.from_next != sub->next)
       return Say("accepted a checkout from ", f.from_next, ", the cursor is at ", sub->next);
+    if (!MayGive(*sub, f.session)) return Say("given to '", f.session, "', which is not the single active consumer");
     if (Problem bad = Pass(*sub, f.from_next, f.to_next, f.skipped, given)) return bad;
     sub->next = f.to_next;
     std::map<Position, uint32_t> expected;
@@ -484,6 +487,17 @@ Problem Model::Compare(const queue::Subscription& s, Subscription& mine, std::se
   if (s.exceptions() > counts[Fate::kInFlight] + counts[Fate::kReturned] + mine.departures.size())
     return Say(s.exceptions(), " exceptions");
   return {};
+}
+
+bool Model::MayGive(const Subscription& sub, const std::string& session) {
+  if (!sub.settings.single_active) return true;
+  auto mine = sub.sessions.find(session);
+  if (mine == sub.sessions.end()) return false;
+  const bool first = std::none_of(sub.sessions.begin(), sub.sessions.end(),
+                                  [&](const auto& other) { return other.second.place < mine->second.place; });
+  return first && std::none_of(sub.messages.begin(), sub.messages.end(), [&](const auto& message) {
+           return message.second.fate == Fate::kInFlight && message.second.holder != session;
+         });
 }
 
 bool FilterTakes(const std::string& filter, Position position) {

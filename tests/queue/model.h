@@ -48,6 +48,7 @@ class Model {
  private:
   struct Session {
     uint64_t epoch = 0;
+    uint64_t place = 0;  // in the line
   };
   struct Departed {
     Position position;
@@ -63,6 +64,7 @@ class Model {
     // All that were ever for it.
     std::map<Position, Message> messages = {};
     std::map<std::string, Session> sessions = {};
+    uint64_t last_place = 0;
     // By ordinal.
     std::map<uint64_t, Departed> departures = {};
     uint64_t left = 0, arrived = 0;
@@ -76,6 +78,8 @@ class Model {
   };
   struct Applier;
 
+  // Whether a subscription with a single active consumer may give anything to this one.
+  static bool MayGive(const Subscription& sub, const std::string& session);
   std::optional<std::string> Compare(const queue::Subscription& s, Subscription& mine,
                                      std::set<uint64_t>& wanted) const;
 
