@@ -19,7 +19,7 @@ constexpr size_t kHandedOverBytes = size_t{4} << 20;
 
 void ConfigurePeerServer(grpc::ServerBuilder* builder) {
   builder->SetMaxReceiveMessageSize(static_cast<int>(kFrameBytesMax));
-  // Peers ping every 2 s, see PeerChannelArguments; a server that does not expect it ends their connections.
+  // Peers ping every 10 s, see PeerChannelArguments; a server that does not expect it ends their connections.
   builder->AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 1000);
   builder->AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
   // And looks itself for callers that are gone without a word, but only while there are calls: between them many

@@ -25,9 +25,10 @@ grpc::ChannelArguments PeerChannelArguments() {
   // Lanes and shards must not share a connection, which equal channels otherwise do.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetInt(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, static_cast<int>(kFrameBytesMax));
-  // A connection that swallows everything is given up after 4 s, long after heartbeats were missed, so that a healed
-  // network is not waited for.
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 2000);
+  // A connection that swallows everything is given up, long after heartbeats were missed, so that a healed network is
+  // not waited for: 2 s after something was sent (gRPC makes the timeout that of the socket, too), and 12 s after it was
+  // idle. What has nothing to send wakes both ends for each ping.
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 10000);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 2000);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);

@@ -97,9 +97,7 @@ HostCore::HostCore(HostOptions options, Shard* shard, LogStore* store, SnapshotS
   transport_->SetReceiver({[this](NodeId from, Frame frame) { Receive(from, std::move(frame)); },
                            [this](NodeId node) { PeerChanged(node, true); },
                            [this](NodeId node) { PeerChanged(node, false); }});
-  shard_->After(options_.tick, [this, alive = std::weak_ptr<bool>(alive_)] {
-    if (!alive.expired()) Tick();
-  });
+  TickAfter(1);
 }
 
 HostCore::~HostCore() {

@@ -155,7 +155,17 @@ class HostCore {
   void FailBarriers(HostedGroup* group, const absl::Status& why);
 
   // ---- upkeep.cc
-  void Tick();
+  // Calls Tick after so many of them.
+  void TickAfter(int ticks);
+  // So many have passed.
+  void Tick(int ticks);
+  // The node's part of each tick, and that of the groups that are active, of one or more of them.
+  void TickNode();
+  void TickGroups();
+  // No group or transfer has anything to do until something comes in.
+  bool IsIdle() const;
+  uint64_t TicksPerHeartbeat() const;
+  uint64_t TicksPerSlowUpkeep() const;
   void SendHeartbeats();
   void RepeatLastWords();
   void CheckDisk();

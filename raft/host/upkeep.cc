@@ -23,10 +23,35 @@ constexpr size_t kUnsentBytes = size_t{1} << 20;
 
 }  // namespace
 
-void HostCore::Tick() {
-  shard_->After(options_.tick, [this, alive = std::weak_ptr<bool>(alive_)] {
-    if (!alive.expired()) Tick();
+void HostCore::TickAfter(int ticks) {
+  shard_->After(options_.tick * ticks, [this, ticks, alive = std::weak_ptr<bool>(alive_)] {
+    if (!alive.expired()) Tick(ticks);
   });
+}
+
+void HostCore::Tick(int ticks) {
+  const uint64_t now = ticks_ + static_cast<uint64_t>(ticks);
+  // Nothing is looked for between two heartbeats when nothing is under way: each wake-up of an idle node costs.
+  TickAfter(IsIdle() ? static_cast<int>(TicksPerHeartbeat() - now % TicksPerHeartbeat()) : 1);
+  while (ticks_ < now) TickNode();
+  // Not once for each tick that there was nothing to do in: what woke since is not older for it.
+  TickGroups();
+}
+
+bool HostCore::IsIdle() const {
+  return active_.empty() && election_queue_.size() == 0 && contacts_.empty() && under_way_.empty() &&
+         sends_.under_way() == 0 && receipts_.under_way() == 0;
+}
+
+uint64_t HostCore::TicksPerHeartbeat() const {
+  return static_cast<uint64_t>(std::max(1, options_.election_ticks / kHeartbeatsPerPromise));
+}
+
+uint64_t HostCore::TicksPerSlowUpkeep() const {
+  return static_cast<uint64_t>(std::max<int64_t>(1, kSlowUpkeep / options_.tick));
+}
+
+void HostCore::TickNode() {
   ++ticks_;
   last_synced_ = store_->last_synced();
   liveness_.Tick(shard_->Now());
@@ -37,7 +62,18 @@ void HostCore::Tick() {
   HoldElections();
   sends_.Tick(shard_->Now());
   receipts_.Tick();
-  const auto slow = static_cast<uint64_t>(std::max<int64_t>(1, kSlowUpkeep / options_.tick));
+  const uint64_t slow = TicksPerSlowUpkeep();
+  if (ticks_ % slow != 0) return;
+  if (ticks_ / slow % kAskAgainEvery == 0) AskAgain();
+  RepeatLastWords();
+  RepeatStops();
+  CheckClocks();
+  trim_above_ = options_.tail_budget_bytes;
+  if (tail_bytes_ > trim_above_) TrimTails();
+}
+
+void HostCore::TickGroups() {
+  const uint64_t slow = TicksPerSlowUpkeep();
   // From the end, because those that are quiet leave.
   for (size_t i = active_.size(); i-- > 0;) {
     HostedGroup* group = active_[i];
@@ -51,17 +87,10 @@ void HostCore::Tick() {
     }
     TickGroup(group);
   }
-  if (ticks_ % slow != 0) return;
-  if (ticks_ / slow % kAskAgainEvery == 0) AskAgain();
-  RepeatLastWords();
-  RepeatStops();
-  CheckClocks();
-  trim_above_ = options_.tail_budget_bytes;
-  if (tail_bytes_ > trim_above_) TrimTails();
 }
 
 void HostCore::SendHeartbeats() {
-  const auto every = static_cast<uint64_t>(std::max(1, options_.election_ticks / kHeartbeatsPerPromise));
+  const uint64_t every = TicksPerHeartbeat();
   for (const auto& [node, groups] : neighbours_) {
     if (ticks_ % every == 0) heartbeats_due_.insert(node);
     if (Alive(node)) alive_at_[node] = ticks_;

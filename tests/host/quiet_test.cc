@@ -39,6 +39,7 @@ TEST_F(QuietTest, AQuietGroupSendsNothingForAnHour) {
   for (uint64_t g = 1; g <= groups_; ++g) terms.push_back(world_.Leader(g)->term());
   Count();
   uint64_t syncs = world_.node(1).store->figures().syncs;
+  const uint64_t turns = world_.node(1).shard->turns();
   world_.Run(std::chrono::hours(1));
   EXPECT_EQ(messages_, 0u) << "of groups";
   EXPECT_EQ(Active(), 0u) << "none is ticked";
@@ -46,6 +47,8 @@ TEST_F(QuietTest, AQuietGroupSendsNothingForAnHour) {
   // Five small frames per pair of nodes and promise, both ways, however many the groups.
   EXPECT_EQ(heartbeats_, frames_);
   EXPECT_NEAR(static_cast<double>(frames_), 6.0 * 10 * 3600, 100);
+  // And a node wakes for its own, and for those of the two others, and for no tick in between.
+  EXPECT_LT(world_.node(1).shard->turns() - turns, 3 * 10 * 3600 + 100);
   for (uint64_t g = 1; g <= groups_; ++g) EXPECT_EQ(world_.Leader(g)->term(), terms[g - 1]);
   ASSERT_EQ(world_.Propose(1, "x").error, std::nullopt);
   EXPECT_TRUE(AwaitApplied("x", 1, milliseconds(200)));

@@ -84,7 +84,7 @@ class SimShard final : public Shard {
   }
   void AtTurnEnd(Task task) override {
     turn_end_.push_back(std::move(task));
-    Schedule();
+    if (!in_turn_) Schedule();
   }
   bool OnThisThread() const override { return true; }
   uint64_t turns() const { return turns_; }
@@ -110,17 +110,20 @@ class SimShard final : public Shard {
       return;
     }
     scheduled_ = false;
+    in_turn_ = true;
     ++turns_;
     for (auto tasks = std::exchange(inbox_, {}); Task & task : tasks) task();
     while (!turn_end_.empty()) {
       for (auto tasks = std::exchange(turn_end_, {}); Task & task : tasks) task();
     }
+    in_turn_ = false;
   }
 
   Clock* const clock_;
   const ClockError* const error_;
   std::vector<Task> inbox_, turn_end_;
   bool scheduled_ = false;
+  bool in_turn_ = false;
   uint64_t turns_ = 0;
   MonotonicTime paused_until_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
