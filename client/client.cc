@@ -219,6 +219,10 @@ void Client::PurgeQueue(const v1::PurgeQueueRequest& request, Done<v1::PurgeQueu
   CallAsync(*core_, To(*core_, "Admin/PurgeQueue"), request, std::move(done));
 }
 
+absl::StatusOr<v1::ChangeQueueResponse> Client::ChangeQueue(const v1::ChangeQueueRequest& request) {
+  return CallAndWait<v1::ChangeQueueResponse>(*core_, To(*core_, "Admin/ChangeQueue"), request);
+}
+
 absl::StatusOr<v1::CreateSubscriptionResponse> Client::CreateSubscription(
     const v1::CreateSubscriptionRequest& request) {
   return CallAndWait<v1::CreateSubscriptionResponse>(*core_, To(*core_, "Admin/CreateSubscription"), request);

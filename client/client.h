@@ -85,6 +85,7 @@ class Client {
   absl::StatusOr<v1::ExplainMessageResponse> ExplainMessage(const v1::ExplainMessageRequest& request);
   // The count is of the try that was answered.
   absl::StatusOr<v1::ReleaseLeasesResponse> ReleaseLeases(const v1::ReleaseLeasesRequest& request);
+  absl::StatusOr<v1::ChangeQueueResponse> ChangeQueue(const v1::ChangeQueueRequest& request);
   absl::StatusOr<v1::CreateSubscriptionResponse> CreateSubscription(const v1::CreateSubscriptionRequest& request);
   absl::StatusOr<v1::ChangeSubscriptionResponse> ChangeSubscription(const v1::ChangeSubscriptionRequest& request);
   // NOT_FOUND after a first try whose outcome was unknown counts as deleted.

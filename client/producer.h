@@ -36,6 +36,9 @@ struct Confirmation {
   uint64_t first_position = 0;
   // Valid during the callback. Empty when stored.
   std::string_view reason;
+  // With REFUSED: which of the queue's limits did it, and how much that is.
+  v1::RefusedBy refused_by = v1::REFUSED_BY_UNSPECIFIED;
+  uint64_t limit = 0;
 
   bool stored() const { return outcome == v1::OUTCOME_OK || outcome == v1::OUTCOME_DUPLICATE; }
 };

@@ -9,8 +9,8 @@ namespace {
 // other.
 bool Continues(const Resolved& last, const Resolved& next) {
   const Confirmation &a = last.confirmation, &b = next.confirmation;
-  return last.callback == nullptr && a.outcome == b.outcome && last.reason == next.reason &&
-         a.first_ticket + a.count == b.first_ticket &&
+  return last.callback == nullptr && a.outcome == b.outcome && a.refused_by == b.refused_by &&
+         last.reason == next.reason && a.first_ticket + a.count == b.first_ticket &&
          (!a.stored() || a.first_position + a.count == b.first_position ||
           (a.first_position == 0 && b.first_position == 0));
 }
@@ -137,7 +137,12 @@ void SendWindow::Confirm(const v1::Confirm& confirm, std::vector<Resolved>& reso
     uint64_t position = 0;
     if (stored && confirm.first_position() != 0)
       position = confirm.first_position() + (sequences_ ? frame.first_sequence + from - first : 0);
+    const size_t before = resolved.size();
     Resolve(frame, from, to, outcome, position, confirm.reason(), resolved);
+    for (size_t i = before; outcome == v1::OUTCOME_REFUSED && i < resolved.size(); ++i) {
+      resolved[i].confirmation.refused_by = confirm.refused_by();
+      resolved[i].confirmation.limit = confirm.limit();
+    }
   }
   DropDone();
 }

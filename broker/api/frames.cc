@@ -161,6 +161,20 @@ v1::Outcome ToProto(PublishOutcome::Kind kind) {
   return v1::OUTCOME_UNKNOWN;
 }
 
+v1::RefusedBy ToProto(Refusal::By by) {
+  switch (by) {
+    case Refusal::By::kNothing:
+      break;
+    case Refusal::By::kQueueMessages:
+      return v1::REFUSED_BY_QUEUE_MESSAGES;
+    case Refusal::By::kQueueBytes:
+      return v1::REFUSED_BY_QUEUE_BYTES;
+    case Refusal::By::kMessageSize:
+      return v1::REFUSED_BY_MESSAGE_SIZE;
+  }
+  return v1::REFUSED_BY_UNSPECIFIED;
+}
+
 void ToProto(const Verdict& verdict, uint64_t first_sequence, v1::Confirm* confirm) {
   confirm->set_first_sequence(first_sequence + verdict.messages.offset);
   confirm->set_count(verdict.messages.count);

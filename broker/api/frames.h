@@ -40,6 +40,7 @@ absl::StatusOr<PublishFrame> ParsePublishRequest(const raft::Bytes& frame);
 grpc::ByteBuffer AppendRequest(uint32_t alias, uint64_t first_sequence, const raft::Bytes& batch);
 
 v1::Outcome ToProto(PublishOutcome::Kind kind);
+v1::RefusedBy ToProto(Refusal::By by);
 // What became of messages that were published to an exchange; `first_sequence` is their batch's.
 void ToProto(const Verdict& verdict, uint64_t first_sequence, v1::Confirm* confirm);
 

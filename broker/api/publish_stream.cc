@@ -526,6 +526,8 @@ void PublishStream::Confirm(uint32_t alias, PublishOutcome outcome) {
   confirm->set_outcome(ToProto(outcome.kind));
   confirm->set_first_position(outcome.first.packed());
   if (!outcome.reason.empty()) confirm->set_reason(std::move(outcome.reason));
+  confirm->set_refused_by(ToProto(outcome.refusal.by));
+  confirm->set_limit(outcome.refusal.limit);
   FlushSoon();
 }
 

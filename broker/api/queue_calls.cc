@@ -11,6 +11,7 @@
 #include "broker/api/errors.h"
 #include "broker/api/exchange_send.h"
 #include "broker/api/frames.h"
+#include "broker/api/limit_calls.h"
 #include "broker/api/queue_info.h"
 #include "broker/api/subscription_calls.h"
 #include "broker/api/tokens.h"
@@ -100,6 +101,20 @@ void Forward(const QueueCallPtr& call, const QueueAct& act, const std::string& q
 
 // ---------------------------------------------------------------- Send
 
+const char* NameOf(Refusal::By by) {
+  switch (by) {
+    case Refusal::By::kNothing:
+      break;
+    case Refusal::By::kQueueMessages:
+      return "QUEUE_MESSAGES";
+    case Refusal::By::kQueueBytes:
+      return "QUEUE_BYTES";
+    case Refusal::By::kMessageSize:
+      return "MESSAGE_SIZE";
+  }
+  return "REFUSED";
+}
+
 // Collects the outcomes of one batch, which may come in parts, and answers the call with all of them.
 class SendSink final : public PublishSink {
  public:
@@ -111,7 +126,8 @@ class SendSink final : public PublishSink {
       return Done(Error(outcome.code, {.reason = kNotLeader}, outcome.reason));
     }
     if (outcome.kind == PublishOutcome::Kind::kRefused && response_.confirms().empty()) {
-      return Done(Error(outcome.code, {.reason = "REFUSED"}, outcome.reason));
+      const std::string limit = outcome.refusal.limit == 0 ? "" : absl::StrCat(outcome.refusal.limit);
+      return Done(Error(outcome.code, {.reason = NameOf(outcome.refusal.by), .limit = limit}, outcome.reason));
     }
     v1::Confirm* confirm = response_.add_confirms();
     confirm->set_first_sequence(outcome.first_sequence);
@@ -119,6 +135,8 @@ class SendSink final : public PublishSink {
     confirm->set_first_position(outcome.first.packed());
     confirm->set_reason(outcome.reason);
     confirm->set_outcome(ToProto(outcome.kind));
+    confirm->set_refused_by(ToProto(outcome.refusal.by));
+    confirm->set_limit(outcome.refusal.limit);
     left_ -= std::min(left_, bytes);
     if (left_ == 0) Done(response_);
   }
@@ -416,6 +434,10 @@ void ActDescribe(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr
     out->set_published(figures->published);
     out->set_queue_time_ms(figures->queue_time_ms);
     out->set_producers(figures->producers);
+    *out->mutable_limits() = ToProto(figures->settings);
+    out->set_held_messages(figures->held.value_or(queue::Amount()).messages);
+    out->set_held_bytes(figures->held.value_or(queue::Amount()).bytes);
+    out->set_refused(figures->refused);
     for (const SubscriptionFigures& s : figures->subscriptions) *out->add_subscriptions() = ToProto(s);
     RunOn(call->api->shard(), [call, queue, response = std::move(response)]() mutable {
       *response.mutable_queue() = InfoOf(*call->api, *queue);
@@ -484,6 +506,7 @@ void RegisterQueueCalls(raft::RawService& service, const FindApi& apis) {
   HandleQueueCall(service, apis, "/trireme.v1.Admin/RedriveMessages", InspectRedrive, ActRedrive);
   HandleQueueCall(service, apis, "/trireme.v1.Admin/DescribeQueue", InspectName<v1::DescribeQueueRequest>, ActDescribe);
   HandleQueueCall(service, apis, "/trireme.v1.Admin/PurgeQueue", InspectName<v1::PurgeQueueRequest>, ActPurge);
+  HandleQueueCall(service, apis, "/trireme.v1.Admin/ChangeQueue", InspectChangeQueue, ActChangeQueue);
   HandleQueueCall(service, apis, "/trireme.v1.Admin/CreateSubscription", InspectCreateSubscription,
                   ActCreateSubscription);
   HandleQueueCall(service, apis, "/trireme.v1.Admin/ChangeSubscription", InspectChangeSubscription,

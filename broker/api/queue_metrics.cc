@@ -18,6 +18,9 @@ constexpr size_t kQueuesPerTurn = 256;
 enum Family {
   kPublished,
   kProducers,
+  kRefused,
+  kHeldMessages,
+  kHeldBytes,
   kWaiting,
   kInFlight,
   kConsumers,
@@ -32,6 +35,12 @@ std::vector<prometheus::MetricFamily> Families() {
   return {
       {"trireme_queue_published_total", "Messages stored since the queue was created.", MetricType::Counter, {}},
       {"trireme_queue_producers", "Producers whose sequences are remembered.", MetricType::Gauge, {}},
+      {"trireme_queue_refused_total",
+       "Messages refused by its limits, since its leader leads.",
+       MetricType::Counter,
+       {}},
+      {"trireme_queue_held_messages", "Messages that its limits count; where it has any.", MetricType::Gauge, {}},
+      {"trireme_queue_held_bytes", "Bytes that its limits count; where it has any.", MetricType::Gauge, {}},
       {"trireme_subscription_waiting", "Messages that wait for a consumer.", MetricType::Gauge, {}},
       {"trireme_subscription_in_flight", "Messages that consumers hold.", MetricType::Gauge, {}},
       {"trireme_subscription_consumers", "Sessions of consumers.", MetricType::Gauge, {}},
@@ -62,6 +71,11 @@ struct Walk : std::enable_shared_from_this<Walk> {
   void Add(const std::string& queue, const QueueFigures& figures) {
     Add(kPublished, {{"queue", queue}}, figures.published);
     Add(kProducers, {{"queue", queue}}, figures.producers);
+    Add(kRefused, {{"queue", queue}}, figures.refused);
+    if (figures.held) {
+      Add(kHeldMessages, {{"queue", queue}}, figures.held->messages);
+      Add(kHeldBytes, {{"queue", queue}}, figures.held->bytes);
+    }
     for (const SubscriptionFigures& s : figures.subscriptions) {
       const std::vector<prometheus::ClientMetric::Label> labels = {{"queue", queue}, {"subscription", s.name}};
       Add(kWaiting, labels, s.waiting);

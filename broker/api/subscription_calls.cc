@@ -23,6 +23,7 @@ queue::SubscriptionSettings FromProto(const v1::SubscriptionSettings& settings) 
   out.max_retry_delay_ms = settings.max_retry_delay_ms() != 0 ? settings.max_retry_delay_ms()
                                                               : std::max(out.max_retry_delay_ms, out.retry_delay_ms);
   out.delivery_limit = settings.delivery_limit();
+  out.max_in_flight = settings.max_in_flight();
   out.dead_letter.queue = settings.dead_letter_queue();
   out.dead_letter.routing_key = settings.dead_letter_routing_key();
   out.single_active = settings.single_active();
@@ -118,6 +119,7 @@ v1::SubscriptionFigures ToProto(const SubscriptionFigures& figures) {
   out.mutable_settings()->set_retry_percent(figures.settings.retry_percent);
   out.mutable_settings()->set_max_retry_delay_ms(figures.settings.max_retry_delay_ms);
   out.mutable_settings()->set_delivery_limit(figures.settings.delivery_limit);
+  out.mutable_settings()->set_max_in_flight(figures.settings.max_in_flight);
   out.mutable_settings()->set_dead_letter_queue(figures.settings.dead_letter.queue);
   out.mutable_settings()->set_dead_letter_routing_key(figures.settings.dead_letter.routing_key);
   out.mutable_settings()->set_single_active(figures.settings.single_active);

@@ -1,6 +1,7 @@
 #include "broker/queue/dispatcher.h"
 
 #include <algorithm>
+#include <limits>
 #include <string_view>
 #include <utility>
 
@@ -259,12 +260,19 @@ bool Dispatcher::MayTakeWaiting() {
          subscription().exceptions() + decided_runs_ < limits_.max_exceptions && ahead_.Next().has_value();
 }
 
-bool Dispatcher::MayTake() {
-  return MayTakeReturned() || MayTakeWaiting();
+uint64_t Dispatcher::MayBeInFlight() const {
+  const uint64_t most = subscription().settings.max_in_flight;
+  const uint64_t are = subscription().in_flight_messages + decided_messages_;
+  return most == 0 ? std::numeric_limits<uint64_t>::max() : most - std::min(most, are);
 }
 
-Credit Dispatcher::Take(const Share& share, fact::CheckedOut& out) {
+bool Dispatcher::MayTake() {
+  return MayBeInFlight() > 0 && (MayTakeReturned() || MayTakeWaiting());
+}
+
+Credit Dispatcher::Take(Share share, fact::CheckedOut& out) {
   Credit took;
+  share.messages = std::min(share.messages, MayBeInFlight());
   // How many of `count` messages of `each` bytes fit.
   auto fit = [&](uint32_t count, uint64_t each) {
     uint64_t n = std::min<uint64_t>(count, share.messages - took.messages);
@@ -296,6 +304,7 @@ Credit Dispatcher::Take(const Share& share, fact::CheckedOut& out) {
     const uint32_t n = fit(run.slots.count, run.bytes_each);
     if (n == 0) return took;
     put(out.waiting, run.slots.first, n, run.bytes_each);
+    out.sizes.push_back(run.size);
     bytes_each_[run.slots.first.index()] = run.bytes_each;
     ahead_.Take(n);
   }
@@ -413,6 +422,10 @@ void Dispatcher::ServeConsumers(Plan& plan) {
 void Dispatcher::Conclude(fact::CheckedOut out, Decided decided, Plan& plan) {
   out.to_next = decided_next_ = ahead_.next();
   out.skipped = ahead_.TakePassed();
+  out.skipped_bytes = ahead_.TakePassedBytes();
+  out.sized = machine_->sized_from() != 0;
+  if (!out.sized) out.sizes.clear();
+  decided_messages_ += Count(out);
   if (out.skipped > 0) out.counted_at = ahead_.counted_at();
   if (passed_returned_.empty()) passed_since_.reset();
   plan.facts.emplace_back(std::move(out));
@@ -430,7 +443,9 @@ void Dispatcher::TellSkipped(MonotonicMs now, Plan& plan) {
                      .to_next = ahead_.next(),
                      .count = ahead_.TakePassed(),
                      .counted_at = ahead_.counted_at(),
-                     .returned = std::exchange(passed_returned_, {})};
+                     .returned = std::exchange(passed_returned_, {}),
+                     .sized = machine_->sized_from() != 0,
+                     .bytes = ahead_.TakePassedBytes()};
   if (fact.returned.size() > kMaxTokens) {
     passed_returned_.assign(fact.returned.begin() + kMaxTokens, fact.returned.end());
     fact.returned.resize(kMaxTokens);
@@ -510,6 +525,7 @@ void Dispatcher::CheckedOut(uint64_t index, const fact::CheckedOut& decision, co
   Decided decided = std::move(decided_.front());
   decided_.pop_front();
   decided_runs_ -= std::min(decided_runs_, decision.waiting.size() + decision.returned.size());
+  decided_messages_ -= std::min(decided_messages_, Count(decision));
   if (!effect.accepted) {
     rebuild_ = true;
     Free(NumberOf(decided.session), static_cast<uint32_t>(Count(decision)));

@@ -177,12 +177,14 @@ class Dispatcher {
   };
   bool MayServe(const Consumer& consumer) const { return consumer.Wants() && subscription().MayHold(consumer.number); }
   // Takes up to `share` into `out`; what it took.
-  Credit Take(const Share& share, fact::CheckedOut& out);
+  Credit Take(Share share, fact::CheckedOut& out);
   // Whether what is known ahead of the cursor is enough until more is read: nobody is there who would take more.
   bool KnowsEnough() const;
   // Whether something may be taken now. What was returned always may: it is an exception already, and at the cap only
   // giving it out again makes room.
   bool MayTake();
+  // How many more the subscription's settings let be in flight.
+  uint64_t MayBeInFlight() const;
   bool MayTakeReturned() const;
   bool MayTakeWaiting();
   void PutBack(Position first, const Returned& run);
@@ -236,8 +238,9 @@ class Dispatcher {
   std::list<Receiver> receivers_;
   std::list<Decided> decided_;  // (empty most of the time: a deque would keep room)
   size_t decided_runs_ = 0;     // not applied
-  size_t runs_left_ = 0;        // of the current Decide
-  bool rebuild_ = false;        // a decision was refused: start anew from the state once none is under way
+  uint64_t decided_messages_ = 0;
+  size_t runs_left_ = 0;  // of the current Decide
+  bool rebuild_ = false;  // a decision was refused: start anew from the state once none is under way
 
   // Leases with a deadline: (deadline in queue time, first position). Those that ended otherwise are found out when
   // due.

@@ -110,6 +110,9 @@ void Dispatchers::Applied(uint64_t index, const std::vector<Fact>& facts, const 
         if (std::holds_alternative<fact::SubscriptionChanged>(facts[i])) dispatcher->SettingsChanged();
         dispatcher->Applied(index, facts[i], effect, deliveries);
       }
+    } else if (std::holds_alternative<fact::VersionRaised>(facts[i])) {
+      // What was passed over was perhaps not counted as it is from here on.
+      for (const auto& [id, dispatcher] : all_) dispatcher->SettingsChanged();
     } else if (std::holds_alternative<fact::Purged>(facts[i])) {
       for (const auto& [id, dispatcher] : all_) dispatcher->Applied(index, facts[i], effect, deliveries);
     }

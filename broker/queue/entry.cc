@@ -42,6 +42,11 @@ enum class Code : uint8_t {
   kDeadLetteredTo = 19,  // likewise
   kArrived = 20,
   kRedirected = 21,
+  // From here on of kFactsOfLimits.
+  kCheckedOutSized = 22,  // a CheckedOut with bytes
+  kSkippedSized = 23,     // likewise
+  kSubscriptionCreatedSized = 24,
+  kQueueChanged = 25,
 };
 
 // Of a setting in SubscriptionSettings. Never reused.
@@ -52,6 +57,8 @@ constexpr uint64_t kRetryDelayTag = 2, kRetryPercentTag = 3, kMaxRetryDelayTag =
 constexpr uint64_t kDeadLetterGroupTag = 6, kDeadLetterQueueTag = 7, kDeadLetterRoutingKeyTag = 8;
 // From here on of version 5.
 constexpr uint64_t kSingleActiveTag = 9;
+// Of kFactsOfLimits.
+constexpr uint64_t kMaxInFlightTag = 10;
 
 // ---------------------------------------------------------------- ranges, each told by its distance from the one
 // before
@@ -140,7 +147,7 @@ struct Encoder {
     out.Varint(f.epoch);
   }
   void operator()(const fact::CheckedOut& f) {
-    Put(f.skipped == 0 ? Code::kCheckedOut : Code::kCheckedOutPassing);
+    Put(f.sized ? Code::kCheckedOutSized : f.skipped == 0 ? Code::kCheckedOut : Code::kCheckedOutPassing);
     out.Varint(f.subscription);
     out.Counted(f.session);
     out.Varint(f.session_epoch);
@@ -149,9 +156,13 @@ struct Encoder {
     out.Varint(f.to_next.packed());
     PutSlots(out, f.waiting);
     PutSlots(out, f.returned);
-    if (f.skipped == 0) return;
+    if (f.skipped == 0 && !f.sized) return;
     out.Varint(f.skipped);
     out.Varint(f.counted_at);
+    if (!f.sized) return;
+    out.Varint(f.sizes.size());
+    for (uint64_t size : f.sizes) out.Varint(size);
+    out.Varint(f.skipped_bytes);
   }
   void operator()(const fact::Settled& f) {
     Put(f.target != 0 ? Code::kSettledTo : f.due_ms.empty() ? Code::kSettled : Code::kSettledLater);
@@ -183,20 +194,22 @@ struct Encoder {
     out.Varint(f.version);
   }
   void operator()(const fact::Skipped& f) {
-    Put(Code::kSkipped);
+    Put(f.sized ? Code::kSkippedSized : Code::kSkipped);
     out.Varint(f.subscription);
     out.Varint(f.from_next.packed());
     out.Varint(f.to_next.packed());
     out.Varint(f.count);
     out.Varint(f.counted_at);
     PutSlots(out, f.returned);
+    if (f.sized) out.Varint(f.bytes);
   }
   void operator()(const fact::SubscriptionCreated& f) {
-    Put(Code::kSubscriptionCreated);
+    Put(f.sized ? Code::kSubscriptionCreatedSized : Code::kSubscriptionCreated);
     out.Counted(f.name);
     out.Varint(f.from.packed());
     out.Varint(f.ordinal);
     EncodeSettings(out, f.settings);
+    if (f.sized) out.Varint(f.bytes);
   }
   void operator()(const fact::SubscriptionChanged& f) {
     Put(Code::kSubscriptionChanged);
@@ -222,6 +235,10 @@ struct Encoder {
     out.Varint(f.subscription);
     out.Varint(f.from);
     out.Varint(f.to);
+  }
+  void operator()(const fact::QueueChanged& f) {
+    Put(Code::kQueueChanged);
+    EncodeSettings(out, f.settings);
   }
   void operator()(const fact::SubscriptionDeleted& f) {
     Put(Code::kSubscriptionDeleted);
@@ -262,6 +279,7 @@ absl::StatusOr<Fact> DecodeFact(raft::Reader& in) {
       return f;
     }
     case Code::kCheckedOut:
+    case Code::kCheckedOutSized:
     case Code::kCheckedOutPassing: {
       fact::CheckedOut f;
       f.subscription = static_cast<SubscriptionId>(in.Varint());
@@ -275,6 +293,13 @@ absl::StatusOr<Fact> DecodeFact(raft::Reader& in) {
       if (code == static_cast<uint8_t>(Code::kCheckedOut)) return f;
       f.skipped = in.Varint();
       f.counted_at = in.Varint();
+      if (code == static_cast<uint8_t>(Code::kCheckedOutSized)) {
+        f.sized = true;
+        f.sizes.resize(in.Count());
+        for (uint64_t& size : f.sizes) size = in.Varint();
+        f.skipped_bytes = in.Varint();
+        return f;
+      }
       // One that passes over nothing has another code: each fact has one encoding.
       if (f.skipped == 0) return absl::DataLossError("a CheckedOut fact that passes over messages says of none");
       return f;
@@ -322,6 +347,7 @@ absl::StatusOr<Fact> DecodeFact(raft::Reader& in) {
       return fact::Purged{};
     case Code::kVersionRaised:
       return fact::VersionRaised{static_cast<uint32_t>(in.Varint())};
+    case Code::kSkippedSized:
     case Code::kSkipped: {
       fact::Skipped f;
       f.subscription = static_cast<SubscriptionId>(in.Varint());
@@ -330,14 +356,19 @@ absl::StatusOr<Fact> DecodeFact(raft::Reader& in) {
       f.count = in.Varint();
       f.counted_at = in.Varint();
       f.returned = GetSlots(in);
+      f.sized = code == static_cast<uint8_t>(Code::kSkippedSized);
+      if (f.sized) f.bytes = in.Varint();
       return f;
     }
+    case Code::kSubscriptionCreatedSized:
     case Code::kSubscriptionCreated: {
       fact::SubscriptionCreated f;
       f.name = in.Counted();
       f.from = Position(in.Varint());
       f.ordinal = in.Varint();
       f.settings = DecodeSettings(in);
+      f.sized = code == static_cast<uint8_t>(Code::kSubscriptionCreatedSized);
+      if (f.sized) f.bytes = in.Varint();
       return f;
     }
     case Code::kSubscriptionChanged: {
@@ -372,6 +403,8 @@ absl::StatusOr<Fact> DecodeFact(raft::Reader& in) {
       if (code == static_cast<uint8_t>(Code::kDeadLetteredTo)) f.target = in.Varint();
       return f;
     }
+    case Code::kQueueChanged:
+      return fact::QueueChanged{DecodeQueueSettings(in)};
     case Code::kSubscriptionDeleted:
       return fact::SubscriptionDeleted{static_cast<SubscriptionId>(in.Varint())};
   }
@@ -458,19 +491,22 @@ absl::StatusOr<PublishedView> ViewPublished(const Opened& opened) {
 }  // namespace
 
 uint32_t VersionOf(const Fact& fact) {
-  if (const auto* out = std::get_if<fact::CheckedOut>(&fact)) return out->skipped == 0 ? 1 : 2;
+  if (const auto* out = std::get_if<fact::CheckedOut>(&fact))
+    return out->sized ? kFactsOfLimits : out->skipped == 0 ? 1 : 2;
+  if (const auto* skipped = std::get_if<fact::Skipped>(&fact)) return skipped->sized ? kFactsOfLimits : 2;
+  if (std::holds_alternative<fact::QueueChanged>(fact)) return kFactsOfLimits;
   if (const auto* settled = std::get_if<fact::Settled>(&fact))
     return settled->target != 0 ? 4 : settled->due_ms.empty() ? 1 : 3;
   if (const auto* dead = std::get_if<fact::DeadLettered>(&fact)) return dead->target == 0 ? 3 : 4;
   if (std::holds_alternative<fact::Arrived>(fact) || std::holds_alternative<fact::Redirected>(fact)) return 4;
-  if (const auto* made = std::get_if<fact::SubscriptionCreated>(&fact)) return VersionOf(made->settings);
+  if (const auto* made = std::get_if<fact::SubscriptionCreated>(&fact))
+    return made->sized ? kFactsOfLimits : VersionOf(made->settings);
   if (const auto* changed = std::get_if<fact::SubscriptionChanged>(&fact)) return VersionOf(changed->settings);
-  const bool second =
-      std::holds_alternative<fact::Skipped>(fact) || std::holds_alternative<fact::SubscriptionDeleted>(fact);
-  return second ? 2 : 1;
+  return std::holds_alternative<fact::SubscriptionDeleted>(fact) ? 2 : 1;
 }
 
 uint32_t VersionOf(const SubscriptionSettings& settings) {
+  if (settings.max_in_flight != 0) return kFactsOfLimits;
   if (settings.single_active) return 5;
   if (settings.dead_letter != DeadLetterTarget()) return 4;
   return settings == SubscriptionSettings{.filter = settings.filter} ? 2 : 3;
@@ -507,6 +543,11 @@ void EncodeSettings(raft::Writer& out, const SubscriptionSettings& settings) {
   text(kDeadLetterQueueTag, settings.dead_letter.queue);
   text(kDeadLetterRoutingKeyTag, settings.dead_letter.routing_key);
   number(kSingleActiveTag, settings.single_active ? 1 : 0, 0);
+  if (settings.max_in_flight != 0) {
+    fields.Varint(kMaxInFlightTag);
+    fields.Varint(settings.max_in_flight);
+    ++count;
+  }
   out.Varint(count);
   out.Raw(fields.bytes());
 }
@@ -558,6 +599,10 @@ SubscriptionSettings DecodeSettings(raft::Reader& in) {
       case kSingleActiveTag:
         settings.single_active = true;
         good &= in.Varint() == 1;
+        break;
+      case kMaxInFlightTag:
+        settings.max_in_flight = in.Varint();
+        good &= settings.max_in_flight != 0;
         break;
       default:
         good = false;

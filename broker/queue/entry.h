@@ -40,6 +40,8 @@ FactsEntryBytes EncodeSomeFacts(std::span<const Fact> facts, int64_t time_ms);
 // As facts and snapshots hold them.
 void EncodeSettings(raft::Writer& out, const SubscriptionSettings& settings);
 SubscriptionSettings DecodeSettings(raft::Reader& in);
+void EncodeSettings(raft::Writer& out, const QueueSettings& settings);
+QueueSettings DecodeQueueSettings(raft::Reader& in);
 
 // An entry, decoded. Shares its memory.
 struct DecodedEntry {

@@ -68,9 +68,28 @@ struct SubscriptionSettings {
   DeadLetterTarget dead_letter = {};
   // Of its sessions only the one that attached first is given messages (Subscription::active_session).
   bool single_active = false;
+  // So many messages may be in flight; at that no more are given out. 0: no limit.
+  uint64_t max_in_flight = 0;
 
   friend bool operator==(const SubscriptionSettings&, const SubscriptionSettings&) = default;
 };
+
+// What a queue is set to. Checked by whoever sets it, and kept by the leader that judges what is published. 0: no
+// limit.
+struct QueueSettings {
+  uint64_t max_messages = 0;       // that any subscription needs: waiting, in flight or returned
+  uint64_t max_bytes = 0;          // of those, as MessageBytes counts them
+  uint64_t max_message_bytes = 0;  // of one message, encoded
+
+  bool Limits() const { return max_messages != 0 || max_bytes != 0; }
+  friend bool operator==(const QueueSettings&, const QueueSettings&) = default;
+};
+
+// What each of an entry's messages counts for: their average, rounded up. So the state needs one number for a run,
+// however it is taken apart.
+inline uint64_t MessageBytes(uint64_t batch_bytes, uint32_t messages) {
+  return messages == 0 ? 0 : (batch_bytes + messages - 1) / messages;
+}
 
 enum class Disposition : uint8_t {
   kAcknowledge = 1,
@@ -162,6 +181,10 @@ struct CheckedOut {
   // With `skipped`: the last entry that was applied when they were counted. Had a batch behind it been refused by
   // apply, it would have been counted wrongly, and all of this is ignored.
   uint64_t counted_at = 0;
+  // From kFactsOfLimits on, where it is ignored without them: MessageBytes of each of `waiting`, and the bytes skipped.
+  bool sized = false;
+  std::vector<uint64_t> sizes = {};
+  uint64_t skipped_bytes = 0;
 
   friend bool operator==(const CheckedOut&, const CheckedOut&) = default;
 };
@@ -211,6 +234,9 @@ struct Skipped {
   uint64_t count = 0;       // messages that waited there
   uint64_t counted_at = 0;  // as in CheckedOut
   std::vector<Slots> returned;
+  // As in CheckedOut: the bytes of `count`.
+  bool sized = false;
+  uint64_t bytes = 0;
 
   friend bool operator==(const Skipped&, const Skipped&) = default;
 };
@@ -224,6 +250,9 @@ struct SubscriptionCreated {
   // How many messages the queue had stored before `from`: since what waits is not recorded, the leader counts them.
   uint64_t ordinal = 0;
   SubscriptionSettings settings;
+  // From kFactsOfLimits on: and how many bytes.
+  bool sized = false;
+  uint64_t bytes = 0;
 
   friend bool operator==(const SubscriptionCreated&, const SubscriptionCreated&) = default;
 };
@@ -271,6 +300,13 @@ struct Redirected {
   friend bool operator==(const Redirected&, const Redirected&) = default;
 };
 
+// The queue's settings become these.
+struct QueueChanged {
+  QueueSettings settings;
+
+  friend bool operator==(const QueueChanged&, const QueueChanged&) = default;
+};
+
 // From here on facts of this version may come; a replica that does not know it stops (Safety rule 3).
 struct VersionRaised {
   uint32_t version = 0;
@@ -284,10 +320,12 @@ using Fact =
     std::variant<fact::Published, fact::ProducerOpened, fact::ProducerForgotten, fact::Attached, fact::Detached,
                  fact::CheckedOut, fact::Settled, fact::LeaseExtended, fact::Expired, fact::Purged, fact::VersionRaised,
                  fact::Skipped, fact::SubscriptionCreated, fact::SubscriptionChanged, fact::SubscriptionDeleted,
-                 fact::DeadLettered, fact::Arrived, fact::Redirected>;
+                 fact::DeadLettered, fact::Arrived, fact::Redirected, fact::QueueChanged>;
 
 // The meaning of the facts above, as this program knows it.
-inline constexpr uint32_t kFactVersion = 5;
+inline constexpr uint32_t kFactVersion = 6;
+// From this version on the state counts bytes: of messages that are stored once it is in force.
+inline constexpr uint32_t kFactsOfLimits = 6;
 // What every log begins with. Facts of a higher version come only behind a VersionRaised, which a leader appends when
 // one is wanted and all replicas understand it; so replicas of different programs agree until then, and in their
 // digests, too.

@@ -42,7 +42,7 @@ void Lookahead::Restart() {
   if (const Subscription* s = state()) next_ = s->next;
   // Shapes are found out again: where the cursor stands they may have been dropped.
   shapes_.clear();
-  messages_ = bytes_ = passed_ = 0;
+  messages_ = bytes_ = passed_ = passed_bytes_ = 0;
   shapes_first_ = 1;
   SkipSettled();
 }
@@ -51,7 +51,7 @@ void Lookahead::Purge(uint64_t index) {
   while (!shapes_.empty() && shapes_first_ < index) Pop();
   if (shapes_.empty()) shapes_first_ = std::max(shapes_first_, index);
   next_ = std::max(next_, Position(index, 0));
-  passed_ = 0;
+  passed_ = passed_bytes_ = 0;
 }
 
 void Lookahead::SkipSettled() {
@@ -99,9 +99,16 @@ void Lookahead::Shapes(uint64_t first, const std::vector<EntryShape>& shapes) {
   }
 }
 
+uint64_t Lookahead::SizeOfFront() const {
+  const uint64_t from = machine_->sized_from();
+  const EntryShape& shape = shapes_.front();
+  return from == 0 || shapes_first_ < from ? 0 : MessageBytes(shape.bytes, shape.messages);
+}
+
 void Lookahead::Pass(uint32_t count) {
   if (passed_ == 0) counted_at_ = machine_->applied();
   passed_ += count;
+  passed_bytes_ += count * SizeOfFront();
   next_ = next_ + count;
 }
 
@@ -118,13 +125,13 @@ std::optional<Lookahead::Run> Lookahead::Next() {
     const uint32_t slot = FrontSlot();
     const bool at_front = next_.index() == shapes_first_;
     if (at_front && shape.picked == nullptr && slot < shape.messages)
-      return Run{{next_, shape.messages - slot}, BytesEach(shape)};
+      return Run{{next_, shape.messages - slot}, BytesEach(shape), SizeOfFront()};
     if (at_front && shape.picked != nullptr && slot < shape.messages) {
       for (const EntryShape::Picked& run : *shape.picked) {
         const uint32_t end = run.first + run.count;
         if (end <= slot) continue;
         if (run.first > slot) Pass(run.first - slot);
-        return Run{{next_, end - next_.slot()}, BytesEach(shape)};
+        return Run{{next_, end - next_.slot()}, BytesEach(shape), SizeOfFront()};
       }
       Pass(shape.messages - slot);
     }

@@ -72,6 +72,7 @@ class Lookahead {
   struct Run {
     Slots slots;
     uint64_t bytes_each = 0;
+    uint64_t size = 0;  // what each counts for in the state
   };
   std::optional<Run> Next();
   // Leaves `count` of them behind, as given.
@@ -82,6 +83,8 @@ class Lookahead {
   // Messages that the filter has passed over since this was asked last.
   uint64_t passed() const { return passed_; }
   uint64_t TakePassed() { return std::exchange(passed_, 0); }
+  // And what those count for in the state.
+  uint64_t TakePassedBytes() { return std::exchange(passed_bytes_, 0); }
   // The last entry applied when they were begun to be counted.
   uint64_t counted_at() const { return counted_at_; }
   // Known ahead: messages that the subscription takes, and bytes of entries.
@@ -93,7 +96,9 @@ class Lookahead {
   // How many of an entry's messages from slot `from` on the subscription takes.
   static uint64_t PickedFrom(const EntryShape& shape, uint32_t from);
   void Push(EntryShape shape);
+  // Of the first known entry.
   void Pass(uint32_t count);
+  uint64_t SizeOfFront() const;
   // Leaves the first known entry behind, and what was not taken of it.
   void Pop();
   // The slot of the first known entry at which the next message is looked for.
@@ -111,6 +116,7 @@ class Lookahead {
   uint64_t messages_ = 0;
   uint64_t bytes_ = 0;
   uint64_t passed_ = 0;
+  uint64_t passed_bytes_ = 0;
   uint64_t counted_at_ = 0;
 };
 

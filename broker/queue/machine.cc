@@ -36,6 +36,32 @@ Position Machine::Retained(uint64_t index) const {
   return lowest;
 }
 
+const Subscription* Machine::Slowest() const {
+  const Subscription* slowest = nullptr;
+  for (const auto& [id, s] : subscriptions_) {
+    if (slowest == nullptr || s.waiting > slowest->waiting) slowest = &s;
+  }
+  return slowest;
+}
+
+std::optional<Amount> Machine::Holds() const {
+  if (!coverage_) return std::nullopt;
+  const Subscription* slowest = Slowest();
+  if (slowest == nullptr) return Amount();
+  return Amount{coverage_->below().messages + slowest->waiting, coverage_->below().bytes + slowest->waiting_bytes};
+}
+
+void Machine::Recount() {
+  coverage_.reset();
+  if (!settings_.Limits()) return;
+  coverage_ = std::make_unique<Coverage>();
+  for (const auto& [id, s] : subscriptions_) {
+    for (const auto& [first, run] : s.in_flight) coverage_->Add({first, run.count}, run.size);
+    for (const auto& [first, run] : s.returned) coverage_->Add({first, run.count}, run.size);
+  }
+  coverage_->Advance(Retained(applied_ + 1));
+}
+
 Subscription* Machine::Find(SubscriptionId id) {
   auto it = subscriptions_.find(id);
   return it == subscriptions_.end() ? nullptr : &it->second;
@@ -50,8 +76,9 @@ struct Machine::Applier {
   // Gives messages that were held until now with `deliveries` back to those who wait, from `due_ms` on. Neighbours that
   // are alike become one run, so that what was taken apart by settling does not stay apart. (Runs of two entries never
   // touch: there is no slot 65,535.)
-  void GiveBack(SubscriptionId id, Subscription& s, Position first, uint32_t count, uint32_t deliveries,
+  void GiveBack(SubscriptionId id, Subscription& s, Position first, const InFlight& was, uint32_t deliveries,
                 int64_t due_ms = 0) {
+    uint32_t count = was.count;
     s.returned_messages += count;
     effects.returned.push_back({id, {first, count}, deliveries});
     auto alike = [&](const Returned& run) { return run.deliveries == deliveries && run.due_ms == due_ms; };
@@ -67,11 +94,20 @@ struct Machine::Applier {
         return;
       }
     }
-    s.returned.emplace_hint(after, first, Returned{count, deliveries, due_ms});
+    s.returned.emplace_hint(after, first, Returned{count, deliveries, due_ms, was.size});
+  }
+
+  void Hold(Position first, uint32_t count, uint64_t size) {
+    if (m.coverage_) m.coverage_->Add({first, count}, size);
+  }
+  // It is not in the subscription any more.
+  void Drop(Position first, uint32_t count) {
+    if (m.coverage_) m.coverage_->Remove({first, count});
   }
 
   // Messages have left the subscription; without a target they are gone.
   void Leave(Subscription& s, Position first, uint32_t count, uint32_t deliveries, DeadReason reason, uint64_t target) {
+    Drop(first, count);
     if (target != 0) s.departures.Add({first, count, deliveries, reason, m.time_ms_, target});
   }
 
@@ -117,7 +153,7 @@ struct Machine::Applier {
   }
 
   Effect operator()(const fact::Published& f) {
-    return m.ApplyPublished(index, f.producer, f.epoch, f.first_sequence, f.count);
+    return m.ApplyPublished(index, f.producer, f.epoch, f.first_sequence, f.count, 0);
   }
 
   Effect operator()(const fact::ProducerOpened& f) {
@@ -174,7 +210,7 @@ struct Machine::Applier {
       }
       left -= run->second.count;
       s->in_flight_messages -= run->second.count;
-      GiveBack(f.subscription, *s, run->first, run->second.count, run->second.deliveries);
+      GiveBack(f.subscription, *s, run->first, run->second, run->second.deliveries);
       run = s->in_flight.erase(run);
     }
     s->held.erase(number);
@@ -188,6 +224,9 @@ struct Machine::Applier {
     if (s == nullptr || s->next != f.from_next || f.to_next < f.from_next || f.to_next > Position(index, 0)) {
       return effect::CheckedOut{};
     }
+    // By a leader that did not count bytes yet.
+    const bool sized = m.sized_from_ != 0;
+    if (sized && (!f.sized || f.sizes.size() != f.waiting.size())) return effect::CheckedOut{};
     Session* session = nullptr;
     if (!f.session.empty()) {
       auto it = s->sessions.find(f.session);
@@ -195,9 +234,10 @@ struct Machine::Applier {
       session = &it->second;
     }
     if (!s->MayHold(session == nullptr ? 0 : session->number)) return effect::CheckedOut{};
-    uint64_t taken = 0;
+    uint64_t taken = 0, bytes = 0;
     Position last = f.from_next;
-    for (const Slots& w : f.waiting) {
+    for (size_t i = 0; i < f.waiting.size(); ++i) {
+      const Slots& w = f.waiting[i];
       const uint64_t entry = w.first.index();
       if (!w.WithinEntry() || w.first < last || w.first + w.count > f.to_next || entry < s->waiting_from ||
           m.IsRefused(entry)) {
@@ -205,6 +245,7 @@ struct Machine::Applier {
       }
       last = w.first + w.count;
       taken += w.count;
+      if (sized) bytes += w.count * f.sizes[i];
     }
     if (f.skipped > 0 && m.last_refused_ > f.counted_at) return effect::CheckedOut{};
     if (f.skipped > s->waiting || taken > s->waiting - f.skipped) return effect::CheckedOut{};
@@ -212,13 +253,13 @@ struct Machine::Applier {
     effect::CheckedOut out{true, {}};
     out.runs.reserve(f.waiting.size() + f.returned.size());
     const uint64_t holder = session == nullptr ? 0 : session->number;
-    auto give = [&](Position first, uint32_t count, uint32_t deliveries) {
-      s->in_flight.emplace(first, InFlight{count, deliveries, index, holder, holder == 0 ? f.deadline_ms : 0});
+    auto give = [&](Position first, uint32_t count, uint32_t deliveries, uint64_t size) {
+      s->in_flight.emplace(first, InFlight{count, deliveries, index, holder, holder == 0 ? f.deadline_ms : 0, size});
       s->in_flight_messages += count;
       if (holder != 0) s->held[holder] += count;
       out.runs.push_back({{first, count}, deliveries});
     };
-    s->Advance(f.to_next, taken + f.skipped);
+    s->Advance(f.to_next, taken + f.skipped, bytes + (sized ? f.skipped_bytes : 0));
     s->skipped += f.skipped;
     for (const Slots& r : f.returned) {
       if (!r.WithinEntry()) continue;
@@ -229,10 +270,15 @@ struct Machine::Applier {
       });
       for (const auto& [first, run] : parts) {
         s->returned_messages -= run.count;
-        give(first, run.count, run.deliveries + 1);
+        give(first, run.count, run.deliveries + 1, run.size);
       }
     }
-    for (const Slots& w : f.waiting) give(w.first, w.count, 1);
+    for (size_t i = 0; i < f.waiting.size(); ++i) {
+      const Slots& w = f.waiting[i];
+      const uint64_t size = sized ? f.sizes[i] : 0;
+      Hold(w.first, w.count, size);
+      give(w.first, w.count, 1, size);
+    }
     return out;
   }
 
@@ -245,6 +291,7 @@ struct Machine::Applier {
           switch (f.disposition) {
             case Disposition::kAcknowledge:
               s->acknowledged += run.count;
+              Drop(first, run.count);
               break;
             case Disposition::kReject:
               s->rejected += run.count;
@@ -255,11 +302,10 @@ struct Machine::Applier {
               Leave(*s, first, run.count, run.deliveries, DeadReason::kRedriven, f.target);
               break;
             case Disposition::kRequeue:
-              GiveBack(f.subscription, *s, first, run.count, run.deliveries,
-                       token < f.due_ms.size() ? f.due_ms[token] : 0);
+              GiveBack(f.subscription, *s, first, run, run.deliveries, token < f.due_ms.size() ? f.due_ms[token] : 0);
               break;
             case Disposition::kUndelivered:
-              GiveBack(f.subscription, *s, first, run.count, run.deliveries - 1);
+              GiveBack(f.subscription, *s, first, run, run.deliveries - 1);
               break;
           }
         });
@@ -271,7 +317,7 @@ struct Machine::Applier {
     return Release(
         *s, f.tokens, [&](const InFlight& run) { return run.holder == 0 && run.deadline_ms <= f.now_ms; },
         [&](uint32_t, Position first, const InFlight& run) {
-          GiveBack(f.subscription, *s, first, run.count, run.deliveries);
+          GiveBack(f.subscription, *s, first, run, run.deliveries);
         });
   }
 
@@ -302,30 +348,39 @@ struct Machine::Applier {
       const uint64_t dropped = s.waiting + s.returned_messages;
       s.purged += dropped;
       messages += dropped;
-      s.waiting = 0;
+      s.waiting = s.waiting_bytes = 0;
       s.next = std::max(s.next, Position(index, 0));
       s.returned.clear();
       s.returned_messages = 0;
     }
+    m.Recount();
     return effect::Purged{messages};
   }
 
   Effect operator()(const fact::VersionRaised& f) {
     m.version_ = std::max(m.version_, f.version);
+    if (m.version_ >= kFactsOfLimits && m.sized_from_ == 0) m.sized_from_ = index;
+    return effect::None{};
+  }
+
+  Effect operator()(const fact::QueueChanged& f) {
+    m.settings_ = f.settings;
+    m.Recount();
     return effect::None{};
   }
 
   Effect operator()(const fact::Skipped& f) {
     Subscription* s = m.Find(f.subscription);
     if (s == nullptr || s->next != f.from_next || f.to_next < f.from_next || f.to_next > Position(index, 0) ||
-        f.count > s->waiting || (f.count > 0 && m.last_refused_ > f.counted_at)) {
+        f.count > s->waiting || (m.sized_from_ != 0 && !f.sized) || (f.count > 0 && m.last_refused_ > f.counted_at)) {
       return effect::Skipped{false};
     }
-    s->Advance(f.to_next, f.count);
+    s->Advance(f.to_next, f.count, f.bytes);
     s->skipped += f.count;
     for (const Slots& r : f.returned) {
       if (!r.WithinEntry()) continue;
-      CutOut(s->returned, r, [&](Position, const Returned& run) {
+      CutOut(s->returned, r, [&](Position first, const Returned& run) {
+        Drop(first, run.count);
         s->returned_messages -= run.count;
         s->skipped += run.count;
         return true;
@@ -340,50 +395,58 @@ struct Machine::Applier {
     }
     const Position end(index, 0);
     // Counted by the leader, which may have been wrong.
-    if (f.name.empty() || (f.from < end && f.ordinal > m.published_)) return effect::SubscriptionCreated{};
+    if (f.name.empty() || (f.from < end && (f.ordinal > m.published_ || f.bytes > m.published_bytes_)))
+      return effect::SubscriptionCreated{};
     Subscription made;
     made.name = f.name;
     made.settings = f.settings;
     made.next = end;
     const Position retained = m.Retained(index);
-    uint64_t waiting = 0;  // from there on
-    for (const auto& [id, s] : m.subscriptions_) waiting = std::max(waiting, s.waiting);
+    const Subscription* slowest = m.Slowest();
+    const uint64_t waiting = slowest == nullptr ? 0 : slowest->waiting;  // from there on
     if (f.from < retained) {
       made.next = retained;
       made.waiting = waiting;
+      made.waiting_bytes = slowest == nullptr ? 0 : slowest->waiting_bytes;
       TakeOver(f.from, made);
     } else if (f.from < end) {
       made.next = f.from;
       made.waiting = m.published_ - f.ordinal;
-      if (made.waiting > waiting) return effect::SubscriptionCreated{};
+      made.waiting_bytes = made.waiting == 0 ? 0 : m.published_bytes_ - f.bytes;
+      if (made.waiting > waiting || (m.sized_from_ != 0 && !f.sized)) return effect::SubscriptionCreated{};
     }
     if (made.waiting > 0) made.waiting_from = made.next.index();
     const SubscriptionId id = ++m.last_subscription_;
     m.names_.emplace(f.name, id);
     m.subscriptions_.emplace(id, std::move(made));
+    m.Recount();
     return effect::SubscriptionCreated{effect::SubscriptionCreated::Outcome::kCreated, id};
   }
 
   // What others hold of the messages from `from` on and below the cursor of `made` is for it, too, as never delivered.
   void TakeOver(Position from, Subscription& made) {
-    absl::btree_map<Position, Position> held;  // disjoint runs, with their ends
-    auto hold = [&](Position first, Position end) {
+    struct Held {
+      Position end;
+      uint64_t size = 0;
+    };
+    absl::btree_map<Position, Held> held;  // disjoint runs
+    auto hold = [&](Position first, Position end, uint64_t size) {
       first = std::max(first, from);
       end = std::min(end, made.next);
       if (first >= end) return;
       auto it = held.upper_bound(first);
-      if (it != held.begin() && std::prev(it)->second >= first) first = std::prev(it)->first;
+      if (it != held.begin() && std::prev(it)->second.end >= first) first = std::prev(it)->first;
       for (it = held.lower_bound(first); it != held.end() && it->first <= end; it = held.erase(it))
-        end = std::max(end, it->second);
-      held.emplace(first, end);
+        end = std::max(end, it->second.end);
+      held.emplace(first, Held{end, size});
     };
     for (const auto& [id, s] : m.subscriptions_) {
-      for (const auto& [first, run] : s.in_flight) hold(first, first + run.count);
-      for (const auto& [first, run] : s.returned) hold(first, first + run.count);
+      for (const auto& [first, run] : s.in_flight) hold(first, first + run.count, run.size);
+      for (const auto& [first, run] : s.returned) hold(first, first + run.count, run.size);
     }
-    for (const auto& [first, end] : held) {
-      const auto count = static_cast<uint32_t>(end.packed() - first.packed());
-      made.returned.emplace(first, Returned{count, 0});
+    for (const auto& [first, run] : held) {
+      const auto count = static_cast<uint32_t>(run.end.packed() - first.packed());
+      made.returned.emplace(first, Returned{count, 0, 0, run.size});
       made.returned_messages += count;
     }
   }
@@ -430,12 +493,13 @@ struct Machine::Applier {
     if (it == m.subscriptions_.end()) return effect::SubscriptionChanged{false};
     m.names_.erase(it->second.name);
     m.subscriptions_.erase(it);
+    m.Recount();
     return effect::SubscriptionChanged{true};
   }
 };
 
 Effect Machine::ApplyPublished(uint64_t index, std::string_view producer, uint64_t epoch, uint64_t first_sequence,
-                               uint32_t count) {
+                               uint32_t count, uint64_t batch_bytes) {
   using Outcome = effect::Published::Outcome;
   if (!producer.empty()) {
     auto refuse = [&](Outcome outcome, std::vector<ProducerWindow::Piece> pieces = {}) {
@@ -454,10 +518,12 @@ Effect Machine::ApplyPublished(uint64_t index, std::string_view producer, uint64
     known.active_ms = time_ms_;
   }
   if (version_ >= 2 && milestones_.Due(index)) {
-    milestones_.Add({index, published_, time_ms_}, Retained(index).index());
+    milestones_.Add({index, published_, time_ms_, published_bytes_}, Retained(index).index());
   }
+  const uint64_t bytes = sized_from_ == 0 ? 0 : count * MessageBytes(batch_bytes, count);
   published_ += count;
-  for (auto& [id, s] : subscriptions_) s.Publish(index, count);
+  published_bytes_ += bytes;
+  for (auto& [id, s] : subscriptions_) s.Publish(index, count, bytes);
   return effect::Published{effect::Published::Outcome::kStored, count, {}};
 }
 
@@ -480,7 +546,9 @@ absl::StatusOr<Effects> Machine::Apply(uint64_t index, const raft::Bytes& entry)
     // Queue time only moves forward (Safety rule 7).
     time_ms_ = std::max(time_ms_, view->time_ms);
     applied_ = index;
-    effects.facts.push_back(ApplyPublished(index, view->producer, view->epoch, view->first_sequence, view->count));
+    effects.facts.push_back(
+        ApplyPublished(index, view->producer, view->epoch, view->first_sequence, view->count, view->batch.size()));
+    if (coverage_) coverage_->Advance(Retained(index + 1));
     PruneRefused();
     return effects;
   }
@@ -506,6 +574,7 @@ absl::StatusOr<Effects> Machine::Apply(uint64_t index, const raft::Bytes& entry)
   effects.facts.reserve(decoded->facts.size());
   Applier applier{*this, index, effects};
   for (const Fact& f : decoded->facts) effects.facts.push_back(std::visit(applier, f));
+  if (coverage_) coverage_->Advance(Retained(index + 1));
   PruneRefused();
   return effects;
 }
@@ -535,7 +604,12 @@ std::string Machine::Encode() const {
   if (version_ >= 2) {
     out.Varint(last_subscription_);
     out.Varint(last_refused_);
-    milestones_.Encode(out);
+    milestones_.Encode(out, version_);
+  }
+  if (version_ >= kFactsOfLimits) {
+    EncodeSettings(out, settings_);
+    out.Varint(sized_from_);
+    out.Varint(published_bytes_);
   }
   out.Varint(subscriptions_.size());
   for (const auto& [id, s] : subscriptions_) {
@@ -573,7 +647,13 @@ bool Machine::Decode(raft::Reader& in) {
   if (version_ >= 2) {
     last = in.Varint();
     last_refused_ = in.Varint();
-    good &= milestones_.Decode(in, applied_, published_);
+    good &= milestones_.Decode(in, version_, applied_, published_);
+  }
+  if (version_ >= kFactsOfLimits) {
+    settings_ = DecodeQueueSettings(in);
+    sized_from_ = in.Varint();
+    published_bytes_ = in.Varint();
+    good &= sized_from_ > 0 && sized_from_ <= applied_;
   }
   good &= last <= std::numeric_limits<SubscriptionId>::max();
   last_subscription_ = static_cast<SubscriptionId>(last);
@@ -589,7 +669,9 @@ bool Machine::Decode(raft::Reader& in) {
     good &=
         !s.name.empty() && s.waiting <= published_ && names_.emplace(s.name, static_cast<SubscriptionId>(id)).second;
   }
-  return good && in.done();
+  if (!good || !in.done()) return false;
+  Recount();
+  return true;
 }
 
 raft::Bytes Machine::Snapshot() const {

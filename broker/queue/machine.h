@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -11,6 +12,7 @@
 #include "absl/container/btree_map.h"
 #include "absl/container/btree_set.h"
 #include "absl/status/statusor.h"
+#include "broker/queue/coverage.h"
 #include "broker/queue/effects.h"
 #include "broker/queue/facts.h"
 #include "broker/queue/milestones.h"
@@ -73,6 +75,14 @@ class Machine {
   // Whether the entry at `index` publishes a batch that apply refused, so that its messages do not exist. Known for as
   // long as a cursor has not passed it.
   bool IsRefused(uint64_t index) const { return refused_.contains(index); }
+  const QueueSettings& settings() const { return settings_; }
+  // What any subscription needs: waiting, in flight or returned. Nothing: there is no limit to it, so it is not
+  // counted.
+  std::optional<Amount> Holds() const;
+  // Entries below this one count no bytes: they were stored before bytes were counted.
+  uint64_t sized_from() const { return sized_from_; }
+  // Of the messages stored so far, as far as counted.
+  uint64_t published_bytes() const { return published_bytes_; }
   const absl::btree_map<SubscriptionId, Subscription>& subscriptions() const { return subscriptions_; }
   const Subscription& subscription(SubscriptionId id) const { return subscriptions_.at(id); }
   // Null if there is none of that name, or id.
@@ -87,7 +97,11 @@ class Machine {
  private:
   struct Applier;
   Effect ApplyPublished(uint64_t index, std::string_view producer, uint64_t epoch, uint64_t first_sequence,
-                        uint32_t count);
+                        uint32_t count, uint64_t batch_bytes);
+  // Counts anew what is out of line, where it has to be counted.
+  void Recount();
+  // Of the subscriptions, the one with the lowest cursor has everything that waits for any.
+  const Subscription* Slowest() const;
   Subscription* Find(SubscriptionId id);
   void PruneRefused();
   std::string Encode() const;
@@ -108,6 +122,11 @@ class Machine {
   // The last of them, from version 2 of the facts on.
   uint64_t last_refused_ = 0;
   Milestones milestones_;
+  // From kFactsOfLimits on.
+  QueueSettings settings_;
+  uint64_t sized_from_ = 0;  // 0: not counted
+  uint64_t published_bytes_ = 0;
+  std::unique_ptr<Coverage> coverage_;  // with a limit
 };
 
 }  // namespace trireme::queue

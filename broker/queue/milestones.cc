@@ -4,6 +4,8 @@
 #include <iterator>
 #include <limits>
 
+#include "broker/queue/facts.h"
+
 namespace trireme::queue {
 
 void Milestones::Add(Stone stone, uint64_t retained) {
@@ -28,7 +30,7 @@ const Milestones::Stone* Milestones::BeforeTime(int64_t time_ms) const {
   return behind == stones_.begin() ? nullptr : &*std::prev(behind);
 }
 
-void Milestones::Encode(raft::Writer& out) const {
+void Milestones::Encode(raft::Writer& out, uint32_t version) const {
   out.Varint(spacing_);
   out.Varint(stones_.size());
   Stone last;
@@ -36,11 +38,12 @@ void Milestones::Encode(raft::Writer& out) const {
     out.Varint(s.index - last.index);
     out.Varint(s.ordinal - last.ordinal);
     out.Signed(s.time_ms - last.time_ms);
+    if (version >= kFactsOfLimits) out.Varint(s.bytes - last.bytes);
     last = s;
   }
 }
 
-bool Milestones::Decode(raft::Reader& in, uint64_t applied, uint64_t published) {
+bool Milestones::Decode(raft::Reader& in, uint32_t version, uint64_t applied, uint64_t published) {
   spacing_ = in.Varint();
   const size_t count = in.Count(3);
   bool good = spacing_ >= kSpacing && count <= kMost;
@@ -48,10 +51,12 @@ bool Milestones::Decode(raft::Reader& in, uint64_t applied, uint64_t published) 
   for (size_t i = 0; i < count && in.ok() && good; ++i) {
     const uint64_t entries = in.Varint(), messages = in.Varint();
     const int64_t ms = in.Signed();
+    const uint64_t bytes = version >= kFactsOfLimits ? in.Varint() : 0;
     good &= entries > 0 && entries <= applied - last.index && messages <= published - last.ordinal && ms >= 0 &&
-            ms <= std::numeric_limits<int64_t>::max() - last.time_ms;
+            ms <= std::numeric_limits<int64_t>::max() - last.time_ms &&
+            bytes <= std::numeric_limits<uint64_t>::max() - last.bytes;
     if (!good) break;
-    last = {last.index + entries, last.ordinal + messages, last.time_ms + ms};
+    last = {last.index + entries, last.ordinal + messages, last.time_ms + ms, last.bytes + bytes};
     stones_.push_back(last);
   }
   return in.ok() && good;

@@ -18,6 +18,7 @@ class Milestones {
     uint64_t index = 0;    // of an entry whose messages were stored
     uint64_t ordinal = 0;  // messages stored before it
     int64_t time_ms = 0;   // queue time as of it
+    uint64_t bytes = 0;    // of the messages stored before it, as far as they were counted
 
     friend bool operator==(const Stone&, const Stone&) = default;
   };
@@ -36,9 +37,10 @@ class Milestones {
   const Stone* BeforeTime(int64_t time_ms) const;
   const std::vector<Stone>& all() const { return stones_; }  // ascending
 
-  void Encode(raft::Writer& out) const;
+  // `version`: of the facts in force.
+  void Encode(raft::Writer& out, uint32_t version) const;
   // False if it does not parse, or cannot be of a queue that has applied and stored so many.
-  bool Decode(raft::Reader& in, uint64_t applied, uint64_t published);
+  bool Decode(raft::Reader& in, uint32_t version, uint64_t applied, uint64_t published);
 
  private:
   std::vector<Stone> stones_;

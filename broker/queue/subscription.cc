@@ -67,6 +67,7 @@ void Subscription::Encode(raft::Writer& out, uint32_t version) const {
     out.Varint(run.checkout_index);
     out.Varint(run.holder);
     out.Signed(run.deadline_ms);
+    if (version >= kFactsOfLimits) out.Varint(run.size);
     last = first.packed() + run.count;
   }
   out.Varint(returned.size());
@@ -76,6 +77,7 @@ void Subscription::Encode(raft::Writer& out, uint32_t version) const {
     out.Varint(run.count);
     out.Varint(run.deliveries);
     if (version >= 3) out.Signed(run.due_ms);
+    if (version >= kFactsOfLimits) out.Varint(run.size);
     last = first.packed() + run.count;
   }
   if (version >= 4) {
@@ -83,6 +85,7 @@ void Subscription::Encode(raft::Writer& out, uint32_t version) const {
     out.Varint(arrived);
     departures.Encode(out);
   }
+  if (version >= kFactsOfLimits) out.Varint(waiting_bytes);
 }
 
 bool Subscription::Decode(raft::Reader& in, uint32_t version, uint64_t applied) {
@@ -129,6 +132,7 @@ bool Subscription::Decode(raft::Reader& in, uint32_t version, uint64_t applied) 
     run.checkout_index = in.Varint();
     run.holder = in.Varint();
     run.deadline_ms = in.Signed();
+    if (version >= kFactsOfLimits) run.size = in.Varint();
     good &= run.deliveries > 0 && run.checkout_index <= applied;
     if (run.holder != 0) {
       auto holder = held.find(run.holder);
@@ -147,6 +151,7 @@ bool Subscription::Decode(raft::Reader& in, uint32_t version, uint64_t applied) 
     run.count = static_cast<uint32_t>(count);
     run.deliveries = static_cast<uint32_t>(in.Varint());
     if (version >= 3) run.due_ms = in.Signed();
+    if (version >= kFactsOfLimits) run.size = in.Varint();
     returned_messages += run.count;
     returned.emplace_hint(returned.end(), Position(end.packed() - run.count), run);
   }
@@ -155,6 +160,8 @@ bool Subscription::Decode(raft::Reader& in, uint32_t version, uint64_t applied) 
     arrived = in.Varint();
     good &= departures.Decode(in, next);
   }
+  if (version >= kFactsOfLimits) waiting_bytes = in.Varint();
+  good &= waiting > 0 || waiting_bytes == 0;
   return in.ok() && good && Apart();
 }
 

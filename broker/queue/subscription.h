@@ -30,6 +30,7 @@ struct InFlight {
   uint64_t checkout_index = 0;
   uint64_t holder = 0;      // a session's number, or 0
   int64_t deadline_ms = 0;  // with holder 0
+  uint64_t size = 0;        // what each counts for (MessageBytes); 0: it was stored before that was counted
 };
 
 // Messages of one entry that were given back.
@@ -37,6 +38,7 @@ struct Returned {
   uint32_t count = 0;
   uint32_t deliveries = 0;  // so far
   int64_t due_ms = 0;       // not to be delivered before, in queue time
+  uint64_t size = 0;        // as in InFlight
 };
 
 // How long a message that was delivered so often stays away when it is requeued.
@@ -48,6 +50,7 @@ struct Subscription {
   SubscriptionSettings settings;
   Position next;         // from here on everything is waiting
   uint64_t waiting = 0;  // messages at or above `next`
+  uint64_t waiting_bytes = 0;
   // Where something waits, no entry below this one holds any of it. The cursor alone does not say so: it stays behind
   // while nothing waits, over entries that compaction takes meanwhile.
   uint64_t waiting_from = 0;
@@ -86,18 +89,20 @@ struct Subscription {
   // What the session has in flight besides `held`: what a consumer that comes back and names what it holds must be sent
   // again, with the same count and token (Safety rule 5).
   absl::btree_map<Position, InFlight> HeldBesides(uint64_t session_number, const std::vector<Token>& held) const;
-  // Moves the cursor to `to`, which leaves `messages` behind that waited.
-  void Advance(Position to, uint64_t messages) {
+  // Moves the cursor to `to`, which leaves `messages` behind that waited, of so many bytes.
+  void Advance(Position to, uint64_t messages, uint64_t bytes) {
     waiting -= messages;
+    waiting_bytes = waiting == 0 ? 0 : waiting_bytes - std::min(bytes, waiting_bytes);
     next = to;
     waiting_from = std::max(waiting_from, next.index());
   }
   // No entry at or below it, of those applied up to `applied`, holds a message at or above the cursor.
   uint64_t Floor(uint64_t applied) const { return waiting == 0 ? applied : waiting_from - 1; }
-  // `count` messages were stored in the entry at `index`, behind all others.
-  void Publish(uint64_t index, uint32_t count) {
+  // `count` messages, of so many bytes, were stored in the entry at `index`, behind all others.
+  void Publish(uint64_t index, uint32_t count, uint64_t bytes) {
     if (waiting == 0) waiting_from = index;
     waiting += count;
+    waiting_bytes += bytes;
   }
   // Whether any message of the entry at `index` is in flight or returned.
   bool HasOutOfLine(uint64_t index) const;

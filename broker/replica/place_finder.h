@@ -21,6 +21,7 @@ class PlaceFinder : public std::enable_shared_from_this<PlaceFinder> {
   struct Place {
     queue::Position position;
     uint64_t ordinal = 0;  // messages stored before it
+    uint64_t bytes = 0;    // of those, as far as the state counts them
   };
   // The first message at or behind a position, or the first entry of a queue time. Behind the log's end, and where
   // nothing is of that time yet: what is still to come.

@@ -28,8 +28,14 @@ uint32_t MessagesIn(const raft::Bytes& batch) {
 }
 
 void Publishing::Answer(const Publication& p, Kind kind, uint64_t first, uint32_t count, queue::Position position,
-                        size_t bytes, std::string reason, absl::StatusCode code) {
-  if (p.sink != nullptr) p.sink->Confirmed(p.alias, {kind, first, count, position, std::move(reason), code}, bytes);
+                        size_t bytes, std::string reason, absl::StatusCode code, Refusal refusal) {
+  if (p.sink != nullptr)
+    p.sink->Confirmed(p.alias, {kind, first, count, position, std::move(reason), code, refusal}, bytes);
+}
+
+// What was within the limit is so as a dead letter, too.
+size_t Publishing::SlackOf(const Publication& p) {
+  return MoverGroup(p.producer) == 0 ? 0 : message::kMaxDeadLetterBytes;
 }
 
 void Publishing::Refuse(const Publication& publication, const absl::Status& why) {
@@ -40,8 +46,7 @@ void Publishing::Refuse(const Publication& publication, const absl::Status& why)
 void Publishing::Accept(Publication publication) {
   const size_t bytes = publication.batch.size();
   queue::BatchLimits limits = limits_;
-  // What was within the limit is so as a dead letter, too.
-  if (MoverGroup(publication.producer) != 0) limits.max_message_bytes += message::kMaxDeadLetterBytes;
+  limits.max_message_bytes += SlackOf(publication);
   absl::StatusOr<std::vector<uint32_t>> checksums = queue::CheckBatch(publication.batch.view(), limits);
   absl::Status refused = checksums.status();
   if (refused.ok() && !publication.producer.empty() && publication.first_sequence == 0) {
@@ -82,6 +87,7 @@ std::optional<Publishing::Bar> Publishing::BarOf(const Line& line) const {
 }
 
 bool Publishing::Flush(int64_t queue_time_ms, queue::Dispatchers& dispatchers) {
+  if (room_.changing()) return false;
   const size_t appended_before = appended_.size();
   std::deque<Line> later;
   absl::flat_hash_set<std::string> held_back;
@@ -135,6 +141,8 @@ size_t Publishing::LinesTogether() const {
         (next.first_sequence != first.first_sequence + messages || !window->AllNew(next.first_sequence, count))) {
       break;
     }
+    if (!room_.Takes(messages + count, bytes + next.batch.size()) || room_.HasTooLarge(next.batch, SlackOf(next)))
+      break;
     bytes += next.batch.size();
     messages += count;
   }
@@ -168,6 +176,7 @@ bool Publishing::AppendTogether(size_t lines, int64_t queue_time_ms, queue::Disp
     NoteAppended(line, proposed.first.value(), slot, line.first_sequence, count, line.batch.size());
     slot += count;
   }
+  room_.Appended(proposed.first.value(), fact.count, bytes);
   dispatchers.Appended(proposed.first.value(), {.messages = fact.count, .bytes = bytes});
   return true;
 }
@@ -208,25 +217,7 @@ Publishing::Step Publishing::Append(Line& line, int64_t queue_time_ms, queue::Di
   }
 
   std::vector<raft::Bytes> entries;
-  for (const auto& piece : pieces) {
-    if (piece.fate != Fate::kNew) continue;
-    // A part of a batch is a batch: what was stored before is cut off.
-    const auto from = static_cast<uint32_t>(piece.first_sequence - line.first_sequence);
-    const bool whole = piece.count == count;
-    raft::Bytes batch = whole ? line.batch : queue::SliceBatch(line.batch, from, piece.count);
-    queue::fact::Published fact{.producer = line.producer,
-                                .epoch = line.epoch,
-                                .first_sequence = piece.first_sequence,
-                                .count = piece.count,
-                                .checksums = {}};
-    if (whole) {
-      fact.checksums = std::move(line.checksums);
-    } else {
-      fact.checksums.assign(line.checksums.begin() + from, line.checksums.begin() + from + piece.count);
-    }
-    entries.push_back(queue::EncodePublished(fact, queue_time_ms, batch.view()));
-    if (whole) line.checksums = std::move(fact.checksums);
-  }
+  std::vector<Share> shares = Admit(line, pieces, queue_time_ms, entries);
   raft::Proposed proposed;
   if (!entries.empty()) {
     proposed = group_->Propose(std::move(entries), /*urgent=*/false);
@@ -235,9 +226,10 @@ Publishing::Step Publishing::Append(Line& line, int64_t queue_time_ms, queue::Di
   }
   uint64_t index = proposed.first.value();
   // The bytes count with the last answer: what is new is answered later than the rest.
+  auto waits = [&](size_t i) { return pieces[i].fate == Fate::kNew && shares[i].stored > 0; };
   size_t last = pieces.size() - 1;
-  while (last > 0 && pieces[last].fate != Fate::kNew) --last;
-  if (pieces[last].fate != Fate::kNew) last = pieces.size() - 1;
+  while (last > 0 && !waits(last)) --last;
+  if (!waits(last)) last = pieces.size() - 1;
   for (size_t i = 0; i < pieces.size(); ++i) {
     const auto& piece = pieces[i];
     const size_t bytes = i == last ? line.batch.size() : 0;
@@ -250,9 +242,14 @@ Publishing::Step Publishing::Append(Line& line, int64_t queue_time_ms, queue::Di
                "below the producer's de-duplication window");
         break;
       case Fate::kNew: {
-        NoteAppended(line, index, 0, piece.first_sequence, piece.count, bytes);
-        dispatchers.Appended(index, {.messages = piece.count, .bytes = line.batch.size() * piece.count / count});
-        ++index;
+        const Share& share = shares[i];
+        if (share.stored > 0) {
+          NoteAppended(line, index, 0, piece.first_sequence, share.stored, bytes);
+          room_.Appended(index, share.stored, share.bytes);
+          dispatchers.Appended(index, {.messages = share.stored, .bytes = share.bytes});
+          ++index;
+        }
+        if (share.refused > 0) AnswerRefused(line, share, share.stored > 0 ? 0 : bytes);
         break;
       }
     }
@@ -260,8 +257,60 @@ Publishing::Step Publishing::Append(Line& line, int64_t queue_time_ms, queue::Di
   return Step::kDone;
 }
 
+std::vector<Publishing::Share> Publishing::Admit(Line& line, const std::vector<queue::ProducerWindow::Piece>& pieces,
+                                                 int64_t queue_time_ms, std::vector<raft::Bytes>& entries) const {
+  const auto count = static_cast<uint32_t>(line.checksums.size());
+  std::vector<Share> shares(pieces.size());
+  queue::Amount beside;
+  Refusal refusal;
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    const auto& piece = pieces[i];
+    if (piece.fate != Fate::kNew) continue;
+    // A part of a batch is a batch: what was stored before is cut off.
+    const auto from = static_cast<uint32_t>(piece.first_sequence - line.first_sequence);
+    raft::Bytes batch = piece.count == count ? line.batch : queue::SliceBatch(line.batch, from, piece.count);
+    Share& share = shares[i];
+    // What follows something refused is refused, too: what is stored of a batch is its beginning.
+    if (refusal.by == Refusal::By::kNothing) {
+      const Room::Verdict verdict = room_.Judge(batch, piece.count, beside, SlackOf(line));
+      // Without a name nobody could be told of a part.
+      share.stored = line.producer.empty() && verdict.fits < piece.count ? 0 : verdict.fits;
+      refusal = verdict.refusal;
+    }
+    share.refused = piece.count - share.stored;
+    share.first_sequence = piece.first_sequence + share.stored;
+    share.refusal = refusal;
+    if (share.stored == 0) continue;
+    if (share.refused > 0) batch = queue::SliceBatch(batch, 0, share.stored);
+    share.bytes = batch.size();
+    beside.messages += share.stored;
+    beside.bytes += share.stored * queue::MessageBytes(share.bytes, share.stored);
+    queue::fact::Published fact{.producer = line.producer,
+                                .epoch = line.epoch,
+                                .first_sequence = piece.first_sequence,
+                                .count = share.stored,
+                                .checksums = {}};
+    const bool whole = share.stored == count;
+    if (whole) {
+      fact.checksums = std::move(line.checksums);
+    } else {
+      fact.checksums.assign(line.checksums.begin() + from, line.checksums.begin() + from + share.stored);
+    }
+    entries.push_back(queue::EncodePublished(fact, queue_time_ms, batch.view()));
+    if (whole) line.checksums = std::move(fact.checksums);
+  }
+  return shares;
+}
+
+void Publishing::AnswerRefused(const Line& line, const Share& share, size_t bytes) {
+  refused_ += share.refused;
+  Answer(line, Kind::kRefused, share.first_sequence, share.refused, {}, bytes, ReasonOf(share.refusal),
+         absl::StatusCode::kResourceExhausted, share.refusal);
+}
+
 bool Publishing::Applied(uint64_t index, const queue::effect::Published& effect) {
   bool ours = false;
+  room_.Applied(index);
   while (!appended_.empty() && appended_.front().index == index) {
     ours = true;
     const Appended done = std::move(appended_.front());

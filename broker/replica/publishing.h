@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
@@ -15,6 +16,7 @@
 #include "broker/queue/effects.h"
 #include "broker/queue/machine.h"
 #include "broker/replica/producers.h"
+#include "broker/replica/room.h"
 #include "broker/replica/sinks.h"
 #include "raft/core/bytes.h"
 #include "raft/host/host.h"
@@ -48,13 +50,17 @@ class Publishing {
         producers_(producers),
         group_(group),
         limits_(limits),
-        max_waiting_bytes_(max_waiting_bytes) {}
+        max_waiting_bytes_(max_waiting_bytes),
+        room_(machine) {}
 
   // Checks the batch and puts it in line; what is refused is answered at once.
   void Accept(Publication publication);
   // Answers the whole batch with why it is not taken.
   static void Refuse(const Publication& publication, const absl::Status& why);
   bool waiting() const { return !waiting_.empty(); }
+  Room& room() { return room_; }
+  // Messages that the queue's settings have refused.
+  uint64_t refused() const { return refused_; }
 
   // Appends what is in line, as far as the group takes it, and tells the dispatcher. Whether it appended anything.
   bool Flush(int64_t queue_time_ms, queue::Dispatchers& dispatchers);
@@ -103,9 +109,21 @@ class Publishing {
                     size_t bytes);
   std::optional<Bar> BarOf(const Line& line) const;
   bool BehindUnderWay(const Line& line) const;
+  // A part of what is new in a line: what of it is stored, and why not all.
+  struct Share {
+    uint64_t first_sequence = 0;
+    uint32_t stored = 0, refused = 0;
+    size_t bytes = 0;  // of the batch that is stored
+    Refusal refusal = {};
+  };
+  // Splits what is new by the room that there is; entries for what is stored.
+  std::vector<Share> Admit(Line& line, const std::vector<queue::ProducerWindow::Piece>& pieces, int64_t queue_time_ms,
+                           std::vector<raft::Bytes>& entries) const;
+  void AnswerRefused(const Line& line, const Share& share, size_t bytes);
+  static size_t SlackOf(const Publication& p);
   static void Answer(const Publication& p, PublishOutcome::Kind kind, uint64_t first, uint32_t count,
                      queue::Position position, size_t bytes, std::string reason = "",
-                     absl::StatusCode code = absl::StatusCode::kInvalidArgument);
+                     absl::StatusCode code = absl::StatusCode::kInvalidArgument, Refusal refusal = {});
 
   const queue::Machine* const machine_;
   const Producers* const producers_;
@@ -116,6 +134,8 @@ class Publishing {
   size_t waiting_bytes_ = 0;
   std::deque<Appended> appended_;  // by index
   absl::flat_hash_map<std::string, UnderWay> under_way_;
+  Room room_;
+  uint64_t refused_ = 0;
 };
 
 }  // namespace trireme::broker

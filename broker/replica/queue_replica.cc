@@ -102,6 +102,7 @@ struct QueueReplica::Impl {
       leading->raise = std::max(leading->raise, raised->version);
       return;
     }
+    if (std::holds_alternative<queue::fact::QueueChanged>(fact)) leading->publishing.room().Changing();
     leading->facts.push_back(std::move(fact));
     leading->waiters.push_back(std::move(waiter));
   }
@@ -282,6 +283,9 @@ struct QueueReplica::Impl {
         settled->Answer(std::get<queue::effect::Settled>(effects.facts[i]));
       } else if (auto* purge = std::get_if<PurgeWaiter>(&own.waiters[i])) {
         purge->done(std::get<queue::effect::Purged>(effects.facts[i]).messages);
+      } else if (auto* change = std::get_if<QueueChangeWaiter>(&own.waiters[i])) {
+        leading->publishing.room().Changed();
+        change->done(absl::OkStatus());
       } else if (auto* subscription = std::get_if<SubscriptionWaiter>(&own.waiters[i])) {
         leading->subscriptions->Answer(*subscription, own.facts[i], effects.facts[i]);
       } else if (const auto* forgotten = std::get_if<queue::fact::ProducerForgotten>(&own.facts[i])) {
@@ -339,6 +343,7 @@ struct QueueReplica::Impl {
         attach->sink->Cut(reason, text);
       if (auto* settled = std::get_if<AskedTokens>(&waiter)) settled->Fail(status);
       if (auto* purge = std::get_if<PurgeWaiter>(&waiter)) purge->done(status);
+      if (auto* change = std::get_if<QueueChangeWaiter>(&waiter)) change->done(status);
       if (auto* subscription = std::get_if<SubscriptionWaiter>(&waiter)) subscription->done(status);
     };
     for (OwnFacts& own : old->own) {
@@ -435,6 +440,13 @@ void QueueReplica::Publish(Publication publication) {
 
 void QueueReplica::Forget(const PublishSink* sink) {
   if (impl_->leading != nullptr) impl_->leading->publishing.Forget(sink);
+}
+
+void QueueReplica::ChangeQueue(const queue::QueueSettings& settings, absl::AnyInvocable<void(absl::Status)> done) {
+  Impl& i = *impl_;
+  if (i.refuses()) return done(i.NotDone());
+  if (absl::Status may = i.leading->subscriptions->MaySet(settings); !may.ok()) return done(may);
+  i.AddFact(queue::fact::QueueChanged{settings}, QueueChangeWaiter{std::move(done)});
 }
 
 // ---------------------------------------------------------------- subscriptions
@@ -611,6 +623,9 @@ QueueFigures QueueReplica::Figures() const {
   figures.published = i.machine.published();
   figures.producers = i.machine.producers().size();
   figures.queue_time_ms = i.machine.time_ms();
+  figures.settings = i.machine.settings();
+  figures.held = i.machine.Holds();
+  if (i.leading != nullptr) figures.refused = i.leading->publishing.refused();
   for (const auto& [id, s] : i.machine.subscriptions()) {
     figures.subscriptions.push_back({.id = id,
                                      .name = s.name,

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -52,6 +53,9 @@ struct QueueFigures {
   uint64_t published = 0;
   uint64_t producers = 0;
   int64_t queue_time_ms = 0;
+  queue::QueueSettings settings;
+  std::optional<queue::Amount> held;               // with a limit
+  uint64_t refused = 0;                            // messages, by this leader since it leads
   std::vector<SubscriptionFigures> subscriptions;  // by id
 };
 
@@ -97,6 +101,10 @@ class QueueReplica final : public raft::StateMachine {
   void Publish(Publication publication);
   // The stream is gone: its sink is not called any more.
   void Forget(const PublishSink* sink);
+
+  // All of the queue's settings become these, for what is published from then on. INVALID_ARGUMENT: one is wrong.
+  // FAILED_PRECONDITION: a node that holds the queue runs a program that does not know them.
+  void ChangeQueue(const queue::QueueSettings& settings, absl::AnyInvocable<void(absl::Status)> done);
 
   // ---- subscriptions
 

@@ -11,6 +11,13 @@
 
 namespace trireme::broker {
 
+// By which of a queue's settings messages are refused.
+struct Refusal {
+  enum class By : uint8_t { kNothing, kQueueMessages, kQueueBytes, kMessageSize };
+  By by = By::kNothing;
+  uint64_t limit = 0;  // messages, or bytes
+};
+
 // What became of (a part of) a published batch.
 struct PublishOutcome {
   enum class Kind : uint8_t {
@@ -27,6 +34,7 @@ struct PublishOutcome {
   queue::Position first;                                       // with kOk and kDuplicate
   std::string reason;                                          // with kRefused, kUnknown and kMoved
   absl::StatusCode code = absl::StatusCode::kInvalidArgument;  // with kRefused: what kind of refusal
+  Refusal refusal = {};
 };
 
 // Why a stream's tie to a replica is cut.

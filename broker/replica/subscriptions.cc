@@ -20,6 +20,10 @@ constexpr uint32_t kFactsOfDelays = 3;
 constexpr uint32_t kFactsOfDeadLetters = 4;
 constexpr uint64_t kMaxDelayMs = uint64_t{12} * 3600 * 1000;
 constexpr uint64_t kMaxDeliveries = 1'000'000;
+constexpr uint64_t kMaxInFlight = 1'000'000;
+// Of a queue: so that no sum runs over.
+constexpr uint64_t kMostMessages = uint64_t{1} << 50;
+constexpr uint64_t kMostBytes = uint64_t{1} << 60;
 // Of what is read ahead, for each of many.
 constexpr size_t kMinReadAhead = size_t{64} << 10;
 // For the places at which new ones begin, at a time: each reads a part of the log.
@@ -44,6 +48,7 @@ absl::Status Check(const queue::SubscriptionSettings& settings) {
   good.Update(CheckNumber("retry_percent", settings.retry_percent, 100, 1'000));
   good.Update(CheckNumber("max_retry_delay_ms", settings.max_retry_delay_ms, settings.retry_delay_ms, kMaxDelayMs));
   good.Update(CheckNumber("delivery_limit", settings.delivery_limit, 0, kMaxDeliveries));
+  good.Update(CheckNumber("max_in_flight", settings.max_in_flight, 0, kMaxInFlight));
   return good;
 }
 
@@ -158,7 +163,8 @@ void Subscriptions::Create(const std::string& name, queue::SubscriptionSettings 
   if (absl::Status raised = RaiseTo(queue::VersionOf(settings)); !raised.ok()) return done(raised);
   ++creating_;
   auto add = [this, name, settings = std::move(settings)](PlaceFinder::Place place, SubscribeDone tell) {
-    leader_->add(queue::fact::SubscriptionCreated{name, place.position, place.ordinal, settings},
+    leader_->add(queue::fact::SubscriptionCreated{name, place.position, place.ordinal, settings,
+                                                  raised_ >= queue::kFactsOfLimits, place.bytes},
                  SubscriptionWaiter{name, settings, std::move(tell)});
   };
   PlaceFinder::Wanted wanted;
@@ -253,6 +259,13 @@ absl::Status Subscriptions::MayDelay(int64_t delay_ms) {
 
 absl::Status Subscriptions::MayRedrive() {
   return RaiseTo(kFactsOfDeadLetters);
+}
+
+absl::Status Subscriptions::MaySet(const queue::QueueSettings& settings) {
+  absl::Status good = CheckNumber("max_messages", settings.max_messages, 0, kMostMessages);
+  good.Update(CheckNumber("max_bytes", settings.max_bytes, 0, kMostBytes));
+  good.Update(CheckNumber("max_message_bytes", settings.max_message_bytes, 0, limits_->max_message_bytes));
+  return good.ok() ? RaiseTo(queue::kFactsOfLimits) : good;
 }
 
 std::vector<int64_t> Subscriptions::DueTimes(const Settling::Fact& settled, int64_t time_ms) const {

@@ -51,6 +51,9 @@ class Subscriptions {
   // Whether a requeue may ask for this delay. FAILED_PRECONDITION: not every replica knows delays.
   absl::Status MayDelay(int64_t delay_ms);
   absl::Status MayRedrive();
+  // Whether the queue may have these settings. INVALID_ARGUMENT: one is wrong. FAILED_PRECONDITION: not every replica
+  // knows them.
+  absl::Status MaySet(const queue::QueueSettings& settings);
   // When each of the tokens that are given back with an entry of this time is due; empty: at once.
   std::vector<int64_t> DueTimes(const Settling::Fact& settled, int64_t time_ms) const;
 

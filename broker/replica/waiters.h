@@ -61,6 +61,10 @@ struct SubscriptionWaiter {
   queue::SubscriptionSettings settings;
   SubscribeDone done;
 };
-using Waiter = std::variant<std::monostate, OpenWaiter, AttachWaiter, AskedTokens, PurgeWaiter, SubscriptionWaiter>;
+struct QueueChangeWaiter {
+  absl::AnyInvocable<void(absl::Status)> done;
+};
+using Waiter = std::variant<std::monostate, OpenWaiter, AttachWaiter, AskedTokens, PurgeWaiter, SubscriptionWaiter,
+                            QueueChangeWaiter>;
 
 }  // namespace trireme::broker

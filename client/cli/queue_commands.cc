@@ -200,12 +200,19 @@ int Describe(Command& command, const std::string& name) {
   absl::StatusOr<v1::DescribeQueueResponse> response = client->DescribeQueue(name);
   if (!response.ok()) return command.Fail(response.status());
   const v1::QueueFigures& figures = response->figures();
+  const v1::QueueLimits& limits = figures.limits();
   if (command.json()) {
     Json json = InfoJson(response->queue());
     json["at_index"] = figures.at_index();
     json["published"] = figures.published();
     json["producers"] = figures.producers();
     json["queue_time_ms"] = figures.queue_time_ms();
+    json["limits"] = {{"max_messages", limits.max_messages()},
+                      {"max_bytes", limits.max_bytes()},
+                      {"max_message_bytes", limits.max_message_bytes()}};
+    json["held_messages"] = figures.held_messages();
+    json["held_bytes"] = figures.held_bytes();
+    json["refused"] = figures.refused();
     json["subscriptions"] = Json::array();
     for (const v1::SubscriptionFigures& subscription : figures.subscriptions()) {
       json["subscriptions"].push_back(SubscriptionJson(subscription));
@@ -214,8 +221,19 @@ int Describe(Command& command, const std::string& name) {
     return kExitOk;
   }
   std::printf("%s\n", QueuesTable({response->queue()}).c_str());
-  std::printf("published %s, producers %s, at log index %s\n\n", Thousands(figures.published()).c_str(),
+  std::printf("published %s, producers %s, at log index %s\n", Thousands(figures.published()).c_str(),
               Thousands(figures.producers()).c_str(), Thousands(figures.at_index()).c_str());
+  if (limits.ByteSizeLong() > 0) {
+    auto of = [](uint64_t held, uint64_t limit) {
+      return limit == 0 ? Thousands(held) : absl::StrCat(Thousands(held), " of ", Thousands(limit));
+    };
+    std::printf("holds %s messages, %s bytes", of(figures.held_messages(), limits.max_messages()).c_str(),
+                of(figures.held_bytes(), limits.max_bytes()).c_str());
+    if (limits.max_message_bytes() != 0)
+      std::printf(", messages of at most %s bytes", Thousands(limits.max_message_bytes()).c_str());
+    std::printf("; refused %s\n", Thousands(figures.refused()).c_str());
+  }
+  std::printf("\n");
   std::printf("%s", SubscriptionsTable(figures).c_str());
   return kExitOk;
 }
@@ -306,6 +324,22 @@ int Purge(Command& command, const std::string& name) {
   return kExitOk;
 }
 
+int Set(Command& command, const std::string& name, const v1::QueueLimits& limits) {
+  Client* client = command.Connect();
+  if (client == nullptr) return command.exit_code();
+  v1::ChangeQueueRequest request;
+  request.set_name(name);
+  *request.mutable_limits() = limits;
+  absl::StatusOr<v1::ChangeQueueResponse> response = client->ChangeQueue(request);
+  if (!response.ok()) return command.Fail(response.status());
+  if (command.json()) {
+    std::printf("%s\n", Json({{"name", name}}).dump(2).c_str());
+  } else {
+    std::printf("%s changed\n", name.c_str());
+  }
+  return kExitOk;
+}
+
 struct Arguments {
   std::string name;
   std::vector<std::string> names;
@@ -320,6 +354,7 @@ struct Arguments {
   bool shared = false;
   double idle_s = 0;
   uint32_t max_messages = 0;
+  uint64_t limit_messages = 0, limit_bytes = 0, limit_message_bytes = 0;
 };
 
 }  // namespace
@@ -406,6 +441,22 @@ void AddQueueCommands(CLI::App& app, Command& command) {
   remove->add_option("--count", arguments->count, "How many; NAME then needs a %d")
       ->check(counts)
       ->capture_default_str();
+
+  CLI::App* set = command.Add(queue, "set", "Give a queue other limits: those that are named, no others",
+                              "  trireme queue set orders --max-messages 100000 --max-bytes 1000000000\n"
+                              "  trireme queue set orders                          # none\n",
+                              [&command, arguments] {
+                                v1::QueueLimits limits;
+                                limits.set_max_messages(arguments->limit_messages);
+                                limits.set_max_bytes(arguments->limit_bytes);
+                                limits.set_max_message_bytes(arguments->limit_message_bytes);
+                                return Set(command, arguments->name, limits);
+                              });
+  set->add_option("NAME", arguments->name, "The queue")->required();
+  set->add_option("--max-messages", arguments->limit_messages,
+                  "Refuse what is beyond so many that are not settled by all subscriptions");
+  set->add_option("--max-bytes", arguments->limit_bytes, "Refuse what is beyond so many bytes of those");
+  set->add_option("--max-message-bytes", arguments->limit_message_bytes, "Refuse larger messages");
 
   CLI::App* purge =
       command.Add(queue, "purge", "Drop all messages that wait; what consumers hold stays theirs",

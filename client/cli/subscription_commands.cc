@@ -17,6 +17,7 @@ struct Arguments {
   double retry_delay_s = 0, max_retry_delay_s = 0;
   uint32_t retry_percent = 0;
   uint32_t delivery_limit = 0;
+  uint64_t max_in_flight = 0;
   std::string dead_letter_queue, dead_letter_routing_key;
   bool single_active = false;
 };
@@ -64,6 +65,7 @@ v1::SubscriptionSettings SettingsOf(const Arguments& arguments) {
   settings.set_retry_percent(arguments.retry_percent);
   settings.set_max_retry_delay_ms(static_cast<uint32_t>(arguments.max_retry_delay_s * 1000));
   settings.set_delivery_limit(arguments.delivery_limit);
+  settings.set_max_in_flight(arguments.max_in_flight);
   settings.set_dead_letter_queue(arguments.dead_letter_queue);
   settings.set_dead_letter_routing_key(arguments.dead_letter_routing_key);
   settings.set_single_active(arguments.single_active);
@@ -131,6 +133,8 @@ void AddSettings(CLI::App* app, const ArgumentsPtr& arguments) {
       ->check(seconds);
   app->add_option("--delivery-limit", arguments->delivery_limit,
                   "A message that comes back after so many deliveries leaves; 0 = never");
+  app->add_option("--max-in-flight", arguments->max_in_flight,
+                  "So many messages are with consumers at most, over all of them; 0 = no limit");
   app->add_option("--dead-letter-queue", arguments->dead_letter_queue,
                   "Where messages go that leave so, or are rejected; they are dropped if not given");
   app->add_option("--dead-letter-routing-key", arguments->dead_letter_routing_key, "The routing key that they get");
@@ -170,6 +174,7 @@ Json SubscriptionJson(const v1::SubscriptionFigures& s) {
           {"retry_percent", s.settings().retry_percent()},
           {"max_retry_delay_ms", s.settings().max_retry_delay_ms()},
           {"delivery_limit", s.settings().delivery_limit()},
+          {"max_in_flight", s.settings().max_in_flight()},
           {"dead_letter_queue", s.settings().dead_letter_queue()},
           {"dead_letter_routing_key", s.settings().dead_letter_routing_key()},
           {"single_active", s.settings().single_active()},

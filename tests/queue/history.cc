@@ -136,6 +136,7 @@ void History::ChangeSubscriptions() {
     if (Chance(30)) s.retry_delay_ms = static_cast<uint32_t>(1 + Below(300));
     if (Chance(40)) s.dead_letter.group = 70 + Below(3);
     s.single_active = Chance(30);
+    if (Chance(30)) s.max_in_flight = 1 + Below(20);
     return s;
   };
   std::vector<Fact> facts;
@@ -148,13 +149,20 @@ void History::ChangeSubscriptions() {
     for (uint64_t index = 1; index <= log_.machine.applied() && index <= made.from.index(); ++index) {
       if (log_.machine.IsRefused(index) || refused_.contains(index)) continue;
       const uint32_t messages = ShapeOf(log_.at(index)).messages;
-      made.ordinal += index < made.from.index() ? messages : std::min(messages, made.from.slot());
+      const uint32_t before = index < made.from.index() ? messages : std::min(messages, made.from.slot());
+      made.ordinal += before;
+      const uint64_t sized_from = log_.machine.sized_from();
+      if (sized_from != 0 && index >= sized_from)
+        made.bytes += before * MessageBytes(ShapeOf(log_.at(index)).bytes, messages);
     }
+    made.sized = true;  // the facts are raised before
     // Where nothing is applied yet a leader does not look.
     if (made.from.index() > log_.machine.applied()) made.from = Position(kMaxLogIndex, 0);
     facts.emplace_back(std::move(made));
   } else if (dice < 80) {
     facts.emplace_back(fact::SubscriptionChanged{SomeSubscription(), settings()});
+  } else if (dice < 90) {
+    facts.emplace_back(fact::QueueChanged{{.max_messages = Below(3), .max_bytes = Below(2)}});
   } else if (Chance(50)) {
     facts.emplace_back(fact::SubscriptionDeleted{SomeSubscription()});
   }
@@ -313,8 +321,13 @@ void History::ApplyOne() {
   Effects effects = log_.ApplyNext();
   const raft::Bytes& entry = log_.at(index);
   std::vector<Fact> facts;
-  if (!entry.empty()) facts = DecodeEntry(entry)->facts;
-  if (auto bad = model_.Apply(index, facts, effects, log_.machine.time_ms()))
+  uint64_t batch_bytes = 0;
+  if (!entry.empty()) {
+    auto decoded = DecodeEntry(entry);
+    batch_bytes = decoded->batch.size();
+    facts = std::move(decoded->facts);
+  }
+  if (auto bad = model_.Apply(index, facts, effects, log_.machine.time_ms(), batch_bytes))
     return Fail(Say("entry ", index, ": ", *bad));
   if (auto bad = model_.Compare(log_.machine)) return Fail(Say("after entry ", index, ": ", *bad));
   snapshots_.push_back(log_.machine.Snapshot());

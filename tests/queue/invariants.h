@@ -46,6 +46,16 @@ inline std::optional<std::string> ProblemOf(const Subscription& s) {
 
 // What is wrong with the state, or nothing.
 inline std::optional<std::string> ProblemOf(const Machine& machine) {
+  // What is held is what the slowest has, and what others have beside it.
+  if (const auto holds = machine.Holds()) {
+    uint64_t most = 0, all = 0;
+    for (const auto& [id, s] : machine.subscriptions()) {
+      const uint64_t has = s.waiting + s.in_flight_messages + s.returned_messages;
+      most = std::max(most, has);
+      all += has;
+    }
+    if (holds->messages < most || holds->messages > all) return script::Say(holds->messages, " messages are held");
+  }
   for (const auto& [id, s] : machine.subscriptions()) {
     // Every message is in one place; `default` has had them all.
     const uint64_t all = s.waiting + s.in_flight_messages + s.returned_messages + s.acknowledged + s.rejected +

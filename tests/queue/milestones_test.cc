@@ -72,11 +72,11 @@ TEST(MilestonesTest, WhatCannotBeIsNotRead) {
   stones.Add({10, 5, 100}, 1);
   stones.Add({2'000, 50, 200}, 1);
   raft::Writer out;
-  stones.Encode(out);
+  stones.Encode(out, kFactVersion);
   auto reads = [&](uint64_t applied, uint64_t published) {
     raft::Reader in(out.bytes());
     Milestones read;
-    return read.Decode(in, applied, published) && read.all() == stones.all();
+    return read.Decode(in, kFactVersion, applied, published) && read.all() == stones.all();
   };
   EXPECT_TRUE(reads(2'000, 50));
   EXPECT_FALSE(reads(1'999, 50));

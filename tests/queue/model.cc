@@ -30,6 +30,7 @@ struct Model::Applier {
   uint64_t index;
   const Effect& effect;
   int64_t now_ms;  // queue time
+  uint64_t batch_bytes;
   // By the whole entry, with the deliveries so far.
   std::map<std::pair<SubscriptionId, Position>, uint32_t>& returned;
 
@@ -91,6 +92,8 @@ struct Model::Applier {
       for (uint32_t i = 0; i < f.count; ++i) stored[f.first_sequence + i] = Position(index, i);
     }
     if (e.outcome != Outcome::kStored) return Say("not stored: ", int(e.outcome));
+    // Rounded up, each.
+    m.sizes_[index] = m.sized_from_ == 0 ? 0 : batch_bytes / f.count + (batch_bytes % f.count == 0 ? 0 : 1);
     for (uint32_t i = 0; i < f.count; ++i) {
       m.stored_.insert(Position(index, i));
       for (auto& [id, sub] : m.subscriptions_) sub.messages[Position(index, i)] = {};
@@ -176,12 +179,16 @@ struct Model::Applier {
       bool fits = f.from_next == sub->next && f.to_next <= Position(index, 0) &&
                   (f.session.empty() || (session != sub->sessions.end() && session->second.epoch == f.session_epoch));
       for (Position p : given) fits = fits && sub->messages.contains(p);
-      fits = fits && (f.skipped == 0 || f.counted_at >= m.last_refused_) && MayGive(*sub, f.session);
+      fits = fits && (f.skipped == 0 || f.counted_at >= m.last_refused_) && MayGive(*sub, f.session) &&
+             (m.sized_from_ == 0 || f.sized);
       return fits ? Say("refused a checkout that fits") : Problem();
     }
     if (f.from_next != sub->next)
       return Say("accepted a checkout from ", f.from_next, ", the cursor is at ", sub->next);
     if (!MayGive(*sub, f.session)) return Say("given to '", f.session, "', which is not the single active consumer");
+    for (size_t i = 0; m.sized_from_ != 0 && i < f.waiting.size(); ++i) {
+      if (f.sizes.at(i) != m.sizes_[f.waiting[i].first.index()]) return Say("a run of ", f.sizes[i], " bytes each");
+    }
     if (Problem bad = Pass(*sub, f.from_next, f.to_next, f.skipped, given)) return bad;
     sub->next = f.to_next;
     std::map<Position, uint32_t> expected;
@@ -277,13 +284,20 @@ struct Model::Applier {
     const auto& e = std::get<effect::Purged>(effect);
     return e.messages == purged ? Problem() : Say("purged ", e.messages, ", not ", purged);
   }
-  Problem operator()(const fact::VersionRaised&) { return {}; }
+  Problem operator()(const fact::VersionRaised& f) {
+    if (f.version >= kFactsOfLimits && m.sized_from_ == 0) m.sized_from_ = index;
+    return {};
+  }
+  Problem operator()(const fact::QueueChanged& f) {
+    m.settings_ = f.settings;
+    return {};
+  }
 
   Problem operator()(const fact::Skipped& f) {
     const auto& e = std::get<effect::Skipped>(effect);
     Subscription* sub = Sub(f.subscription);
     const bool fits = sub != nullptr && f.from_next == sub->next && f.to_next <= Position(index, 0) &&
-                      (f.count == 0 || f.counted_at >= m.last_refused_);
+                      (f.count == 0 || f.counted_at >= m.last_refused_) && (m.sized_from_ == 0 || f.sized);
     if (e.accepted != fits) return Say("skipped: ", e.accepted);
     if (!fits) return {};
     if (Problem bad = Pass(*sub, f.from_next, f.to_next, f.count, {})) return bad;
@@ -387,11 +401,12 @@ struct Model::Applier {
   }
 };
 
-Problem Model::Apply(uint64_t index, const std::vector<Fact>& facts, const Effects& effects, int64_t now_ms) {
+Problem Model::Apply(uint64_t index, const std::vector<Fact>& facts, const Effects& effects, int64_t now_ms,
+                     uint64_t batch_bytes) {
   if (facts.size() != effects.facts.size()) return Say(effects.facts.size(), " effects of ", facts.size(), " facts");
   std::map<std::pair<SubscriptionId, Position>, uint32_t> returned;
   for (size_t i = 0; i < facts.size(); ++i) {
-    Applier applier{*this, index, effects.facts[i], now_ms, returned};
+    Applier applier{*this, index, effects.facts[i], now_ms, batch_bytes, returned};
     if (Problem bad = std::visit(applier, facts[i])) return Say("fact ", i, " of kind ", facts[i].index(), ": ", *bad);
   }
   std::map<std::pair<SubscriptionId, Position>, uint32_t> said;
@@ -412,10 +427,15 @@ Problem Model::Compare(const Machine& machine) {
       return Say("there is no subscription ", id, " called ", mine.name);
     if (Problem bad = Compare(*s, mine, wanted)) return Say("subscription ", id, ": ", *bad);
   }
+  if (Problem bad = CompareHoldings(machine)) return bad;
   for (const Milestones::Stone& stone : machine.milestones().all()) {
     const auto before =
         static_cast<uint64_t>(std::distance(stored_.begin(), stored_.lower_bound(Position(stone.index, 0))));
     if (before != stone.ordinal) return Say(before, " messages lie before ", stone.index, ", not ", stone.ordinal);
+    uint64_t bytes = 0;
+    for (auto it = stored_.begin(); it != stored_.end() && it->index() < stone.index; ++it)
+      bytes += sizes_.at(it->index());
+    if (bytes != stone.bytes) return Say(bytes, " bytes lie before ", stone.index, ", not ", stone.bytes);
   }
   // Compaction keeps every entry that is wanted, and below the floor no other.
   auto live = machine.Live();
@@ -427,6 +447,27 @@ Problem Model::Compare(const Machine& machine) {
   std::set<uint64_t> below(wanted.begin(), wanted.upper_bound(live.floor));
   if (kept != below) return Say(kept.size(), " entries at or below ", live.floor, " are kept, not ", below.size());
   return {};
+}
+
+Problem Model::CompareHoldings(const Machine& machine) const {
+  if (machine.settings() != settings_) return Say("the settings are others");
+  const std::optional<Amount> held = machine.Holds();
+  if (held.has_value() != settings_.Limits()) return Say("what is held is counted: ", held.has_value());
+  std::set<Position> needed;
+  for (const auto& [id, sub] : subscriptions_) {
+    uint64_t waiting = 0;
+    for (const auto& [p, message] : sub.messages) {
+      if (message.fate < Fate::kAcknowledged) needed.insert(p);
+      if (message.fate == Fate::kWaiting) waiting += sizes_.at(p.index());
+    }
+    if (machine.subscription(id).waiting_bytes != waiting)
+      return Say(machine.subscription(id).waiting_bytes, " bytes wait in subscription ", id, ", not ", waiting);
+  }
+  if (!held) return {};
+  Amount mine{.messages = needed.size(), .bytes = 0};
+  for (Position p : needed) mine.bytes += sizes_.at(p.index());
+  if (*held == mine) return {};
+  return Say(held->messages, " messages of ", held->bytes, " bytes are held, not ", mine.messages, " of ", mine.bytes);
 }
 
 Problem Model::Compare(const queue::Subscription& s, Subscription& mine, std::set<uint64_t>& wanted) const {

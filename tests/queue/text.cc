@@ -80,6 +80,9 @@ fact::CheckedOut ParseCheckout(const Words& words, SubscriptionId subscription, 
   f.to_next = f.waiting.empty() ? f.from_next : f.waiting.back().first + f.waiting.back().count;
   if (auto to = Option(words, "to")) f.to_next = ParsePosition(*to);
   f.counted_at = f.skipped == 0 ? 0 : Option(words, "counted", kMaxLogIndex);
+  f.sized = Option(words, "sizes").has_value();
+  for (const std::string& size : Split(Option(words, "sizes").value_or(""), ',')) f.sizes.push_back(Number(size));
+  f.skipped_bytes = Option(words, "passed", 0);
   return f;
 }
 
@@ -101,6 +104,7 @@ SubscriptionSettings ParseSettings(const Words& words) {
   settings.retry_delay_ms = static_cast<uint32_t>(Option(words, "retry", 0));
   settings.delivery_limit = static_cast<uint32_t>(Option(words, "limit", 0));
   settings.dead_letter.group = Option(words, "dead", 0);
+  settings.max_in_flight = Option(words, "inflight", 0);
   return settings;
 }
 
@@ -109,6 +113,7 @@ std::string DescribeSettings(const SubscriptionSettings& settings) {
   if (settings.retry_delay_ms != 0) text += Say(" retry=", settings.retry_delay_ms);
   if (settings.delivery_limit != 0) text += Say(" limit=", settings.delivery_limit);
   if (settings.dead_letter.group != 0) text += Say(" dead=", settings.dead_letter.group);
+  if (settings.max_in_flight != 0) text += Say(" inflight=", settings.max_in_flight);
   return text;
 }
 
@@ -130,7 +135,8 @@ struct Teller {
   }
   std::string operator()(const fact::Detached& f) { return Say("detach ", f.session, " epoch=", f.epoch); }
   std::string operator()(const fact::CheckedOut& f) {
-    const std::string skipped = f.skipped == 0 ? "" : Say(" skipped=", f.skipped);
+    std::string skipped = f.skipped == 0 ? "" : Say(" skipped=", f.skipped);
+    for (size_t i = 0; i < f.sizes.size(); ++i) skipped += Say(i == 0 ? " sizes=" : ",", f.sizes[i]);
     return Say("checkout ", f.session.empty() ? Say("until=", f.deadline_ms) : Say(f.session, "@", f.session_epoch),
                " from=", f.from_next, " to=", f.to_next, DescribeRuns("waiting", f.waiting),
                DescribeRuns("returned", f.returned), skipped);
@@ -153,6 +159,10 @@ struct Teller {
     return Say("create ", f.name, " from=", f.from, " ordinal=", f.ordinal, DescribeSettings(f.settings));
   }
   std::string operator()(const fact::SubscriptionChanged& f) { return "change" + DescribeSettings(f.settings); }
+  std::string operator()(const fact::QueueChanged& f) {
+    return Say("limits messages=", f.settings.max_messages, " bytes=", f.settings.max_bytes,
+               " size=", f.settings.max_message_bytes);
+  }
   std::string operator()(const fact::SubscriptionDeleted&) { return "delete"; }
   std::string operator()(const fact::DeadLettered& f) {
     const std::string text = Say("bury deliveries=", f.deliveries, DescribeRuns("returned", f.returned));
@@ -273,12 +283,20 @@ Fact ParseFact(const Words& words, Position cursor) {
                          .to_next = position("to", cursor),
                          .count = Number(words.at(1)),
                          .counted_at = Option(words, "counted", kMaxLogIndex),
-                         .returned = ParseRuns(words, "returned")};
+                         .returned = ParseRuns(words, "returned"),
+                         .sized = Option(words, "bytes").has_value(),
+                         .bytes = Option(words, "bytes", 0)};
+  }
+  if (verb == "limits") {
+    return fact::QueueChanged{{.max_messages = Option(words, "messages", 0),
+                               .max_bytes = Option(words, "bytes", 0),
+                               .max_message_bytes = Option(words, "size", 0)}};
   }
   if (verb == "create") {
     // Without from=, of what is still to come.
-    return fact::SubscriptionCreated{words.at(1), position("from", Position(kMaxLogIndex, 0)),
-                                     Option(words, "ordinal", 0), ParseSettings(words)};
+    return fact::SubscriptionCreated{
+        words.at(1),          position("from", Position(kMaxLogIndex, 0)), Option(words, "ordinal", 0),
+        ParseSettings(words), Option(words, "bytes").has_value(),          Option(words, "bytes", 0)};
   }
   if (verb == "change") return fact::SubscriptionChanged{subscription, ParseSettings(words)};
   if (verb == "delete") return fact::SubscriptionDeleted{subscription};
@@ -331,6 +349,7 @@ std::string Describe(const Machine& machine) {
   std::ostringstream out;
   out << "applied " << machine.applied() << ", time " << machine.time_ms() << ", published " << machine.published()
       << '\n';
+  if (const auto holds = machine.Holds()) out << "holds " << holds->messages << ", " << holds->bytes << " bytes\n";
   for (const auto& [name, p] : machine.producers()) {
     out << "producer " << name << ": epoch " << p.epoch << ", sequences " << p.window.lowest() << " to "
         << p.window.highest() << '\n';

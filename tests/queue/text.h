@@ -6,6 +6,10 @@
 //   settle ack|requeue|reject TOKEN... [due=MS,...]   bury deliveries=N returned=...   extend until=MS TOKEN... expire
 //   now=MS TOKEN... purge                                   raise VERSION create NAME [from=1:0 ordinal=N] [filter=]
 //   change [filter=]        delete skip COUNT from=1:0 to=2:0 [returned=...]
+//   limits [messages=N bytes=N size=N]
+//
+// From version 6 of the facts on `checkout` says what each message of a run counts for (sizes=3,...), `skip` and
+// `create` their bytes=.
 //
 // Those about a subscription other than `default` say subscription=ID.
 //

@@ -1,0 +1,63 @@
+// A queue's settings as facts and snapshots hold them.
+#include <cstdint>
+
+#include "broker/queue/entry.h"
+
+namespace trireme::queue {
+namespace {
+
+// Never reused.
+constexpr uint64_t kMaxMessagesTag = 1, kMaxBytesTag = 2, kMaxMessageBytesTag = 3;
+
+}  // namespace
+
+// As a subscription's: those that are set, ascending by tag.
+void EncodeSettings(raft::Writer& out, const QueueSettings& settings) {
+  raft::Writer fields;
+  uint64_t count = 0;
+  auto number = [&](uint64_t tag, uint64_t value) {
+    if (value == 0) return;
+    fields.Varint(tag);
+    fields.Varint(value);
+    ++count;
+  };
+  number(kMaxMessagesTag, settings.max_messages);
+  number(kMaxBytesTag, settings.max_bytes);
+  number(kMaxMessageBytesTag, settings.max_message_bytes);
+  out.Varint(count);
+  out.Raw(fields.bytes());
+}
+
+QueueSettings DecodeQueueSettings(raft::Reader& in) {
+  QueueSettings settings;
+  bool good = true;
+  uint64_t last = 0;
+  auto number = [&](uint64_t& value) {
+    value = in.Varint();
+    good &= value != 0;
+  };
+  const size_t count = in.Count(2);
+  for (size_t i = 0; i < count && in.ok() && good; ++i) {
+    const uint64_t tag = in.Varint();
+    good = tag > last;
+    last = tag;
+    switch (tag) {
+      case kMaxMessagesTag:
+        number(settings.max_messages);
+        break;
+      case kMaxBytesTag:
+        number(settings.max_bytes);
+        break;
+      case kMaxMessageBytesTag:
+        number(settings.max_message_bytes);
+        break;
+      default:
+        good = false;
+    }
+  }
+  // Fails the reader: what is behind it cannot be read.
+  if (!good) in.Raw(in.rest().size() + 1);
+  return settings;
+}
+
+}  // namespace trireme::queue
