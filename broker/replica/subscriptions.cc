@@ -235,9 +235,9 @@ void Subscriptions::Answer(SubscriptionWaiter& waiter, const queue::Fact& fact, 
   if (!std::get<queue::effect::SubscriptionChanged>(effect).accepted) return waiter.done(NotFound(waiter.name));
   if (const auto* changed = std::get_if<queue::fact::SubscriptionChanged>(&fact)) {
     const queue::SubscriptionId id = changed->subscription;
-    if (auto consuming = all_.find(id); consuming != all_.end()) {
-      consuming->second->SettingsChanged();
-      consuming->second->TellStandbys();
+    if (Consuming* consuming = Find(id)) {
+      consuming->SettingsChanged();
+      consuming->TellStandbys();
     }
     return waiter.done(SubscriptionMade{id});
   }

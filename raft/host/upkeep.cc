@@ -16,6 +16,8 @@ constexpr uint64_t kAskAgainEvery = 60;  // of these
 // To a node within the time of a promise (an election timeout): some may be lost, and each costs a node that has
 // nothing to do two wake-ups.
 constexpr int kHeartbeatsPerPromise = 5;
+// That pass at once where nothing is under way. No more than NodeLiveness allows what was under way to be late.
+constexpr int kIdleTicks = 2;
 // While a write takes longer than this the node stands for no election: its own vote would not be durable.
 constexpr std::chrono::milliseconds kDiskPatience{1000};
 // What is on its way to followers that keep up is not worth a look at, whatever the budget.
@@ -31,8 +33,10 @@ void HostCore::TickAfter(int ticks) {
 
 void HostCore::Tick(int ticks) {
   const uint64_t now = ticks_ + static_cast<uint64_t>(ticks);
-  // Nothing is looked for between two heartbeats when nothing is under way: each wake-up of an idle node costs.
-  TickAfter(IsIdle() ? static_cast<int>(TicksPerHeartbeat() - now % TicksPerHeartbeat()) : 1);
+  // Where nothing is under way nothing is looked for at each tick, because each wake-up of an idle node costs; but soon
+  // enough for what comes in meanwhile.
+  const uint64_t to_heartbeat = TicksPerHeartbeat() - now % TicksPerHeartbeat();
+  TickAfter(IsIdle() && to_heartbeat >= uint64_t{kIdleTicks} ? kIdleTicks : 1);
   while (ticks_ < now) TickNode();
   // Not once for each tick that there was nothing to do in: what woke since is not older for it.
   TickGroups();

@@ -239,6 +239,20 @@ TEST_F(SubscriptionsTest, DeletingOneEndsItsStreamsAndItsTokens) {
   AckAll("s", "default", other);
 }
 
+// One entry has both, and both askers are answered when the subscription is gone already.
+TEST_F(SubscriptionsTest, OneIsChangedAndDeletedAtOnce) {
+  ASSERT_TRUE(Create("audit").ok());
+  auto auditor = Attach("s", {}, 100, 30'000, "audit");
+  std::vector<absl::Status> said;
+  auto note = [&](absl::StatusOr<SubscriptionMade> made) { said.push_back(made.status()); };
+  w_.Serving()->ChangeSubscription("audit", {.filter = "a = 1"}, note);
+  w_.Serving()->DeleteSubscription("audit", note);
+  ASSERT_TRUE(w_.world.RunUntil([&] { return said.size() == 2; }));
+  EXPECT_TRUE(said[0].ok()) << said[0];
+  EXPECT_TRUE(said[1].ok()) << said[1];
+  EXPECT_EQ(auditor->cut, CutReason::kSubscriptionGone);
+}
+
 TEST_F(SubscriptionsTest, WithoutAnyNothingIsKept) {
   ASSERT_TRUE(Delete("default").ok());
   PublishEach({"a", "b"});

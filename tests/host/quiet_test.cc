@@ -468,6 +468,15 @@ TEST_F(QuietTest, APausedFollowerDisturbsNobody) {
   EXPECT_TRUE(AwaitAllLed(milliseconds(0), [](uint64_t leader) { return leader == 1; }));
 }
 
+// However long a promise lasts: a node without anything to do looks soon enough for what it has to do next.
+TEST_F(QuietTest, AnIdleNodeElectsSoonWhenPromisesAreLong) {
+  world_.options.election_ticks = 1000;
+  Up(20);
+  ASSERT_EQ(LeaderId(1), 1u);
+  world_.Kill(1);
+  EXPECT_TRUE(AwaitAllLed(milliseconds(3000), [](uint64_t leader) { return leader != 1; }));
+}
+
 // Cut off with everything that it leads, a node gives up leading, and then does nothing but its heartbeats.
 TEST_F(QuietTest, ANodeAloneIsCalm) {
   Up(50);
