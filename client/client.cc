@@ -180,6 +180,15 @@ absl::StatusOr<v1::ReleaseLeasesResponse> Client::ReleaseLeases(const v1::Releas
   return CallAndWait<v1::ReleaseLeasesResponse>(*core_, To(*core_, "Admin/ReleaseLeases"), request);
 }
 
+absl::StatusOr<v1::ListBlockedKeysResponse> Client::ListBlockedKeys(const v1::ListBlockedKeysRequest& request) {
+  return CallAndWait<v1::ListBlockedKeysResponse>(*core_, To(*core_, "Admin/ListBlockedKeys"), request);
+}
+absl::StatusOr<v1::UnblockKeyResponse> Client::UnblockKey(const v1::UnblockKeyRequest& request) {
+  CallOptions options = To(*core_, "Admin/UnblockKey");
+  options.repeatable = false;
+  return CallAndWait<v1::UnblockKeyResponse>(*core_, std::move(options), request);
+}
+
 absl::StatusOr<v1::DescribeReplicaResponse> Client::DescribeReplica(const std::string& queue, const std::string& server,
                                                                     std::chrono::milliseconds timeout) {
   v1::DescribeReplicaRequest request;

@@ -86,6 +86,10 @@ class Client {
   // The count is of the try that was answered.
   absl::StatusOr<v1::ReleaseLeasesResponse> ReleaseLeases(const v1::ReleaseLeasesRequest& request);
   absl::StatusOr<v1::ChangeQueueResponse> ChangeQueue(const v1::ChangeQueueRequest& request);
+  // One page.
+  absl::StatusOr<v1::ListBlockedKeysResponse> ListBlockedKeys(const v1::ListBlockedKeysRequest& request);
+  // Not tried again: UNAVAILABLE and DEADLINE_EXCEEDED mean that the outcome is unknown.
+  absl::StatusOr<v1::UnblockKeyResponse> UnblockKey(const v1::UnblockKeyRequest& request);
   absl::StatusOr<v1::CreateSubscriptionResponse> CreateSubscription(const v1::CreateSubscriptionRequest& request);
   absl::StatusOr<v1::ChangeSubscriptionResponse> ChangeSubscription(const v1::ChangeSubscriptionRequest& request);
   // NOT_FOUND after a first try whose outcome was unknown counts as deleted.

@@ -171,6 +171,8 @@ v1::RefusedBy ToProto(Refusal::By by) {
       return v1::REFUSED_BY_QUEUE_BYTES;
     case Refusal::By::kMessageSize:
       return v1::REFUSED_BY_MESSAGE_SIZE;
+    case Refusal::By::kKeyMissing:
+      return v1::REFUSED_BY_KEY_MISSING;
   }
   return v1::REFUSED_BY_UNSPECIFIED;
 }

@@ -8,6 +8,7 @@
 #include "broker/api/checks.h"
 #include "broker/api/errors.h"
 #include "broker/api/frames.h"
+#include "broker/replica/blocked_keys.h"
 #include "broker/replica/looking.h"
 #include "raft/grpc/buffers.h"
 #include "trireme/v1/admin.pb.h"
@@ -202,6 +203,61 @@ void ActRelease(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr&
   });
 }
 
+void ActBlockedKeys(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& queue) {
+  const auto request = RequestOf<v1::ListBlockedKeysRequest>(call);
+  ListBlockedKeys(replica, SubscriptionOf(replica, request), queue::Position(request.from_position()),
+                  request.limit() == 0 ? kDefaultBrowse : request.limit(),
+                  [call, queue](absl::StatusOr<BlockedKeysPage> page) {
+                    if (!page.ok()) return Reply(call, About(queue, page.status()));
+                    v1::ListBlockedKeysResponse response;
+                    for (const BlockedKey& key : page->keys) {
+                      v1::BlockedKey* out = response.add_keys();
+                      out->set_key(key.key);
+                      out->set_position(key.by.packed());
+                      out->set_state(ToProto(key.stand.state));
+                      out->set_deliveries(key.stand.deliveries);
+                      if (key.stand.state == MessageStand::State::kInFlight)
+                        ToProto(key.holder, key.stand.deadline_ms, out->mutable_holder());
+                      out->set_since_ms(key.since_ms);
+                      out->set_due_ms(key.due_ms);
+                      out->set_waiting(key.waiting);
+                    }
+                    response.set_next_position(page->next ? page->next->packed() : 0);
+                    response.set_at_index(page->at_index);
+                    response.set_queue_time_ms(page->queue_time_ms);
+                    response.set_blocked(page->blocked);
+                    response.set_full(page->full);
+                    Reply(call, std::move(response));
+                  });
+}
+
+absl::Status CheckUnblock(const v1::UnblockKeyRequest& request) {
+  if (request.what_case() == v1::UnblockKeyRequest::WHAT_NOT_SET ||
+      (request.what_case() == v1::UnblockKeyRequest::kKey && request.key().empty())) {
+    return Error(absl::StatusCode::kInvalidArgument, {.reason = "NOTHING_NAMED"},
+                 "neither a key nor a position is named; say which key is to be freed");
+  }
+  return CheckRange("how", static_cast<uint64_t>(request.how()), v1::UNBLOCK_RELEASE, v1::UNBLOCK_DROP,
+                    "of trireme.v1.Unblock");
+}
+
+void ActUnblock(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& queue) {
+  const auto request = RequestOf<v1::UnblockKeyRequest>(call);
+  using How = QueueReplica::UnblockHow;
+  const UnblockWanted wanted{.subscription = SubscriptionOf(replica, request),
+                             .key = request.key(),
+                             .position = queue::Position(request.position()),
+                             .how = request.how() == v1::UNBLOCK_RELEASE       ? How::kRelease
+                                    : request.how() == v1::UNBLOCK_DEAD_LETTER ? How::kDeadLetter
+                                                                               : How::kDrop};
+  UnblockKey(replica, wanted, [call, queue](absl::StatusOr<uint64_t> unblocked) {
+    if (!unblocked.ok()) return Reply(call, About(queue, unblocked.status()));
+    v1::UnblockKeyResponse response;
+    response.set_unblocked(*unblocked);
+    Reply(call, std::move(response));
+  });
+}
+
 }  // namespace
 
 void RegisterLookCalls(raft::RawService& service, const FindApi& apis) {
@@ -213,6 +269,17 @@ void RegisterLookCalls(raft::RawService& service, const FindApi& apis) {
   HandleQueueCall(
       service, apis, "/trireme.v1.Admin/ReleaseLeases",
       [](QueueCall& call) { return InspectLook<v1::ReleaseLeasesRequest>(call, CheckRelease); }, ActRelease);
+  HandleQueueCall(service, apis, "/trireme.v1.Admin/ListBlockedKeys", InspectPage<v1::ListBlockedKeysRequest>,
+                  ActBlockedKeys);
+  HandleQueueCall(
+      service, apis, "/trireme.v1.Admin/UnblockKey",
+      [](QueueCall& call) {
+        absl::StatusOr<std::string> queue = InspectLook<v1::UnblockKeyRequest>(call, CheckUnblock);
+        // By its key a second try could meet another message.
+        call.repeatable = false;
+        return queue;
+      },
+      ActUnblock);
 }
 
 }  // namespace trireme::broker

@@ -111,6 +111,8 @@ const char* NameOf(Refusal::By by) {
       return "QUEUE_BYTES";
     case Refusal::By::kMessageSize:
       return "MESSAGE_SIZE";
+    case Refusal::By::kKeyMissing:
+      return "KEY_MISSING";
   }
   return "REFUSED";
 }

@@ -27,6 +27,8 @@ queue::SubscriptionSettings FromProto(const v1::SubscriptionSettings& settings) 
   out.dead_letter.queue = settings.dead_letter_queue();
   out.dead_letter.routing_key = settings.dead_letter_routing_key();
   out.single_active = settings.single_active();
+  out.order_by_key = settings.order_by_key();
+  if (settings.key_window() != 0) out.key_window = settings.key_window();
   return out;
 }
 
@@ -123,6 +125,9 @@ v1::SubscriptionFigures ToProto(const SubscriptionFigures& figures) {
   out.mutable_settings()->set_dead_letter_queue(figures.settings.dead_letter.queue);
   out.mutable_settings()->set_dead_letter_routing_key(figures.settings.dead_letter.routing_key);
   out.mutable_settings()->set_single_active(figures.settings.single_active);
+  out.mutable_settings()->set_order_by_key(figures.settings.order_by_key);
+  if (figures.settings.order_by_key) out.mutable_settings()->set_key_window(figures.settings.key_window);
+  out.set_waits_for_keys(figures.waits_for_keys);
   if (!figures.active_session.empty()) {
     out.mutable_active()->set_session(figures.active_session);
     out.mutable_active()->set_consumer(figures.active_consumer);

@@ -84,13 +84,26 @@ bool ReadHeader(std::string_view entry, std::string_view* name, Value* value) {
   });
 }
 
-std::string_view RoutingKey(std::string_view message) {
-  std::string_view key;
-  const bool whole = WalkFields(message, [&key](const Field& field) {
-    if (field.number == kRoutingKey && field.type == WireType::kCounted) key = field.contents;
+namespace {
+
+// Of a field that holds text, the last one counts.
+std::string_view TextOf(std::string_view message, uint32_t number) {
+  std::string_view text;
+  const bool whole = WalkFields(message, [&](const Field& field) {
+    if (field.number == number && field.type == WireType::kCounted) text = field.contents;
     return true;
   });
-  return whole ? key : std::string_view();
+  return whole ? text : std::string_view();
+}
+
+}  // namespace
+
+std::string_view Key(std::string_view message) {
+  return TextOf(message, kKey);
+}
+
+std::string_view RoutingKey(std::string_view message) {
+  return TextOf(message, kRoutingKey);
 }
 
 }  // namespace trireme::message

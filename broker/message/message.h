@@ -67,6 +67,9 @@ bool WalkHeaders(std::string_view message, Visit visit) {
   });
 }
 
+// What messages are kept in order by; empty if the message has none or is no message.
+std::string_view Key(std::string_view message);
+
 // What an exchange routes by; empty if the message has none or is no message.
 std::string_view RoutingKey(std::string_view message);
 

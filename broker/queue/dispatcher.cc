@@ -51,12 +51,16 @@ void Dispatcher::Rebuild() {
   decided_next_ = ahead_.next();
   passed_since_.reset();
   DropReturned();
+  order_.reset();
+  deferring_.clear();
+  deferring_sizes_.clear();
+  rebuild_ = false;
+  if (subscription().settings.order_by_key) return RebuildKeys();
   for (const auto& [first, run] : subscription().returned) {
     // What was found out of those that a new subscription was given is dropped: they are looked at again.
     if (run.deliveries == 0 && !subscription().settings.filter.empty()) bytes_each_.erase(first.index());
     PutBack(first, run);
   }
-  rebuild_ = false;
 }
 
 void Dispatcher::PutBack(Position first, const Returned& run) {
@@ -77,6 +81,7 @@ void Dispatcher::PutBack(Position first, const Returned& run) {
 // What has come due. None of it was given out in this term, for until now nothing knew of it.
 void Dispatcher::ReleaseDue(int64_t queue_time_ms) {
   queue_time_ms_ = std::max(queue_time_ms_, queue_time_ms);
+  if (order_) order_->Advance(queue_time_ms_);
   while (!later_.empty() && later_.begin()->first <= queue_time_ms_) {
     const auto [due, index] = *later_.begin();
     later_.erase(later_.begin());
@@ -131,12 +136,15 @@ void Dispatcher::ForgetDeadlines() {
 // ---------------------------------------------------------------- what the log holds
 
 void Dispatcher::Appended(uint64_t index, const EntryShape& shape) {
-  const bool judged = shape.messages == 0 || subscription().settings.filter.empty();
+  const SubscriptionSettings& settings = subscription().settings;
+  const bool judged = shape.messages == 0 || (settings.filter.empty() && !settings.order_by_key);
   ahead_.Appended(index, judged ? &shape : nullptr);
 }
 
 std::optional<Dispatcher::Range> Dispatcher::Wanted() {
   ahead_.SkipSettled();
+  while (!unknown_sizes_.empty() && !subscription().HasOutOfLine(*unknown_sizes_.begin()))
+    unknown_sizes_.erase(unknown_sizes_.begin());
   // They go out first, so they are looked up first.
   if (!unknown_sizes_.empty()) {
     Range range{*unknown_sizes_.begin(), *unknown_sizes_.begin()};
@@ -164,9 +172,15 @@ bool Dispatcher::KnowsEnough() const {
 void Dispatcher::Shapes(uint64_t first, const std::vector<EntryShape>& shapes) {
   for (size_t i = 0; i < shapes.size(); ++i) {
     const uint64_t index = first + i;
+    // Read for settings that were others: it is asked for again.
+    if (order_ && shapes[i].messages > 0 && shapes[i].keys == nullptr) return;
     if (unknown_sizes_.erase(index) == 0) continue;
     bytes_each_[index] = BytesEach(shapes[i]);
-    if (shapes[i].picked != nullptr) JudgeReturned(index, shapes[i]);
+    if (order_) {
+      LearnKeys(index, shapes[i]);
+    } else if (shapes[i].picked != nullptr) {
+      JudgeReturned(index, shapes[i]);
+    }
   }
   ahead_.Shapes(first, shapes);
 }
@@ -267,10 +281,12 @@ uint64_t Dispatcher::MayBeInFlight() const {
 }
 
 bool Dispatcher::MayTake() {
-  return MayBeInFlight() > 0 && (MayTakeReturned() || MayTakeWaiting());
+  if (MayBeInFlight() == 0) return false;
+  return order_ ? MayTakeKeys() : MayTakeReturned() || MayTakeWaiting();
 }
 
 Credit Dispatcher::Take(Share share, fact::CheckedOut& out) {
+  if (order_) return TakeByKey(share, out);
   Credit took;
   share.messages = std::min(share.messages, MayBeInFlight());
   // How many of `count` messages of `each` bytes fit.
@@ -351,6 +367,7 @@ void Dispatcher::ExpireLeases(int64_t queue_time_ms, Plan& plan) {
 
 void Dispatcher::ServeReceivers(MonotonicMs now, int64_t queue_time_ms, Plan& plan) {
   for (auto it = receivers_.begin(); it != receivers_.end();) {
+    Credit took;
     if (subscription().MayHold(0) && MayTake()) {
       fact::CheckedOut out{.subscription = id_,
                            .session = {},
@@ -362,8 +379,10 @@ void Dispatcher::ServeReceivers(MonotonicMs now, int64_t queue_time_ms, Plan& pl
                            .returned = {},
                            .skipped = 0,
                            .counted_at = 0};
-      Take({it->max_messages, limits_.receive_bytes, /*one_fits=*/true, limits_.receive_bytes}, out);
-      Conclude(std::move(out), {{}, it->id}, plan);
+      took = Take({it->max_messages, limits_.receive_bytes, /*one_fits=*/true, limits_.receive_bytes}, out);
+      if (took.messages > 0) Conclude(std::move(out), {{}, it->id}, plan);
+    }
+    if (took.messages > 0) {
       it = receivers_.erase(it);
     } else if (now >= it->until && unknown_sizes_.empty() && (capped() || !Wanted().has_value())) {
       // With entries that are not known yet it cannot be said that there is nothing.
@@ -381,7 +400,7 @@ void Dispatcher::ServeConsumers(Plan& plan) {
   size_t wanting = 0;
   for (const auto& [id, consumer] : consumers_) wanting += MayServe(consumer) ? 1 : 0;
   if (wanting == 0 || rebuild_) return;
-  const uint64_t available = returned_messages_ + ahead_.messages();
+  const uint64_t available = (order_ ? order_->ready() : returned_messages_) + ahead_.messages();
   const uint64_t share = std::clamp<uint64_t>((available + wanting - 1) / wanting, 1, limits_.turn_messages);
   for (size_t idle = 0; idle < consumers_.size();) {
     if (!MayTake()) return;
@@ -420,6 +439,11 @@ void Dispatcher::ServeConsumers(Plan& plan) {
 }
 
 void Dispatcher::Conclude(fact::CheckedOut out, Decided decided, Plan& plan) {
+  if (order_) {
+    TellDeferred(plan);
+    out.from_next = decided_next_;
+    out.by_key = true;
+  }
   out.to_next = decided_next_ = ahead_.next();
   out.skipped = ahead_.TakePassed();
   out.skipped_bytes = ahead_.TakePassedBytes();
@@ -433,11 +457,15 @@ void Dispatcher::Conclude(fact::CheckedOut out, Decided decided, Plan& plan) {
 }
 
 void Dispatcher::TellSkipped(MonotonicMs now, Plan& plan) {
-  if (ahead_.passed() == 0 && passed_returned_.empty()) return;
+  if (ahead_.passed() == 0 && passed_returned_.empty() && deferring_.empty()) return;
   if (!passed_since_) passed_since_ = now;
   // Not one by one: each is an entry of the log, and nobody waits for it.
   const bool many = ahead_.passed() >= limits_.skipped_messages || passed_returned_.size() >= limits_.skipped_messages;
   if (!many && now - *passed_since_ < limits_.skip_delay_ms) return;
+  if (order_) {
+    TellDeferred(plan);
+    if (passed_returned_.empty()) return passed_since_.reset();
+  }
   fact::Skipped fact{.subscription = id_,
                      .from_next = decided_next_,
                      .to_next = ahead_.next(),
@@ -477,7 +505,11 @@ void Dispatcher::Decide(MonotonicMs now, int64_t queue_time_ms, size_t& runs, Pl
 
 void Dispatcher::Purged(uint64_t index) {
   // What waited before this entry is gone, as decided here before it is applied.
-  DropReturned();
+  if (order_) {
+    PurgeKeys(index);
+  } else {
+    DropReturned();
+  }
   ahead_.Purge(index);
   passed_since_.reset();
   decided_next_ = ahead_.next();
@@ -486,6 +518,7 @@ void Dispatcher::Purged(uint64_t index) {
 // ---------------------------------------------------------------- what came of it
 
 void Dispatcher::Applied(uint64_t index, const Fact& fact, const Effect& effect, std::vector<Delivery>& deliveries) {
+  if (order_) KeysApplied(index, fact);
   if (const auto* checked = std::get_if<effect::CheckedOut>(&effect)) {
     CheckedOut(index, std::get<fact::CheckedOut>(fact), *checked, deliveries);
   } else if (const auto* settled = std::get_if<effect::Settled>(&effect)) {
@@ -495,7 +528,7 @@ void Dispatcher::Applied(uint64_t index, const Fact& fact, const Effect& effect,
     if (const auto* s = std::get_if<fact::Settled>(&fact)) tokens = &s->tokens;
     if (tokens != nullptr) NoteDeadlines(*tokens);
   } else if (std::holds_alternative<effect::Purged>(effect)) {
-    DropReturned();
+    if (!order_) DropReturned();
   } else if (const auto* skipped = std::get_if<effect::Skipped>(&effect)) {
     if (skips_under_way_ > 0) --skips_under_way_;
     if (!skipped->accepted) rebuild_ = true;
@@ -544,6 +577,7 @@ void Dispatcher::CheckedOut(uint64_t index, const fact::CheckedOut& decision, co
 
 // What came back may be gone again: the entry that gave it back may have dropped it, too.
 void Dispatcher::CameBack(const Slots& slots) {
+  if (order_) return KeysCameBack(slots);
   VisitWithin(subscription().returned, slots, [&](Position first, const Returned& run) { PutBack(first, run); });
 }
 
@@ -575,6 +609,7 @@ std::optional<MonotonicMs> Dispatcher::NextWake(MonotonicMs now, int64_t queue_t
   for (const Receiver& receiver : receivers_) at(receiver.until);
   if (!deadlines_.empty()) at(now + std::max<int64_t>(0, deadlines_.begin()->first - queue_time_ms));
   if (!later_.empty()) at(now + std::max<int64_t>(0, later_.begin()->first - queue_time_ms));
+  if (auto due = order_ ? order_->NextDue() : std::nullopt) at(now + std::max<int64_t>(0, *due - queue_time_ms));
   if (passed_since_) at(*passed_since_ + limits_.skip_delay_ms);
   return wake;
 }

@@ -17,6 +17,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "broker/queue/effects.h"
 #include "broker/queue/facts.h"
+#include "broker/queue/key_order.h"
 #include "broker/queue/lookahead.h"
 #include "broker/queue/machine.h"
 
@@ -135,6 +136,10 @@ class Dispatcher {
   void SettingsChanged() { rebuild_ = true; }
   // The subscription has as many exceptions as it may (status output).
   bool capped() const;
+  // Null: it does not order by key, or nothing is known yet of what is out of line.
+  const KeyOrder* keys() const { return order_ && unknown_sizes_.empty() ? &*order_ : nullptr; }
+  // As many messages wait for their keys as may: until one of those is free it takes no new ones (status output).
+  bool waits_for_keys() const { return order_ && !order_->Front() && WindowIsFull(); }
 
  private:
   struct Consumer {
@@ -189,6 +194,20 @@ class Dispatcher {
   bool MayTakeWaiting();
   void PutBack(Position first, const Returned& run);
   void DropReturned();
+  // In the order of keys (dispatcher_keys.cc).
+  void RebuildKeys();
+  void LearnKeys(uint64_t index, const EntryShape& shape);
+  void PutBackKey(Position position, const Returned& run);
+  void LookAgain(const Slots& slots);
+  void LookAt(Position position);
+  void KeysApplied(uint64_t index, const Fact& fact);
+  void KeysCameBack(const Slots& slots);
+  bool WindowIsFull() const;
+  bool MayTakeKeys();
+  Credit TakeByKey(Share share, fact::CheckedOut& out);
+  void GiveKey(Position position, fact::CheckedOut& out);
+  void TellDeferred(Plan& plan);
+  void PurgeKeys(uint64_t index);
   void ForgetSizes();
   void ForgetDeadlines();
   void ExpireSessions(MonotonicMs now, Plan& plan);
@@ -216,7 +235,7 @@ class Dispatcher {
   Lookahead ahead_;
   std::optional<MonotonicMs> passed_since_;  // something was passed over, and the state was not told
   std::vector<Slots> passed_returned_;       // of the returned ones, likewise
-  size_t skips_under_way_ = 0;               // Skipped facts, not applied
+  size_t skips_under_way_ = 0;               // Skipped and Deferred facts, not applied
   // Returned runs that were not given out again yet.
   struct Waiting {
     uint32_t count = 0;
@@ -227,9 +246,14 @@ class Dispatcher {
   std::set<std::pair<int64_t, uint64_t>> later_;
   // Returned runs that were delivered too often.
   std::vector<Slots> dead_;
+  // With order_by_key, instead of returned_ and later_: what is out of line.
+  std::optional<KeyOrder> order_;
+  std::vector<Slots> deferring_;  // out of line, and the state was not told
+  std::vector<uint64_t> deferring_sizes_;
   // Bytes per message of entries that this leader has given messages of, or has looked up, for when they come back.
   absl::flat_hash_map<uint64_t, uint64_t> bytes_each_;
-  // Entries of returned runs for which that is not known: an earlier leader gave them.
+  // Entries of returned runs for which that is not known: an earlier leader gave them. With order_by_key, of all that
+  // is out of line and whose keys are not known.
   absl::btree_set<uint64_t> unknown_sizes_;
 
   absl::btree_map<SessionId, Consumer> consumers_;

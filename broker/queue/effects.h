@@ -77,6 +77,7 @@ struct Purged {
   uint64_t messages = 0;
 };
 
+// Of Skipped and Deferred.
 struct Skipped {
   bool accepted = false;
 };
@@ -96,6 +97,7 @@ struct SubscriptionChanged {
   bool accepted = false;
 };
 
+// Of DeadLettered and Released.
 struct DeadLettered {
   uint64_t messages = 0;
 };

@@ -47,6 +47,10 @@ enum class Code : uint8_t {
   kSkippedSized = 23,     // likewise
   kSubscriptionCreatedSized = 24,
   kQueueChanged = 25,
+  // From here on of kFactsOfKeys.
+  kDeferred = 26,
+  kReleased = 27,
+  kCheckedOutByKey = 28,
 };
 
 // Of a setting in SubscriptionSettings. Never reused.
@@ -59,6 +63,8 @@ constexpr uint64_t kDeadLetterGroupTag = 6, kDeadLetterQueueTag = 7, kDeadLetter
 constexpr uint64_t kSingleActiveTag = 9;
 // Of kFactsOfLimits.
 constexpr uint64_t kMaxInFlightTag = 10;
+// Of kFactsOfKeys.
+constexpr uint64_t kOrderByKeyTag = 11, kKeyWindowTag = 12;
 
 // ---------------------------------------------------------------- ranges, each told by its distance from the one
 // before
@@ -147,7 +153,10 @@ struct Encoder {
     out.Varint(f.epoch);
   }
   void operator()(const fact::CheckedOut& f) {
-    Put(f.sized ? Code::kCheckedOutSized : f.skipped == 0 ? Code::kCheckedOut : Code::kCheckedOutPassing);
+    Put(f.by_key         ? Code::kCheckedOutByKey
+        : f.sized        ? Code::kCheckedOutSized
+        : f.skipped == 0 ? Code::kCheckedOut
+                         : Code::kCheckedOutPassing);
     out.Varint(f.subscription);
     out.Counted(f.session);
     out.Varint(f.session_epoch);
@@ -202,6 +211,22 @@ struct Encoder {
     out.Varint(f.counted_at);
     PutSlots(out, f.returned);
     if (f.sized) out.Varint(f.bytes);
+  }
+  void operator()(const fact::Deferred& f) {
+    Put(Code::kDeferred);
+    out.Varint(f.subscription);
+    out.Varint(f.from_next.packed());
+    out.Varint(f.to_next.packed());
+    PutSlots(out, f.waiting);
+    for (uint64_t size : f.sizes) out.Varint(size);
+    out.Varint(f.skipped);
+    out.Varint(f.skipped_bytes);
+    out.Varint(f.counted_at);
+  }
+  void operator()(const fact::Released& f) {
+    Put(Code::kReleased);
+    out.Varint(f.subscription);
+    PutSlots(out, f.returned);
   }
   void operator()(const fact::SubscriptionCreated& f) {
     Put(f.sized ? Code::kSubscriptionCreatedSized : Code::kSubscriptionCreated);
@@ -279,6 +304,7 @@ absl::StatusOr<Fact> DecodeFact(raft::Reader& in) {
       return f;
     }
     case Code::kCheckedOut:
+    case Code::kCheckedOutByKey:
     case Code::kCheckedOutSized:
     case Code::kCheckedOutPassing: {
       fact::CheckedOut f;
@@ -293,7 +319,8 @@ absl::StatusOr<Fact> DecodeFact(raft::Reader& in) {
       if (code == static_cast<uint8_t>(Code::kCheckedOut)) return f;
       f.skipped = in.Varint();
       f.counted_at = in.Varint();
-      if (code == static_cast<uint8_t>(Code::kCheckedOutSized)) {
+      f.by_key = code == static_cast<uint8_t>(Code::kCheckedOutByKey);
+      if (f.by_key || code == static_cast<uint8_t>(Code::kCheckedOutSized)) {
         f.sized = true;
         f.sizes.resize(in.Count());
         for (uint64_t& size : f.sizes) size = in.Varint();
@@ -358,6 +385,25 @@ absl::StatusOr<Fact> DecodeFact(raft::Reader& in) {
       f.returned = GetSlots(in);
       f.sized = code == static_cast<uint8_t>(Code::kSkippedSized);
       if (f.sized) f.bytes = in.Varint();
+      return f;
+    }
+    case Code::kDeferred: {
+      fact::Deferred f;
+      f.subscription = static_cast<SubscriptionId>(in.Varint());
+      f.from_next = Position(in.Varint());
+      f.to_next = Position(in.Varint());
+      f.waiting = GetSlots(in);
+      f.sizes.resize(f.waiting.size());
+      for (uint64_t& size : f.sizes) size = in.Varint();
+      f.skipped = in.Varint();
+      f.skipped_bytes = in.Varint();
+      f.counted_at = in.Varint();
+      return f;
+    }
+    case Code::kReleased: {
+      fact::Released f;
+      f.subscription = static_cast<SubscriptionId>(in.Varint());
+      f.returned = GetSlots(in);
       return f;
     }
     case Code::kSubscriptionCreatedSized:
@@ -491,8 +537,9 @@ absl::StatusOr<PublishedView> ViewPublished(const Opened& opened) {
 }  // namespace
 
 uint32_t VersionOf(const Fact& fact) {
+  if (std::holds_alternative<fact::Deferred>(fact) || std::holds_alternative<fact::Released>(fact)) return kFactsOfKeys;
   if (const auto* out = std::get_if<fact::CheckedOut>(&fact))
-    return out->sized ? kFactsOfLimits : out->skipped == 0 ? 1 : 2;
+    return out->by_key ? kFactsOfKeys : out->sized ? kFactsOfLimits : out->skipped == 0 ? 1 : 2;
   if (const auto* skipped = std::get_if<fact::Skipped>(&fact)) return skipped->sized ? kFactsOfLimits : 2;
   if (std::holds_alternative<fact::QueueChanged>(fact)) return kFactsOfLimits;
   if (const auto* settled = std::get_if<fact::Settled>(&fact))
@@ -506,6 +553,8 @@ uint32_t VersionOf(const Fact& fact) {
 }
 
 uint32_t VersionOf(const SubscriptionSettings& settings) {
+  const SubscriptionSettings plain;
+  if (settings.order_by_key || settings.key_window != plain.key_window) return kFactsOfKeys;
   if (settings.max_in_flight != 0) return kFactsOfLimits;
   if (settings.single_active) return 5;
   if (settings.dead_letter != DeadLetterTarget()) return 4;
@@ -548,6 +597,8 @@ void EncodeSettings(raft::Writer& out, const SubscriptionSettings& settings) {
     fields.Varint(settings.max_in_flight);
     ++count;
   }
+  number(kOrderByKeyTag, settings.order_by_key ? 1 : 0, 0);
+  number(kKeyWindowTag, settings.key_window, plain.key_window);
   out.Varint(count);
   out.Raw(fields.bytes());
 }
@@ -603,6 +654,13 @@ SubscriptionSettings DecodeSettings(raft::Reader& in) {
       case kMaxInFlightTag:
         settings.max_in_flight = in.Varint();
         good &= settings.max_in_flight != 0;
+        break;
+      case kOrderByKeyTag:
+        settings.order_by_key = true;
+        good &= in.Varint() == 1;
+        break;
+      case kKeyWindowTag:
+        number(settings.key_window);
         break;
       default:
         good = false;

@@ -70,6 +70,10 @@ struct SubscriptionSettings {
   bool single_active = false;
   // So many messages may be in flight; at that no more are given out. 0: no limit.
   uint64_t max_in_flight = 0;
+  // Messages of one key are given one after the other, each once the one before is settled; those of other keys
+  // meanwhile, as far as key_window messages that wait for their keys.
+  bool order_by_key = false;
+  uint32_t key_window = 1'000;
 
   friend bool operator==(const SubscriptionSettings&, const SubscriptionSettings&) = default;
 };
@@ -185,6 +189,8 @@ struct CheckedOut {
   bool sized = false;
   std::vector<uint64_t> sizes = {};
   uint64_t skipped_bytes = 0;
+  // Decided in the order of keys. All is ignored if that is not what the subscription is set to when it is applied.
+  bool by_key = false;
 
   friend bool operator==(const CheckedOut&, const CheckedOut&) = default;
 };
@@ -239,6 +245,29 @@ struct Skipped {
   uint64_t bytes = 0;
 
   friend bool operator==(const Skipped&, const Skipped&) = default;
+};
+
+// What waits in [from_next, to_next) is out of line from here on: it counts as returned, never delivered. Conditional
+// as CheckedOut is.
+struct Deferred {
+  SubscriptionId subscription = 0;
+  Position from_next;
+  Position to_next;
+  std::vector<Slots> waiting;        // all of it but for what is skipped; ascending
+  std::vector<uint64_t> sizes = {};  // of each; this and the rest as in CheckedOut
+  uint64_t skipped = 0;
+  uint64_t skipped_bytes = 0;
+  uint64_t counted_at = 0;
+
+  friend bool operator==(const Deferred&, const Deferred&) = default;
+};
+
+// Returned messages are due now, whatever the delay that they came back with.
+struct Released {
+  SubscriptionId subscription = 0;
+  std::vector<Slots> returned;
+
+  friend bool operator==(const Released&, const Released&) = default;
 };
 
 // A new subscription, if there is none of that name. Its id is given by apply and never again.
@@ -316,16 +345,17 @@ struct VersionRaised {
 
 }  // namespace fact
 
-using Fact =
-    std::variant<fact::Published, fact::ProducerOpened, fact::ProducerForgotten, fact::Attached, fact::Detached,
-                 fact::CheckedOut, fact::Settled, fact::LeaseExtended, fact::Expired, fact::Purged, fact::VersionRaised,
-                 fact::Skipped, fact::SubscriptionCreated, fact::SubscriptionChanged, fact::SubscriptionDeleted,
-                 fact::DeadLettered, fact::Arrived, fact::Redirected, fact::QueueChanged>;
+using Fact = std::variant<fact::Published, fact::ProducerOpened, fact::ProducerForgotten, fact::Attached,
+                          fact::Detached, fact::CheckedOut, fact::Settled, fact::LeaseExtended, fact::Expired,
+                          fact::Purged, fact::VersionRaised, fact::Skipped, fact::SubscriptionCreated,
+                          fact::SubscriptionChanged, fact::SubscriptionDeleted, fact::DeadLettered, fact::Arrived,
+                          fact::Redirected, fact::QueueChanged, fact::Deferred, fact::Released>;
 
 // The meaning of the facts above, as this program knows it.
-inline constexpr uint32_t kFactVersion = 6;
+inline constexpr uint32_t kFactVersion = 7;
 // From this version on the state counts bytes: of messages that are stored once it is in force.
 inline constexpr uint32_t kFactsOfLimits = 6;
+inline constexpr uint32_t kFactsOfKeys = 7;
 // What every log begins with. Facts of a higher version come only behind a VersionRaised, which a leader appends when
 // one is wanted and all replicas understand it; so replicas of different programs agree until then, and in their
 // digests, too.

@@ -3,26 +3,46 @@
 #include <algorithm>
 #include <utility>
 
+#include "broker/message/message.h"
 #include "broker/queue/batch.h"
 
 namespace trireme::queue {
 
-EntryShape ShapeOf(const PublishedView& published, const filter::Filter* filter) {
+EntryShape ShapeOf(const PublishedView& published, const Judging& judging) {
   EntryShape shape{published.count, published.batch.size()};
-  if (filter == nullptr) return shape;
+  if (judging.filter == nullptr && !judging.keys) return shape;
   std::vector<EntryShape::Picked> picked;
+  std::vector<KeyHash> keys;
   uint32_t slot = 0;
   for (BatchWalker walker(published.batch.view()); walker.Next(); ++slot) {
-    if (!filter->Matches(walker.message())) continue;
+    if (judging.keys) keys.push_back(HashOfKey(message::Key(walker.message())));
+    if (judging.filter == nullptr || !judging.filter->Matches(walker.message())) continue;
     if (!picked.empty() && picked.back().first + picked.back().count == slot) {
       ++picked.back().count;
     } else {
       picked.push_back({slot, 1});
     }
   }
-  shape.picked = std::make_shared<const std::vector<EntryShape::Picked>>(std::move(picked));
+  if (judging.filter != nullptr)
+    shape.picked = std::make_shared<const std::vector<EntryShape::Picked>>(std::move(picked));
+  if (judging.keys) shape.keys = std::make_shared<const std::vector<KeyHash>>(std::move(keys));
   return shape;
 }
+
+bool Picks(const EntryShape& shape, uint32_t slot) {
+  if (shape.picked == nullptr) return true;
+  return std::any_of(shape.picked->begin(), shape.picked->end(), [slot](const EntryShape::Picked& run) {
+    return run.first <= slot && slot < run.first + run.count;
+  });
+}
+
+namespace {
+
+const KeyHash* KeysFrom(const EntryShape& shape, uint32_t slot) {
+  return shape.keys == nullptr ? nullptr : shape.keys->data() + slot;
+}
+
+}  // namespace
 
 uint64_t Lookahead::PickedFrom(const EntryShape& shape, uint32_t from) {
   if (shape.picked == nullptr) return shape.messages - std::min(from, shape.messages);
@@ -125,13 +145,13 @@ std::optional<Lookahead::Run> Lookahead::Next() {
     const uint32_t slot = FrontSlot();
     const bool at_front = next_.index() == shapes_first_;
     if (at_front && shape.picked == nullptr && slot < shape.messages)
-      return Run{{next_, shape.messages - slot}, BytesEach(shape), SizeOfFront()};
+      return Run{{next_, shape.messages - slot}, BytesEach(shape), SizeOfFront(), KeysFrom(shape, slot)};
     if (at_front && shape.picked != nullptr && slot < shape.messages) {
       for (const EntryShape::Picked& run : *shape.picked) {
         const uint32_t end = run.first + run.count;
         if (end <= slot) continue;
         if (run.first > slot) Pass(run.first - slot);
-        return Run{{next_, end - next_.slot()}, BytesEach(shape), SizeOfFront()};
+        return Run{{next_, end - next_.slot()}, BytesEach(shape), SizeOfFront(), KeysFrom(shape, next_.slot())};
       }
       Pass(shape.messages - slot);
     }

@@ -11,6 +11,7 @@
 #include "broker/filter/filter.h"
 #include "broker/queue/entry.h"
 #include "broker/queue/facts.h"
+#include "broker/queue/key_order.h"
 #include "broker/queue/machine.h"
 
 namespace trireme::queue {
@@ -27,10 +28,20 @@ struct EntryShape {
   uint64_t bytes = 0;
   // Which of them the subscription's filter takes, ascending and apart; null: all.
   std::shared_ptr<const std::vector<Picked>> picked = nullptr;
+  // Of each message, by its slot; null: they were not looked at.
+  std::shared_ptr<const std::vector<KeyHash>> keys = nullptr;
 };
 
-// A null filter takes all.
-EntryShape ShapeOf(const PublishedView& published, const filter::Filter* filter);
+// What is to be found out of each message.
+struct Judging {
+  std::shared_ptr<const filter::Filter> filter = nullptr;  // null: the subscription takes all
+  bool keys = false;
+
+  friend bool operator==(const Judging&, const Judging&) = default;
+};
+EntryShape ShapeOf(const PublishedView& published, const Judging& judging);
+// Whether the subscription takes the message in this slot.
+bool Picks(const EntryShape& shape, uint32_t slot);
 
 // What each message of an entry counts for: their average.
 inline uint64_t BytesEach(const EntryShape& shape) {
@@ -72,7 +83,8 @@ class Lookahead {
   struct Run {
     Slots slots;
     uint64_t bytes_each = 0;
-    uint64_t size = 0;  // what each counts for in the state
+    uint64_t size = 0;              // what each counts for in the state
+    const KeyHash* keys = nullptr;  // of the slots, if they were looked at
   };
   std::optional<Run> Next();
   // Leaves `count` of them behind, as given.

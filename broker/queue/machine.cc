@@ -62,6 +62,11 @@ void Machine::Recount() {
   coverage_->Advance(Retained(applied_ + 1));
 }
 
+void Machine::CountByKey() {
+  by_key_ = static_cast<size_t>(std::count_if(subscriptions_.begin(), subscriptions_.end(),
+                                              [](const auto& s) { return s.second.settings.order_by_key; }));
+}
+
 Subscription* Machine::Find(SubscriptionId id) {
   auto it = subscriptions_.find(id);
   return it == subscriptions_.end() ? nullptr : &it->second;
@@ -73,28 +78,11 @@ struct Machine::Applier {
   uint64_t index;
   Effects& effects;
 
-  // Gives messages that were held until now with `deliveries` back to those who wait, from `due_ms` on. Neighbours that
-  // are alike become one run, so that what was taken apart by settling does not stay apart. (Runs of two entries never
-  // touch: there is no slot 65,535.)
+  // Gives messages that were held until now with `deliveries` back to those who wait, from `due_ms` on.
   void GiveBack(SubscriptionId id, Subscription& s, Position first, const InFlight& was, uint32_t deliveries,
                 int64_t due_ms = 0) {
-    uint32_t count = was.count;
-    s.returned_messages += count;
-    effects.returned.push_back({id, {first, count}, deliveries});
-    auto alike = [&](const Returned& run) { return run.deliveries == deliveries && run.due_ms == due_ms; };
-    auto after = s.returned.lower_bound(first);
-    if (after != s.returned.end() && first + count == after->first && alike(after->second)) {
-      count += after->second.count;
-      after = s.returned.erase(after);
-    }
-    if (after != s.returned.begin()) {
-      auto before = std::prev(after);
-      if (before->first + before->second.count == first && alike(before->second)) {
-        before->second.count += count;
-        return;
-      }
-    }
-    s.returned.emplace_hint(after, first, Returned{count, deliveries, due_ms, was.size});
+    effects.returned.push_back({id, {first, was.count}, deliveries});
+    s.PutBack(first, {was.count, deliveries, due_ms, was.size});
   }
 
   void Hold(Position first, uint32_t count, uint64_t size) {
@@ -218,6 +206,28 @@ struct Machine::Applier {
     return effect::Detached{true, number};
   }
 
+  // What the runs that wait come to; nothing: of what waits in [from_next, to_next) they cannot be all but for what is
+  // skipped (Safety rule 2).
+  template <typename F>
+  std::optional<Amount> Taken(const Subscription& s, const F& f) const {
+    Amount taken;
+    Position last = f.from_next;
+    for (size_t i = 0; i < f.waiting.size(); ++i) {
+      const Slots& w = f.waiting[i];
+      const uint64_t entry = w.first.index();
+      if (!w.WithinEntry() || w.first < last || w.first + w.count > f.to_next || entry < s.waiting_from ||
+          m.IsRefused(entry)) {
+        return std::nullopt;
+      }
+      last = w.first + w.count;
+      taken.messages += w.count;
+      if (m.sized_from_ != 0) taken.bytes += w.count * f.sizes[i];
+    }
+    if (f.skipped > 0 && m.last_refused_ > f.counted_at) return std::nullopt;
+    if (f.skipped > s.waiting || taken.messages > s.waiting - f.skipped) return std::nullopt;
+    return taken;
+  }
+
   Effect operator()(const fact::CheckedOut& f) {
     Subscription* s = m.Find(f.subscription);
     // Safety rule 2: all that it was decided from must hold still.
@@ -233,22 +243,10 @@ struct Machine::Applier {
       if (it == s->sessions.end() || it->second.epoch != f.session_epoch) return effect::CheckedOut{};
       session = &it->second;
     }
+    if (f.by_key != s->settings.order_by_key) return effect::CheckedOut{};
     if (!s->MayHold(session == nullptr ? 0 : session->number)) return effect::CheckedOut{};
-    uint64_t taken = 0, bytes = 0;
-    Position last = f.from_next;
-    for (size_t i = 0; i < f.waiting.size(); ++i) {
-      const Slots& w = f.waiting[i];
-      const uint64_t entry = w.first.index();
-      if (!w.WithinEntry() || w.first < last || w.first + w.count > f.to_next || entry < s->waiting_from ||
-          m.IsRefused(entry)) {
-        return effect::CheckedOut{};
-      }
-      last = w.first + w.count;
-      taken += w.count;
-      if (sized) bytes += w.count * f.sizes[i];
-    }
-    if (f.skipped > 0 && m.last_refused_ > f.counted_at) return effect::CheckedOut{};
-    if (f.skipped > s->waiting || taken > s->waiting - f.skipped) return effect::CheckedOut{};
+    const std::optional<Amount> taken = Taken(*s, f);
+    if (!taken) return effect::CheckedOut{};
 
     effect::CheckedOut out{true, {}};
     out.runs.reserve(f.waiting.size() + f.returned.size());
@@ -259,7 +257,7 @@ struct Machine::Applier {
       if (holder != 0) s->held[holder] += count;
       out.runs.push_back({{first, count}, deliveries});
     };
-    s->Advance(f.to_next, taken + f.skipped, bytes + (sized ? f.skipped_bytes : 0));
+    s->Advance(f.to_next, taken->messages + f.skipped, taken->bytes + (sized ? f.skipped_bytes : 0));
     s->skipped += f.skipped;
     for (const Slots& r : f.returned) {
       if (!r.WithinEntry()) continue;
@@ -389,6 +387,47 @@ struct Machine::Applier {
     return effect::Skipped{true};
   }
 
+  Effect operator()(const fact::Deferred& f) {
+    Subscription* s = m.Find(f.subscription);
+    if (s == nullptr || s->next != f.from_next || f.to_next < f.from_next || f.to_next > Position(index, 0) ||
+        f.sizes.size() != f.waiting.size()) {
+      return effect::Skipped{false};
+    }
+    const std::optional<Amount> taken = Taken(*s, f);
+    if (!taken) return effect::Skipped{false};
+    s->Advance(f.to_next, taken->messages + f.skipped, taken->bytes + f.skipped_bytes);
+    s->skipped += f.skipped;
+    for (size_t i = 0; i < f.waiting.size(); ++i) {
+      const Slots& w = f.waiting[i];
+      Hold(w.first, w.count, f.sizes[i]);
+      s->PutBack(w.first, {w.count, 0, 0, f.sizes[i]});
+    }
+    return effect::Skipped{true};
+  }
+
+  Effect operator()(const fact::Released& f) {
+    Subscription* s = m.Find(f.subscription);
+    if (s == nullptr) return effect::DeadLettered{};
+    uint64_t messages = 0;
+    for (const Slots& r : f.returned) {
+      if (!r.WithinEntry()) continue;
+      std::vector<std::pair<Position, Returned>> parts;
+      CutOut(s->returned, r, [&](Position first, const Returned& run) {
+        if (run.due_ms == 0) return false;
+        parts.emplace_back(first, run);
+        return true;
+      });
+      for (auto& [first, run] : parts) {
+        messages += run.count;
+        s->returned_messages -= run.count;
+        run.due_ms = 0;
+        effects.returned.push_back({f.subscription, {first, run.count}, run.deliveries});
+        s->PutBack(first, run);
+      }
+    }
+    return effect::DeadLettered{messages};
+  }
+
   Effect operator()(const fact::SubscriptionCreated& f) {
     if (auto existing = m.FindSubscription(f.name)) {
       return effect::SubscriptionCreated{effect::SubscriptionCreated::Outcome::kExists, *existing};
@@ -420,6 +459,7 @@ struct Machine::Applier {
     m.names_.emplace(f.name, id);
     m.subscriptions_.emplace(id, std::move(made));
     m.Recount();
+    m.CountByKey();
     return effect::SubscriptionCreated{effect::SubscriptionCreated::Outcome::kCreated, id};
   }
 
@@ -485,6 +525,7 @@ struct Machine::Applier {
   Effect operator()(const fact::SubscriptionChanged& f) {
     Subscription* s = m.Find(f.subscription);
     if (s != nullptr) s->settings = f.settings;
+    m.CountByKey();
     return effect::SubscriptionChanged{s != nullptr};
   }
 
@@ -494,6 +535,7 @@ struct Machine::Applier {
     m.names_.erase(it->second.name);
     m.subscriptions_.erase(it);
     m.Recount();
+    m.CountByKey();
     return effect::SubscriptionChanged{true};
   }
 };
@@ -671,6 +713,7 @@ bool Machine::Decode(raft::Reader& in) {
   }
   if (!good || !in.done()) return false;
   Recount();
+  CountByKey();
   return true;
 }
 

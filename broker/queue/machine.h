@@ -88,6 +88,8 @@ class Machine {
   // Null if there is none of that name, or id.
   const Subscription* FindSubscription(SubscriptionId id) const;
   std::optional<SubscriptionId> FindSubscription(std::string_view name) const;
+  // Whether some subscription orders by key, so that messages need one.
+  bool orders_by_key() const { return by_key_ > 0; }
   // From where on everything that was stored is still there: the lowest of the cursors, where a subscription for which
   // nothing waits counts as if its own were at the log's end (with `index` the next entry's).
   Position Retained(uint64_t index) const;
@@ -103,6 +105,7 @@ class Machine {
   // Of the subscriptions, the one with the lowest cursor has everything that waits for any.
   const Subscription* Slowest() const;
   Subscription* Find(SubscriptionId id);
+  void CountByKey();
   void PruneRefused();
   std::string Encode() const;
   bool Decode(raft::Reader& in);
@@ -114,6 +117,7 @@ class Machine {
   absl::btree_map<std::string, Producer, std::less<>> producers_;
   absl::btree_map<SubscriptionId, Subscription> subscriptions_;
   absl::btree_map<std::string, SubscriptionId, std::less<>> names_;  // of subscriptions_
+  size_t by_key_ = 0;                                                // subscriptions that order by key
   SubscriptionId last_subscription_ = 0;
   uint64_t forgotten_epoch_ = 0;
   // Batches that were not stored, at or above the lowest cursor. A leader that judges well appends none; but whoever

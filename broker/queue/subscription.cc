@@ -28,6 +28,24 @@ absl::btree_map<Position, InFlight> Subscription::HeldBesides(uint64_t session_n
   return lacking;
 }
 
+void Subscription::PutBack(Position first, Returned run) {
+  returned_messages += run.count;
+  auto alike = [&](const Returned& other) { return other.deliveries == run.deliveries && other.due_ms == run.due_ms; };
+  auto after = returned.lower_bound(first);
+  if (after != returned.end() && first + run.count == after->first && alike(after->second)) {
+    run.count += after->second.count;
+    after = returned.erase(after);
+  }
+  if (after != returned.begin()) {
+    auto before = std::prev(after);
+    if (before->first + before->second.count == first && alike(before->second)) {
+      before->second.count += run.count;
+      return;
+    }
+  }
+  returned.emplace_hint(after, first, run);
+}
+
 bool Subscription::HasOutOfLine(uint64_t index) const {
   auto has = [index](const auto& runs) {
     auto it = runs.lower_bound(Position(index, 0));

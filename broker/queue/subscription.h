@@ -89,6 +89,10 @@ struct Subscription {
   // What the session has in flight besides `held`: what a consumer that comes back and names what it holds must be sent
   // again, with the same count and token (Safety rule 5).
   absl::btree_map<Position, InFlight> HeldBesides(uint64_t session_number, const std::vector<Token>& held) const;
+  // Puts messages that are neither waiting nor in flight among the returned ones. Neighbours that are alike become one
+  // run, so that what was taken apart by settling does not stay apart. (Runs of two entries never touch: there is no
+  // slot 65,535.)
+  void PutBack(Position first, Returned run);
   // Moves the cursor to `to`, which leaves `messages` behind that waited, of so many bytes.
   void Advance(Position to, uint64_t messages, uint64_t bytes) {
     waiting -= messages;

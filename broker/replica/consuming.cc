@@ -256,8 +256,9 @@ void Consuming::ReadAhead() {
   if (reader_.reading_shapes() || idle()) return;
   std::optional<queue::Dispatcher::Range> wanted = dispatcher().Wanted();
   if (!wanted || !KnowsFilter()) return;
+  const queue::Judging judging{*filter_, state().settings.order_by_key};
   reader_.Shapes(
-      wanted->first, wanted->last, *filter_,
+      wanted->first, wanted->last, judging,
       [this, first = wanted->first, judged_by = *filter_](absl::StatusOr<std::vector<queue::EntryShape>> shapes) {
         const queue::Machine& machine = *leader_->machine;
         const queue::Subscription* s = machine.FindSubscription(id_);

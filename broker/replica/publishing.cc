@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "broker/message/dead_letter.h"
+#include "broker/message/message.h"
 #include "broker/queue/entry.h"
 #include "broker/replica/moving.h"
 #include "raft/core/check.h"
@@ -19,6 +20,19 @@ using Kind = PublishOutcome::Kind;
 namespace {
 // Lines are put together up to this size: then what an entry costs by itself hardly shows.
 constexpr size_t kTogetherBytes = size_t{64} << 10;
+// Without one, nobody could say where it belongs.
+absl::Status CheckKeys(const raft::Bytes& batch) {
+  size_t at = 0;
+  for (queue::BatchWalker walker(batch.view()); walker.Next(); ++at) {
+    if (!message::Key(walker.message()).empty()) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("message ", at,
+                     " of the batch has no key, and a subscription of this queue keeps messages in order by their "
+                     "keys: give each message one"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 uint32_t MessagesIn(const raft::Bytes& batch) {
@@ -38,9 +52,9 @@ size_t Publishing::SlackOf(const Publication& p) {
   return MoverGroup(p.producer) == 0 ? 0 : message::kMaxDeadLetterBytes;
 }
 
-void Publishing::Refuse(const Publication& publication, const absl::Status& why) {
+void Publishing::Refuse(const Publication& publication, const absl::Status& why, Refusal refusal) {
   Answer(publication, Kind::kRefused, publication.first_sequence, MessagesIn(publication.batch), {},
-         publication.batch.size(), std::string(why.message()), why.code());
+         publication.batch.size(), std::string(why.message()), why.code(), refusal);
 }
 
 void Publishing::Accept(Publication publication) {
@@ -56,6 +70,11 @@ void Publishing::Accept(Publication publication) {
       publication.first_sequence > std::numeric_limits<uint64_t>::max() - checksums->size()) {
     refused = absl::InvalidArgumentError(absl::StrCat("first_sequence is ", publication.first_sequence, "; a batch of ",
                                                       checksums->size(), " would run over the end of the sequences"));
+  }
+  // A dead letter comes as it is.
+  if (refused.ok() && machine_->orders_by_key() && MoverGroup(publication.producer) == 0) {
+    if (absl::Status keys = CheckKeys(publication.batch); !keys.ok())
+      return Refuse(publication, keys, {.by = Refusal::By::kKeyMissing});
   }
   if (refused.ok() && !publication.windowed && waiting_bytes_ + bytes > max_waiting_bytes_ && !waiting_.empty()) {
     refused = absl::ResourceExhaustedError(

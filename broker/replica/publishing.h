@@ -56,7 +56,7 @@ class Publishing {
   // Checks the batch and puts it in line; what is refused is answered at once.
   void Accept(Publication publication);
   // Answers the whole batch with why it is not taken.
-  static void Refuse(const Publication& publication, const absl::Status& why);
+  static void Refuse(const Publication& publication, const absl::Status& why, Refusal refusal = {});
   bool waiting() const { return !waiting_.empty(); }
   Room& room() { return room_; }
   // Messages that the queue's settings have refused.

@@ -281,8 +281,10 @@ struct QueueReplica::Impl {
       } else if (auto* settled = std::get_if<AskedTokens>(&own.waiters[i])) {
         if (std::holds_alternative<queue::fact::Settled>(own.facts[i])) leading->settling.Applied();
         settled->Answer(std::get<queue::effect::Settled>(effects.facts[i]));
-      } else if (auto* purge = std::get_if<PurgeWaiter>(&own.waiters[i])) {
-        purge->done(std::get<queue::effect::Purged>(effects.facts[i]).messages);
+      } else if (auto* count = std::get_if<CountWaiter>(&own.waiters[i])) {
+        const auto* purged = std::get_if<queue::effect::Purged>(&effects.facts[i]);
+        count->done(purged != nullptr ? purged->messages
+                                      : std::get<queue::effect::DeadLettered>(effects.facts[i]).messages);
       } else if (auto* change = std::get_if<QueueChangeWaiter>(&own.waiters[i])) {
         leading->publishing.room().Changed();
         change->done(absl::OkStatus());
@@ -342,7 +344,7 @@ struct QueueReplica::Impl {
       if (auto* attach = std::get_if<AttachWaiter>(&waiter); attach != nullptr && attach->sink != nullptr)
         attach->sink->Cut(reason, text);
       if (auto* settled = std::get_if<AskedTokens>(&waiter)) settled->Fail(status);
-      if (auto* purge = std::get_if<PurgeWaiter>(&waiter)) purge->done(status);
+      if (auto* count = std::get_if<CountWaiter>(&waiter)) count->done(status);
       if (auto* change = std::get_if<QueueChangeWaiter>(&waiter)) change->done(status);
       if (auto* subscription = std::get_if<SubscriptionWaiter>(&waiter)) subscription->done(status);
     };
@@ -594,7 +596,7 @@ void QueueReplica::ExtendTokens(queue::SubscriptionId subscription, std::chrono:
 void QueueReplica::Purge(absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done) {
   Impl& i = *impl_;
   if (i.refuses()) return done(i.NotDone());
-  i.AddFact(queue::fact::Purged{}, PurgeWaiter{std::move(done)});
+  i.AddFact(queue::fact::Purged{}, CountWaiter{std::move(done)});
 }
 
 absl::Status QueueReplica::MovedError() {
@@ -642,6 +644,8 @@ QueueFigures QueueReplica::Figures() const {
                                      .arrived = s.arrived,
                                      .trouble = i.leading == nullptr ? "" : i.leading->moving->TroubleOf(id),
                                      .capped = s.exceptions() >= i.limits.dispatch.max_exceptions});
+    if (const queue::Dispatcher* d = DispatcherOf(id))
+      figures.subscriptions.back().waits_for_keys = d->waits_for_keys();
     if (!s.settings.single_active) continue;
     for (const auto& [session, known] : s.sessions) {
       if (known.number != s.active_session()) continue;
@@ -650,6 +654,39 @@ QueueFigures QueueReplica::Figures() const {
     }
   }
   return figures;
+}
+
+const queue::Dispatcher* QueueReplica::DispatcherOf(queue::SubscriptionId id) const {
+  return impl_->leading == nullptr ? nullptr : impl_->leading->dispatchers.Find(id);
+}
+
+void QueueReplica::Unblock(queue::SubscriptionId id, queue::Position position, UnblockHow how,
+                           absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done) {
+  Impl& i = *impl_;
+  if (i.refuses()) return done(i.NotDone());
+  const queue::Subscription* s = i.machine.FindSubscription(id);
+  if (s == nullptr) return done(absl::NotFoundError("there is no such subscription"));
+  if (absl::Status known = i.leading->subscriptions->MayUnblock(); !known.ok()) return done(known);
+  const queue::Slots slots{position, 1};
+  std::vector<queue::Token> held;
+  queue::VisitWithin(s->in_flight, slots, [&](queue::Position, const queue::InFlight& run) {
+    held.push_back({slots, run.checkout_index});
+  });
+  if (how == UnblockHow::kRelease && !held.empty()) {
+    return SettleTokens(
+        id, queue::Disposition::kRequeue, std::move(held),
+        [done = std::move(done)](absl::StatusOr<std::vector<bool>> current) mutable {
+          if (!current.ok()) return done(current.status());
+          done(current->at(0) ? 1 : 0);
+        },
+        /*delay_ms=*/0);
+  }
+  // In this order: it is taken from its holder, and what came back leaves (Safety rule 2: if it is there by then).
+  if (!held.empty()) i.AddFact(queue::fact::Settled{id, queue::Disposition::kRequeue, std::move(held)}, {});
+  if (how == UnblockHow::kRelease) return i.AddFact(queue::fact::Released{id, {slots}}, CountWaiter{std::move(done)});
+  const uint64_t target = how == UnblockHow::kDrop ? 0 : s->settings.dead_letter.group;
+  i.AddFact(queue::fact::DeadLettered{id, queue::DeadReason::kRejected, 0, {slots}, target},
+            CountWaiter{std::move(done)});
 }
 
 void QueueReplica::Describe(absl::AnyInvocable<void(absl::StatusOr<QueueFigures>)> done) {

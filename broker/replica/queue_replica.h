@@ -46,6 +46,8 @@ struct SubscriptionFigures {
   // The single active consumer's; empty: there is none.
   queue::SessionId active_session = {};
   std::string active_consumer = {};
+  // As many messages wait for their keys as may. Known to the leader only.
+  bool waits_for_keys = false;
 };
 
 struct QueueFigures {
@@ -161,6 +163,13 @@ class QueueReplica final : public raft::StateMachine {
   // ---- looking and cleaning
 
   void Purge(absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done);
+  // A message that is in flight or returned is in the way of its key: it is delivered anew at once, or leaves the
+  // subscription. How many that were: 0 if it was settled meanwhile. FAILED_PRECONDITION: not every replica knows how.
+  enum class UnblockHow : uint8_t { kRelease, kDeadLetter, kDrop };
+  void Unblock(queue::SubscriptionId id, queue::Position position, UnblockHow how,
+               absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done);
+  // Null: this node does not lead, or there is no such subscription.
+  const queue::Dispatcher* DispatcherOf(queue::SubscriptionId id) const;
   // OK once machine() is as new as when this was asked. UNAVAILABLE with kNotLeader: another node leads.
   void Look(absl::AnyInvocable<void(const absl::Status&)> done);
   const queue::Machine& machine() const;

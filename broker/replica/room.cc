@@ -84,6 +84,8 @@ std::string ReasonOf(const Refusal& refusal) {
                           " bytes of messages, waiting, in flight and returned; consume some, or raise it");
     case Refusal::By::kMessageSize:
       return absl::StrCat("a message is larger than ", refusal.limit, " bytes, the queue's limit for one");
+    case Refusal::By::kKeyMissing:
+      return "a message has no key, and a subscription of the queue keeps messages in order by their keys";
   }
   return "";
 }

@@ -13,7 +13,7 @@ namespace trireme::broker {
 
 // By which of a queue's settings messages are refused.
 struct Refusal {
-  enum class By : uint8_t { kNothing, kQueueMessages, kQueueBytes, kMessageSize };
+  enum class By : uint8_t { kNothing, kQueueMessages, kQueueBytes, kMessageSize, kKeyMissing };
   By by = By::kNothing;
   uint64_t limit = 0;  // messages, or bytes
 };

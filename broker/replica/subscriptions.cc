@@ -18,6 +18,7 @@ namespace {
 constexpr uint32_t kFactsOfSubscriptions = 2;
 constexpr uint32_t kFactsOfDelays = 3;
 constexpr uint32_t kFactsOfDeadLetters = 4;
+constexpr uint64_t kMaxKeyWindow = 10'000;
 constexpr uint64_t kMaxDelayMs = uint64_t{12} * 3600 * 1000;
 constexpr uint64_t kMaxDeliveries = 1'000'000;
 constexpr uint64_t kMaxInFlight = 1'000'000;
@@ -49,6 +50,7 @@ absl::Status Check(const queue::SubscriptionSettings& settings) {
   good.Update(CheckNumber("max_retry_delay_ms", settings.max_retry_delay_ms, settings.retry_delay_ms, kMaxDelayMs));
   good.Update(CheckNumber("delivery_limit", settings.delivery_limit, 0, kMaxDeliveries));
   good.Update(CheckNumber("max_in_flight", settings.max_in_flight, 0, kMaxInFlight));
+  good.Update(CheckNumber("key_window", settings.key_window, 1, kMaxKeyWindow));
   return good;
 }
 
@@ -266,6 +268,10 @@ absl::Status Subscriptions::MaySet(const queue::QueueSettings& settings) {
   good.Update(CheckNumber("max_bytes", settings.max_bytes, 0, kMostBytes));
   good.Update(CheckNumber("max_message_bytes", settings.max_message_bytes, 0, limits_->max_message_bytes));
   return good.ok() ? RaiseTo(queue::kFactsOfLimits) : good;
+}
+
+absl::Status Subscriptions::MayUnblock() {
+  return RaiseTo(queue::kFactsOfKeys);
 }
 
 std::vector<int64_t> Subscriptions::DueTimes(const Settling::Fact& settled, int64_t time_ms) const {

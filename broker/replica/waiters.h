@@ -53,7 +53,8 @@ struct AttachWaiter {
   std::shared_ptr<ConsumerSink> sink;  // null: its stream is gone
   bool ended = false;                  // by the client's own wish
 };
-struct PurgeWaiter {
+// For how many messages that were: purged, or unblocked.
+struct CountWaiter {
   absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done;
 };
 struct SubscriptionWaiter {
@@ -64,7 +65,7 @@ struct SubscriptionWaiter {
 struct QueueChangeWaiter {
   absl::AnyInvocable<void(absl::Status)> done;
 };
-using Waiter = std::variant<std::monostate, OpenWaiter, AttachWaiter, AskedTokens, PurgeWaiter, SubscriptionWaiter,
+using Waiter = std::variant<std::monostate, OpenWaiter, AttachWaiter, AskedTokens, CountWaiter, SubscriptionWaiter,
                             QueueChangeWaiter>;
 
 }  // namespace trireme::broker

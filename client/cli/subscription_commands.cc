@@ -19,7 +19,10 @@ struct Arguments {
   uint32_t delivery_limit = 0;
   uint64_t max_in_flight = 0;
   std::string dead_letter_queue, dead_letter_routing_key;
-  bool single_active = false;
+  bool single_active = false, order_by_key = false;
+  uint32_t key_window = 0;
+  // Of keys.
+  std::string subscription, key, position, how;
 };
 using ArgumentsPtr = std::shared_ptr<Arguments>;
 
@@ -69,6 +72,8 @@ v1::SubscriptionSettings SettingsOf(const Arguments& arguments) {
   settings.set_dead_letter_queue(arguments.dead_letter_queue);
   settings.set_dead_letter_routing_key(arguments.dead_letter_routing_key);
   settings.set_single_active(arguments.single_active);
+  settings.set_order_by_key(arguments.order_by_key);
+  settings.set_key_window(arguments.key_window);
   return settings;
 }
 
@@ -122,6 +127,99 @@ int List(Command& command, const ArgumentsPtr& arguments) {
   return kExitOk;
 }
 
+int Keys(Command& command, const ArgumentsPtr& arguments) {
+  Client* client = command.Connect();
+  if (client == nullptr) return command.exit_code();
+  v1::ListBlockedKeysRequest request;
+  request.set_name(arguments->queue);
+  request.set_subscription(arguments->subscription);
+  request.set_limit(1'000);
+  Json list = Json::array();
+  Table table({"KEY", "POSITION", "STATE", "SINCE", "HOLDER", "DUE", "WAITING"});
+  absl::StatusOr<v1::ListBlockedKeysResponse> page;
+  do {
+    page = client->ListBlockedKeys(request);
+    if (!page.ok()) return command.Fail(page.status());
+    for (const v1::BlockedKey& key : page->keys()) {
+      const bool held = key.state() == v1::MESSAGE_STATE_IN_FLIGHT;
+      list.push_back({{"key", key.key()},
+                      {"position", key.position()},
+                      {"in_flight", held},
+                      {"deliveries", key.deliveries()},
+                      {"holder", held ? HolderJson(key.holder()) : Json()},
+                      {"since_ms", key.since_ms()},
+                      {"due_ms", key.due_ms()},
+                      {"waiting", key.waiting()}});
+      table.Add({key.key(), PositionText(key.position()), held ? "in flight" : "returned",
+                 key.since_ms() == 0 ? "-" : TimeText(key.since_ms()), held ? HolderText(key.holder()) : "-",
+                 key.due_ms() == 0 ? "-" : TimeText(key.due_ms()), Thousands(key.waiting())});
+    }
+    request.set_from_position(page->next_position());
+  } while (page->next_position() != 0 && !interrupted);
+  if (command.json()) {
+    std::printf("%s\n", Json({{"keys", list}, {"blocked", page->blocked()}, {"full", page->full()}}).dump(2).c_str());
+    return kExitOk;
+  }
+  if (list.empty()) {
+    std::printf("nothing waits for its key\n");
+  } else {
+    std::printf("%s%s messages wait for their keys%s\n", table.Text().c_str(), Thousands(page->blocked()).c_str(),
+                page->full() ? ": as many as may; nothing new is taken until one of the keys is free" : "");
+  }
+  return kExitOk;
+}
+
+int Unblock(Command& command, const ArgumentsPtr& arguments) {
+  if (arguments->key.empty() == arguments->position.empty())
+    return command.Usage("name either --key or --position; `trireme subscription keys` lists them");
+  v1::UnblockKeyRequest request;
+  request.set_name(arguments->queue);
+  request.set_subscription(arguments->subscription);
+  if (!arguments->key.empty()) {
+    request.set_key(arguments->key);
+  } else {
+    absl::StatusOr<uint64_t> position = ParsePosition(arguments->position);
+    if (!position.ok()) return command.Usage(std::string(position.status().message()));
+    request.set_position(*position);
+  }
+  request.set_how(arguments->how == "release"       ? v1::UNBLOCK_RELEASE
+                  : arguments->how == "dead-letter" ? v1::UNBLOCK_DEAD_LETTER
+                                                    : v1::UNBLOCK_DROP);
+  Client* client = command.Connect();
+  if (client == nullptr) return command.exit_code();
+  absl::StatusOr<v1::UnblockKeyResponse> response = client->UnblockKey(request);
+  if (!response.ok()) return command.Fail(response.status());
+  if (command.json()) {
+    std::printf("%s\n", Json({{"name", arguments->queue}, {"unblocked", response->unblocked()}}).dump(2).c_str());
+  } else {
+    std::printf("%s\n", response->unblocked() > 0 ? "freed" : "nothing was in the way any more");
+  }
+  return kExitOk;
+}
+
+void AddKeyCommands(CLI::App* subscription, Command& command, const ArgumentsPtr& arguments) {
+  CLI::App* keys = command.Add(subscription, "keys", "List the keys for which messages wait, and what is in their way",
+                               "  trireme subscription keys orders\n"
+                               "  trireme subscription keys orders --subscription audit --output json\n",
+                               [&command, arguments] { return Keys(command, arguments); });
+  CLI::App* unblock = command.Add(subscription, "unblock",
+                                  "Free a key from the message that is in its way; its holder is told \"lease lost\"",
+                                  "  trireme subscription unblock orders --key customer-7 --how dead-letter\n"
+                                  "  trireme subscription unblock orders --position 1042:0 --how release\n",
+                                  [&command, arguments] { return Unblock(command, arguments); });
+  for (CLI::App* app : {keys, unblock}) {
+    app->add_option("QUEUE", arguments->queue, "The queue")->required();
+    app->add_option("--subscription", arguments->subscription, "The subscription; 'default' if it is not named");
+  }
+  unblock->add_option("--key", arguments->key, "The key");
+  unblock->add_option("--position", arguments->position, "Or the message, as `keys` shows it");
+  unblock
+      ->add_option("--how", arguments->how,
+                   "release: delivered anew at once; dead-letter: leaves as a rejected one does; drop")
+      ->required()
+      ->check(CLI::IsMember({"release", "dead-letter", "drop"}));
+}
+
 void AddSettings(CLI::App* app, const ArgumentsPtr& arguments) {
   const CLI::Range seconds(0.0, 43'200.0);
   app->add_option("--filter", arguments->filter, "Only messages for which this is true; all if not given");
@@ -140,6 +238,10 @@ void AddSettings(CLI::App* app, const ArgumentsPtr& arguments) {
   app->add_option("--dead-letter-routing-key", arguments->dead_letter_routing_key, "The routing key that they get");
   app->add_flag("--single-active", arguments->single_active,
                 "One consumer at a time gets the messages; the others stand by");
+  app->add_flag("--order-by-key", arguments->order_by_key,
+                "Of each key one message at a time, in order; messages without a key are refused");
+  app->add_option("--key-window", arguments->key_window,
+                  "So many messages may wait for their keys; 1,000 if not given");
 }
 
 void AddNames(CLI::App* app, const ArgumentsPtr& arguments) {
@@ -178,16 +280,19 @@ Json SubscriptionJson(const v1::SubscriptionFigures& s) {
           {"dead_letter_queue", s.settings().dead_letter_queue()},
           {"dead_letter_routing_key", s.settings().dead_letter_routing_key()},
           {"single_active", s.settings().single_active()},
-          {"active", s.has_active() ? HolderJson(s.active()) : Json()}};
+          {"active", s.has_active() ? HolderJson(s.active()) : Json()},
+          {"order_by_key", s.settings().order_by_key()},
+          {"key_window", s.settings().key_window()},
+          {"waits_for_keys", s.waits_for_keys()}};
 }
 
 std::string SubscriptionsTable(const v1::QueueFigures& figures) {
   Table table({"SUBSCRIPTION", "WAITING", "IN FLIGHT", "CONSUMERS", "ACKNOWLEDGED", "REJECTED", "SKIPPED", "DEAD",
                "LEAVING", "FILTER"});
   for (const v1::SubscriptionFigures& s : figures.subscriptions()) {
-    table.Add({s.name(), Thousands(s.waiting()), absl::StrCat(Thousands(s.in_flight()), s.full() ? " (full)" : ""),
-               ConsumersText(s), Thousands(s.acknowledged()), Thousands(s.rejected()), Thousands(s.skipped()),
-               Thousands(s.dead()),
+    table.Add({s.name(), absl::StrCat(Thousands(s.waiting()), s.waits_for_keys() ? " (for keys)" : ""),
+               absl::StrCat(Thousands(s.in_flight()), s.full() ? " (full)" : ""), ConsumersText(s),
+               Thousands(s.acknowledged()), Thousands(s.rejected()), Thousands(s.skipped()), Thousands(s.dead()),
                absl::StrCat(Thousands(s.leaving()), s.trouble().empty() ? "" : " (" + s.trouble() + ")"),
                s.settings().filter()});
   }
@@ -226,6 +331,7 @@ void AddSubscriptionCommands(CLI::App& app, Command& command) {
                                [&command, arguments] { return List(command, arguments); });
   list->add_option("QUEUE", arguments->queue, "The queue")->required();
 
+  AddKeyCommands(subscription, command, arguments);
   AddNames(command.Add(subscription, "delete", "Delete a subscription with its leases, and what only it still needed",
                        "  trireme subscription delete orders audit\n",
                        [&command, arguments] { return Delete(command, arguments); }),

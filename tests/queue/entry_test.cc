@@ -59,6 +59,11 @@ TEST(EntryTest, FactsComeOutAsTheyWentIn) {
       "purge",
       "raise 1",
       "settle ack 1:0+3@4 subscription=9",
+      "checkout a@2 from=9:0 to=9:0 returned=3:1+1,2:0+4 keys=1",
+      "defer from=9:0 to=12:1 waiting=9:0+7,12:0+1 subscription=3",
+      "release returned=3:1+1,2:0+4",
+      "change single=1",
+      "change filter=3 keys=1",
   };
   std::vector<Fact> all;
   for (const std::string& text : texts) {

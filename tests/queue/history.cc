@@ -70,8 +70,10 @@ void History::Step() {
     }
   } else if (dice < 45) {
     ChangeSubscriptions();
-  } else if (dice < 47) {
+  } else if (dice < 46) {
     Depart();
+  } else if (dice < 47) {
+    Unblock();
   } else if (dice < 64) {
     SettleSome();
   } else if (dice < 66) {
@@ -135,8 +137,10 @@ void History::ChangeSubscriptions() {
     if (Chance(30)) s.delivery_limit = static_cast<uint32_t>(1 + Below(4));
     if (Chance(30)) s.retry_delay_ms = static_cast<uint32_t>(1 + Below(300));
     if (Chance(40)) s.dead_letter.group = 70 + Below(3);
-    s.single_active = Chance(30);
+    s.single_active = Chance(20);
     if (Chance(30)) s.max_in_flight = 1 + Below(20);
+    s.order_by_key = Chance(50);
+    if (s.order_by_key) s.key_window = static_cast<uint32_t>(1 + Below(Chance(50) ? 4 : 1'000));
     return s;
   };
   std::vector<Fact> facts;
@@ -172,8 +176,15 @@ void History::ChangeSubscriptions() {
 // As the broker would look at it for this subscription.
 EntryShape History::ShapeFor(SubscriptionId subscription, uint64_t index) const {
   EntryShape shape = ShapeOf(log_.at(index));
-  const std::string& filter = log_.machine.subscription(subscription).settings.filter;
-  if (filter.empty() || shape.messages == 0) return shape;
+  const SubscriptionSettings& settings = log_.machine.subscription(subscription).settings;
+  const std::string& filter = settings.filter;
+  if (shape.messages == 0) return shape;
+  if (settings.order_by_key) {
+    std::vector<KeyHash> keys;
+    for (uint32_t slot = 0; slot < shape.messages; ++slot) keys.push_back(KeyAt(Position(index, slot)));
+    shape.keys = std::make_shared<const std::vector<KeyHash>>(std::move(keys));
+  }
+  if (filter.empty()) return shape;
   std::vector<EntryShape::Picked> picked;
   for (uint32_t slot = 0; slot < shape.messages; ++slot) {
     if (!FilterTakes(filter, Position(index, slot))) continue;
@@ -277,6 +288,18 @@ void History::Depart() {
     const uint64_t count = draining_ ? s.departures.last_ordinal() + 1 : 1 + Below(20);
     Append({fact::Arrived{id, draining_ ? 0 : it->first + from, count}});
   }
+}
+
+// As an operator does with a message that is in the way: it is due at once, or leaves.
+void History::Unblock() {
+  const SubscriptionId id = SomeSubscription();
+  const Subscription* s = log_.machine.FindSubscription(id);
+  if (s == nullptr || s->returned.empty() || log_.machine.version() < kFactVersion) return;
+  auto it = s->returned.begin();
+  std::advance(it, Below(s->returned.size()));
+  const Slots slots{it->first, 1 + static_cast<uint32_t>(Below(it->second.count))};
+  if (Chance(50)) return Append({fact::Released{id, {slots}}});
+  Append({fact::DeadLettered{id, DeadReason::kRejected, 0, {slots}, Chance(50) ? 0 : 70 + Below(3)}});
 }
 
 void History::Append(std::vector<Fact> facts) {

@@ -56,6 +56,7 @@ class History {
   void ChangeSubscriptions();
   void SettleSome();
   void Depart();
+  void Unblock();
   void Append(std::vector<Fact> facts);
   void Decide();
   void ApplyOne();

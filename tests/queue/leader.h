@@ -39,7 +39,7 @@ class Leader {
           EXPECT_GT(i, wanted->first) << "entry " << i << " is gone";
           break;
         }
-        shapes.push_back(ShapeOf(log_->at(i)));
+        shapes.push_back(ShapeOf(log_->at(i), log_->machine.subscription(0).settings.order_by_key));
       }
       dispatcher.Shapes(wanted->first, shapes);
     }

@@ -34,10 +34,10 @@ inline raft::Bytes FactsEntry(const std::vector<Fact>& facts, int64_t time_ms = 
   return EncodeFacts(facts, time_ms);
 }
 
-inline EntryShape ShapeOf(const raft::Bytes& entry) {
+inline EntryShape ShapeOf(const raft::Bytes& entry, bool keys = false) {
   if (entry.empty()) return {};
   auto view = DecodePublished(entry);
-  return view.ok() ? EntryShape{view->count, view->batch.size()} : EntryShape{};
+  return view.ok() ? ShapeOf(*view, Judging{.filter = nullptr, .keys = keys}) : EntryShape{};
 }
 
 // Entries from index 1 on, and the machine that has applied some of them.

@@ -180,7 +180,7 @@ struct Model::Applier {
                   (f.session.empty() || (session != sub->sessions.end() && session->second.epoch == f.session_epoch));
       for (Position p : given) fits = fits && sub->messages.contains(p);
       fits = fits && (f.skipped == 0 || f.counted_at >= m.last_refused_) && MayGive(*sub, f.session) &&
-             (m.sized_from_ == 0 || f.sized);
+             (m.sized_from_ == 0 || f.sized) && f.by_key == sub->settings.order_by_key;
       return fits ? Say("refused a checkout that fits") : Problem();
     }
     if (f.from_next != sub->next)
@@ -201,6 +201,7 @@ struct Model::Applier {
         return Say(p, " is due at ", message->due_ms, " and was given at ", now_ms);
       if (message->deliveries == 0 && !sub->changed && !FilterTakes(sub->settings.filter, p))
         return Say(p, " is not for this subscription");
+      if (Problem bad = KeyProblem(*sub, p)) return bad;
       *message = {Fate::kInFlight, message->deliveries + 1, index, f.session, f.deadline_ms};
       expected[p] = message->deliveries;
       return {};
@@ -312,6 +313,46 @@ struct Model::Applier {
       }
     }
     return {};
+  }
+
+  Problem operator()(const fact::Deferred& f) {
+    const auto& e = std::get<effect::Skipped>(effect);
+    Subscription* sub = Sub(f.subscription);
+    std::set<Position> deferred;
+    for (const Slots& s : f.waiting) {
+      for (uint32_t i = 0; i < s.count; ++i) deferred.insert(s.first + i);
+    }
+    bool fits = sub != nullptr && f.from_next == sub->next && f.to_next <= Position(index, 0) &&
+                (f.skipped == 0 || f.counted_at >= m.last_refused_);
+    for (Position p : deferred) fits = fits && sub->messages.contains(p);
+    if (e.accepted != fits) return Say("deferred: ", e.accepted);
+    if (!fits) return {};
+    for (size_t i = 0; i < f.waiting.size(); ++i) {
+      if (f.sizes.at(i) != m.sizes_[f.waiting[i].first.index()]) return Say("a run of ", f.sizes[i], " bytes each");
+    }
+    if (Problem bad = Pass(*sub, f.from_next, f.to_next, f.skipped, deferred)) return bad;
+    sub->next = f.to_next;
+    for (Position p : deferred) {
+      Message& message = sub->messages[p];
+      if (message.fate != Fate::kWaiting) return Say(p, " was deferred while ", int(message.fate));
+      message.fate = Fate::kReturned;
+    }
+    return {};
+  }
+
+  Problem operator()(const fact::Released& f) {
+    uint64_t released = 0;
+    Subscription* sub = Sub(f.subscription);
+    for (const Slots& s : f.returned) {
+      for (uint32_t i = 0; sub != nullptr && i < s.count; ++i) {
+        Message* message = Find(*sub, s.first + i);
+        if (message == nullptr || message->fate != Fate::kReturned || message->due_ms == 0) continue;
+        GiveBack(f.subscription, s.first + i, *message);
+        ++released;
+      }
+    }
+    const auto& e = std::get<effect::DeadLettered>(effect);
+    return e.messages == released ? Problem() : Say(e.messages, " are said to be released, not ", released);
   }
 
   Problem operator()(const fact::SubscriptionCreated& f) {
@@ -539,6 +580,24 @@ bool Model::MayGive(const Subscription& sub, const std::string& session) {
   return first && std::none_of(sub.messages.begin(), sub.messages.end(), [&](const auto& message) {
            return message.second.fate == Fate::kInFlight && message.second.holder != session;
          });
+}
+
+std::optional<std::string> Model::KeyProblem(const Subscription& sub, Position position) {
+  const KeyHash key = KeyAt(position);
+  if (!sub.settings.order_by_key || key == kNoKey) return {};
+  for (const auto& [p, message] : sub.messages) {
+    if (p == position || KeyAt(p) != key) continue;
+    if (message.fate == Fate::kInFlight) return Say(position, " was given while ", p, " of its key is held");
+    // What a filter has still to pass over is in nobody's way.
+    const bool wanted = message.deliveries > 0 || (!sub.changed && FilterTakes(sub.settings.filter, p));
+    if (p < position && (message.fate == Fate::kReturned || message.fate == Fate::kWaiting) && wanted)
+      return Say(position, " was given before ", p, " of its key");
+  }
+  return {};
+}
+
+KeyHash KeyAt(Position position) {
+  return (position.index() * 7 + position.slot()) % 5;
 }
 
 bool FilterTakes(const std::string& filter, Position position) {

@@ -10,6 +10,7 @@
 
 #include "broker/queue/effects.h"
 #include "broker/queue/facts.h"
+#include "broker/queue/key_order.h"
 #include "broker/queue/machine.h"
 
 namespace trireme::queue {
@@ -82,6 +83,8 @@ class Model {
   static bool MayGive(const Subscription& sub, const std::string& session);
   // What any subscription needs, message by message.
   std::optional<std::string> CompareHoldings(const Machine& machine) const;
+  // What is wrong with giving this one, in the order of keys: one of its key is held, or comes before it.
+  static std::optional<std::string> KeyProblem(const Subscription& sub, Position position);
   std::optional<std::string> Compare(const queue::Subscription& s, Subscription& mine,
                                      std::set<uint64_t>& wanted) const;
 
@@ -99,5 +102,7 @@ class Model {
 // What the filter of a history's subscription takes: its text is a number, and it takes every message whose place
 // that number divides. Nothing: it takes all.
 bool FilterTakes(const std::string& filter, Position position);
+// The key of a history's message; some have none.
+KeyHash KeyAt(Position position);
 
 }  // namespace trireme::queue

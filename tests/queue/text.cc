@@ -80,7 +80,8 @@ fact::CheckedOut ParseCheckout(const Words& words, SubscriptionId subscription, 
   f.to_next = f.waiting.empty() ? f.from_next : f.waiting.back().first + f.waiting.back().count;
   if (auto to = Option(words, "to")) f.to_next = ParsePosition(*to);
   f.counted_at = f.skipped == 0 ? 0 : Option(words, "counted", kMaxLogIndex);
-  f.sized = Option(words, "sizes").has_value();
+  f.by_key = Option(words, "keys", 0) != 0;
+  f.sized = f.by_key || Option(words, "sizes").has_value();
   for (const std::string& size : Split(Option(words, "sizes").value_or(""), ',')) f.sizes.push_back(Number(size));
   f.skipped_bytes = Option(words, "passed", 0);
   return f;
@@ -105,6 +106,8 @@ SubscriptionSettings ParseSettings(const Words& words) {
   settings.delivery_limit = static_cast<uint32_t>(Option(words, "limit", 0));
   settings.dead_letter.group = Option(words, "dead", 0);
   settings.max_in_flight = Option(words, "inflight", 0);
+  settings.single_active = Option(words, "single", 0) != 0;
+  settings.order_by_key = Option(words, "keys", 0) != 0;
   return settings;
 }
 
@@ -114,6 +117,8 @@ std::string DescribeSettings(const SubscriptionSettings& settings) {
   if (settings.delivery_limit != 0) text += Say(" limit=", settings.delivery_limit);
   if (settings.dead_letter.group != 0) text += Say(" dead=", settings.dead_letter.group);
   if (settings.max_in_flight != 0) text += Say(" inflight=", settings.max_in_flight);
+  if (settings.single_active) text += " single=1";
+  if (settings.order_by_key) text += " keys=1";
   return text;
 }
 
@@ -137,6 +142,7 @@ struct Teller {
   std::string operator()(const fact::CheckedOut& f) {
     std::string skipped = f.skipped == 0 ? "" : Say(" skipped=", f.skipped);
     for (size_t i = 0; i < f.sizes.size(); ++i) skipped += Say(i == 0 ? " sizes=" : ",", f.sizes[i]);
+    if (f.by_key) skipped += " keys=1";
     return Say("checkout ", f.session.empty() ? Say("until=", f.deadline_ms) : Say(f.session, "@", f.session_epoch),
                " from=", f.from_next, " to=", f.to_next, DescribeRuns("waiting", f.waiting),
                DescribeRuns("returned", f.returned), skipped);
@@ -169,6 +175,11 @@ struct Teller {
     return f.target == 0 ? text : text + Say(" target=", f.target);
   }
   std::string operator()(const fact::Arrived& f) { return Say("arrived ", f.first, " count=", f.count); }
+  std::string operator()(const fact::Deferred& f) {
+    const std::string skipped = f.skipped == 0 ? "" : Say(" skipped=", f.skipped);
+    return Say("defer from=", f.from_next, " to=", f.to_next, DescribeRuns("waiting", f.waiting), skipped);
+  }
+  std::string operator()(const fact::Released& f) { return "release" + DescribeRuns("returned", f.returned); }
   std::string operator()(const fact::Redirected& f) { return Say("redirect ", f.from, " to=", f.to); }
 };
 
@@ -292,6 +303,19 @@ Fact ParseFact(const Words& words, Position cursor) {
                                .max_bytes = Option(words, "bytes", 0),
                                .max_message_bytes = Option(words, "size", 0)}};
   }
+  if (verb == "defer") {
+    std::vector<Slots> waiting = ParseRuns(words, "waiting");
+    std::vector<uint64_t> sizes(waiting.size());
+    return fact::Deferred{.subscription = subscription,
+                          .from_next = position("from", cursor),
+                          .to_next = position("to", cursor),
+                          .waiting = std::move(waiting),
+                          .sizes = std::move(sizes),
+                          .skipped = Option(words, "skipped", 0),
+                          .skipped_bytes = 0,
+                          .counted_at = Option(words, "counted", kMaxLogIndex)};
+  }
+  if (verb == "release") return fact::Released{subscription, ParseRuns(words, "returned")};
   if (verb == "create") {
     // Without from=, of what is still to come.
     return fact::SubscriptionCreated{
