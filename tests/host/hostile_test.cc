@@ -62,10 +62,17 @@ class Forger {
   Term Near(Term term) { return Often() ? term : Below(2) == 0 ? Term(term.value() + Below(2)) : Term(random_()); }
   SnapshotPosition Position() { return {Index(Below(6)), Below(6), Below(2) == 0 ? 0 : Below(200)}; }
 
+  // Mostly one that there is.
+  MessageType AnyType() {
+    if (!Often()) return static_cast<MessageType>(Below(256));
+    const uint64_t type = 1 + Below(11);
+    return type == 11 ? MessageType::kResign : static_cast<MessageType>(type);
+  }
+
   Message ForgeMessage(NodeId from) {
     const Term term = Near(std::max(group()->term(), Term(1)));
     const Index last = group()->applied_index();
-    Message m{.type = static_cast<MessageType>(Often() ? 1 + Below(10) : Below(256)),
+    Message m{.type = AnyType(),
               .from = Peer(from),
               .to = Self(),
               .term = term,
