@@ -71,6 +71,9 @@ void Nemesis::End() {
     node->disk().ChangeBoth([](StoredLog& log) { log.Repair(); });
     if (!node->up()) node->Start();
     if (node->paused()) node->Resume();
+    for (auto& other : *nodes_) {
+      if (other != node) node->ConnectionChanged(other->id(), true);
+    }
   }
 }
 
@@ -95,7 +98,7 @@ void Nemesis::CrashOne() {
     node->Crash();
     for (auto& other : *nodes_) {
       // A process that dies closes its connections; one whose power fails does not.
-      if (around_.chance->PerMille(500)) other->Post([id](Replica& replica) { replica.PeerDown(id); });
+      if (around_.chance->PerMille(500)) other->ConnectionChanged(id, false);
     }
     StartLater(node.get());
   }
@@ -110,7 +113,7 @@ void Nemesis::StartLater(Node* node) {
     around_.trace->Print(around_.clock->now(), std::to_string(id.value()) + " starts");
     node->Start();
     for (auto& other : *nodes_) {
-      if (other.get() != node) other->Post([id](Replica& replica) { replica.PeerUp(id); });
+      if (other.get() != node) other->ConnectionChanged(id, true);
     }
   });
 }
@@ -207,19 +210,21 @@ void Nemesis::Disturb() {
       Anyone().Post([](Replica& replica) { replica.StepDown(); });
       break;
     case 2:  // one side of a connection
-      Anyone().Post([peer](Replica& replica) { replica.PeerDown(peer); });
+      CloseOne(&Anyone(), peer);
       break;
     default:  // everyone's connections to it
       for (auto& node : *nodes_) {
         if (node->id() == peer) continue;
-        node->Post([peer](Replica& replica) { replica.PeerDown(peer); });
-        if (around_.chance->PerMille(700)) {
-          around_.clock->After(around_.chance->Between(1'000, 100'000), [node = node.get(), peer] {
-            node->Post([peer](Replica& replica) { replica.PeerUp(peer); });
-          });
-        }
+        CloseOne(node.get(), peer);
       }
   }
+}
+
+void Nemesis::CloseOne(Node* node, ReplicaId peer) {
+  if (node->id() == peer) return;
+  node->ConnectionChanged(peer, false);
+  around_.clock->After(around_.chance->Between(1'000, around_.chance->PerMille(700) ? 100'000 : 1'000'000),
+                       [node, peer] { node->ConnectionChanged(peer, true); });
 }
 
 }  // namespace trireme::simulation

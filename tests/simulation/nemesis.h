@@ -55,6 +55,7 @@ class Nemesis {
   void DamageOne();
   void StartLater(Node* node);
   void Disturb();
+  void CloseOne(Node* node, raft::ReplicaId peer);
 
   const FaultMix mix_;
   const Surroundings around_;

@@ -35,11 +35,23 @@ void Node::Start() {
   snapshot_under_way_ = installing_ = false;
   raft::Config config = options_.config;
   config.seed = around_.chance->Next();
+  if (options_.supports) StartUpkeep(&config);
   replica_ = std::make_unique<raft::Replica>(config, restored);
+  if (upkeep_) upkeep_->Begin(replica_.get());
   around_.suite->Started(*replica_, restored.last_index, restored.snapshot_index);
   around_.trace->Add(1, id().value(), restored.last_index.value());
   ScheduleTick();
   ScheduleTurn();
+}
+
+void Node::StartUpkeep(raft::Config* config) {
+  // What it has heard of others is stored now and then.
+  if (around_.chance->PerMille(500)) announced_.clear();
+  upkeep_ = std::make_unique<Upkeep>(Upkeep::Options{.incarnation = life_,
+                                                     .queues = options_.queues,
+                                                     .last_member_first = config->last_member_first,
+                                                     .announced = announced_});
+  config->support = upkeep_.get();
 }
 
 void Node::Crash() {
@@ -47,6 +59,11 @@ void Node::Crash() {
   ++life_;
   around_.trace->Add(2, id().value());
   replica_.reset();
+  if (upkeep_) {
+    sleeps_ += upkeep_->sleeps();
+    announced_ = upkeep_->announced();
+    upkeep_.reset();
+  }
   machine_.reset();
   inbox_.clear();
   to_apply_.clear();
@@ -69,7 +86,7 @@ void Node::Resume() {
   if (up() && !inbox_.empty()) ScheduleTurn();
 }
 
-void Node::Receive(Packet packet) {
+void Node::Receive(raft::ReplicaId from, Packet packet) {
   if (!up()) return;
   raft::Message& message = packet.message;
   if (around_.plant == Plant::kVotesForAnyone &&
@@ -77,14 +94,31 @@ void Node::Receive(Packet packet) {
     message.log_term = message.term;
     message.log_index = Index(1'000'000);
   }
-  Post([this, packet = std::move(packet)](raft::Replica& replica) {
+  Enqueue([this, from, packet = std::move(packet)](raft::Replica& replica) {
+    const raft::MonotonicTime now(Monotonic());
+    if (upkeep_ && !upkeep_->Heard(from, packet.incarnation, packet.heartbeat, now)) return;
+    if (packet.heartbeat) return;
     const raft::Message& m = packet.message;
     if (m.type == raft::MessageType::kSnapshot) staged_[m.log_index] = packet.snapshot;
-    replica.Step(m);
+    upkeep_ ? upkeep_->Step(m, packet.incarnation) : replica.Step(m);
   });
 }
 
-void Node::Post(std::function<void(raft::Replica&)> input) {
+void Node::ConnectionChanged(raft::ReplicaId peer, bool open) {
+  Enqueue([this, peer, open](raft::Replica& replica) {
+    if (upkeep_) return upkeep_->ConnectionChanged(peer, open);
+    open ? replica.PeerUp(peer) : replica.PeerDown(peer);
+  });
+}
+
+void Node::Post(Input input) {
+  Enqueue([this, input = std::move(input)](raft::Replica& replica) {
+    input(replica);
+    if (upkeep_) upkeep_->Stirred();
+  });
+}
+
+void Node::Enqueue(Input input) {
   if (!up()) return;
   inbox_.push_back(std::move(input));
   ScheduleTurn();
@@ -94,9 +128,9 @@ void Node::ScheduleTick() {
   around_.clock->After(options_.tick, [this, life = life_] {
     if (life != life_) return;
     if (!paused_) {
-      Post([this](raft::Replica& replica) {
+      Enqueue([this](raft::Replica& replica) {
         last_tick_ = Monotonic();
-        replica.Tick();
+        upkeep_ ? upkeep_->Tick(raft::MonotonicTime(last_tick_)) : replica.Tick();
       });
     }
     ScheduleTick();
@@ -123,11 +157,19 @@ void Node::Turn() {
     TRIREME_CHECK(!output.empty()) << "HasOutput promised what TakeOutput did not have";
     Handle(std::move(output));
   }
+  if (upkeep_) SendHeartbeats();
   MaybeSnapshot();
   if (around_.chance->PerMille(300)) {
     replica_->TrimTail(Index(around_.chance->Below(replica_->last_index().value() + 1)));
   }
   if (replica_->HasOutput() || !to_apply_.empty()) ScheduleTurn();
+}
+
+void Node::SendHeartbeats() {
+  const raft::MonotonicTime now(Monotonic());
+  for (raft::ReplicaId to : upkeep_->TakeDue()) {
+    around_.network->Send(id(), to, {.incarnation = life_, .heartbeat = upkeep_->Next(to, now)});
+  }
 }
 
 void Node::Handle(raft::Output output) {
@@ -177,8 +219,8 @@ void Node::Write(raft::Output& output) {
                                   after = std::move(output.send_after_persist)]() mutable {
     if (life != life_) return;
     around_.suite->Synced(id(), entries);
-    Post([this, is_write, last = entries.empty() ? raft::Entry() : entries.back(),
-          after = std::move(after)](raft::Replica& replica) mutable {
+    Enqueue([this, is_write, last = entries.empty() ? raft::Entry() : entries.back(),
+             after = std::move(after)](raft::Replica& replica) mutable {
       if (is_write) replica.Persisted(last.index, last.term);
       if (around_.plant == Plant::kWrongAnswer && last.index.value() > 20) replica.Persisted(last.index, last.term);
       if (around_.plant != Plant::kSendsBeforeSync) Send(after);
@@ -195,7 +237,7 @@ void Node::Send(std::vector<raft::Message>& messages) {
     if (around_.plant == Plant::kOverstatesAllMatch && m.all_match != Index()) m.all_match = m.all_match + 20;
     if (around_.plant == Plant::kLosesVotes && m.type == raft::MessageType::kVoteResponse) continue;
     const raft::ReplicaId to = m.to;
-    around_.network->Send(id(), to, {std::move(m), {}});
+    around_.network->Send(id(), to, {.message = std::move(m), .incarnation = life_});
   }
   messages.clear();
 }
@@ -211,7 +253,7 @@ void Node::Read(const raft::EntryRead& read) {
         if (life != life_) return;
         if (late) entries = disk_.visible().Read(read.first, read.last, read.max_bytes);
         if (fails) entries.clear();
-        Post([read, entries = std::move(entries)](raft::Replica& replica) { replica.EntriesRead(read, entries); });
+        Enqueue([read, entries = std::move(entries)](raft::Replica& replica) { replica.EntriesRead(read, entries); });
       });
 }
 
@@ -225,12 +267,12 @@ void Node::SendSnapshot(const raft::SnapshotNeeded& needed) {
   around_.trace->Add(5, id().value(), needed.follower.value(), last.index.value());
   around_.clock->After(around_.chance->Latency(5'000), [this, life = life_, last, to = needed.follower] {
     if (life != life_) return;
-    Post([this, last, to](raft::Replica& replica) {
+    Enqueue([this, last, to](raft::Replica& replica) {
       const bool arrives = !around_.network->IsCut(id(), to) && !around_.chance->PerMille(100);
       if (arrives && replica.role() == raft::Role::kLeader) {
         raft::Message header = replica.SnapshotMessage(to, {last.index, last.term, last.membership});
         around_.trace->Print(around_.clock->now(), Describe(header));
-        around_.network->Send(id(), to, {std::move(header), last.state});
+        around_.network->Send(id(), to, {.message = std::move(header), .snapshot = last.state, .incarnation = life_});
       }
       replica.SnapshotSent(to, last.index, arrives);
     });
@@ -243,14 +285,14 @@ void Node::Install(const raft::SnapshotMeta& snapshot, const raft::HardState& ha
   StoredSnapshot stored{snapshot.index, snapshot.term, staged->second, snapshot.membership};
   staged_.clear();
   if (around_.chance->PerMille(100)) {
-    Post([index = snapshot.index](raft::Replica& replica) { replica.SnapshotRefused(index); });
+    Enqueue([index = snapshot.index](raft::Replica& replica) { replica.SnapshotRefused(index); });
     return;
   }
   installing_ = true;
   disk_.Write({.hard_state = hard_state, .snapshot = stored, .installs = true}, [this, life = life_, stored] {
     if (life != life_) return;
     on_disk_ = stored;
-    Post([this, stored](raft::Replica& replica) {
+    Enqueue([this, stored](raft::Replica& replica) {
       if (around_.plant != Plant::kSkipsRestore) {
         TRIREME_CHECK(machine_->Restore(stored.state, stored.index).ok());
       }
@@ -325,7 +367,7 @@ void Node::MaybeSnapshot() {
                           StoredSnapshot{applied, term, machine_->Snapshot(), replica_->MembershipAsOf(applied)}};
   disk_.Write(std::move(record), [this, life = life_, applied, live = machine_->Live()] {
     if (life != life_) return;
-    Post([this, applied, live](raft::Replica& replica) {
+    Enqueue([this, applied, live](raft::Replica& replica) {
       snapshot_under_way_ = false;
       replica.SnapshotSaved(applied);
       Index upto = std::min(applied, live.floor);

@@ -16,13 +16,16 @@
 #include "tests/simulation/stored_log.h"
 #include "tests/simulation/suite.h"
 #include "tests/simulation/trace.h"
+#include "tests/simulation/upkeep.h"
 
 namespace trireme::simulation {
 
-// A message, and the bytes that travel beside it if it is the header of a snapshot.
+// A message, and the bytes that travel beside it if it is the header of a snapshot; or a node's heartbeat instead.
 struct Packet {
   raft::Message message{};
   raft::Bytes snapshot{};
+  uint64_t incarnation = 0;  // the sender's
+  std::optional<raft::NodeHeartbeat> heartbeat{};
 };
 using MessageNetwork = Network<raft::ReplicaId, Packet>;
 using LogDisk = Disk<StoredLog, StoredRecord>;
@@ -44,6 +47,8 @@ struct NodeOptions {
   bool keeps_for_laggards = true;  // else entries go once a snapshot has them, even if a follower lacks them
   Micros turn_delay = 100;         // at most, between an input and the turn that takes it in
   uint64_t snapshot_entries = 50;
+  bool supports = false;  // liveness is between nodes, so that groups go quiet
+  bool queues = false;    // with it: Upkeep::Options
   // Makes the state machine, and tells its state's digest.
   std::function<std::unique_ptr<raft::StateMachine>()> make_machine{};
   std::function<uint64_t(const raft::StateMachine&)> digest{};
@@ -63,7 +68,9 @@ class Node {
   // Called when a failed write has ended the process.
   std::function<void()> on_failure;
 
-  void Receive(Packet packet);
+  void Receive(raft::ReplicaId from, Packet packet);
+  // The connection to that node closed, or opened.
+  void ConnectionChanged(raft::ReplicaId peer, bool open);
   // Runs in the node's next turn, unless it crashes first.
   void Post(std::function<void(raft::Replica&)> input);
   // A read that is served by the leader's lease, if it holds.
@@ -74,6 +81,9 @@ class Node {
   bool paused() const { return paused_; }
   // Null when it is down.
   raft::Replica* replica() { return replica_.get(); }
+  // Null without `supports`, and when it is down.
+  const Upkeep* upkeep() const { return upkeep_.get(); }
+  uint64_t sleeps() const { return sleeps_ + (upkeep_ ? upkeep_->sleeps() : 0); }
   const raft::StateMachine* machine() const { return machine_.get(); }
   LogDisk& disk() { return disk_; }
   uint64_t installed() const { return installed_; }
@@ -81,6 +91,10 @@ class Node {
   uint64_t digest() const { return options_.digest(*machine_); }
 
  private:
+  using Input = std::function<void(raft::Replica&)>;
+  void Enqueue(Input input);
+  void StartUpkeep(raft::Config* config);
+  void SendHeartbeats();
   void ScheduleTick();
   void ScheduleTurn();
   void Turn();
@@ -102,9 +116,11 @@ class Node {
   uint64_t life_ = 0;  // counts starts and crashes: what belongs to an earlier one is void
   bool paused_ = false;
   bool turn_scheduled_ = false;
+  std::unique_ptr<Upkeep> upkeep_;
+  std::map<raft::NodeId, raft::NodeMemory> announced_;
   std::unique_ptr<raft::Replica> replica_;
   std::unique_ptr<raft::StateMachine> machine_;
-  std::vector<std::function<void(raft::Replica&)>> inbox_;
+  std::vector<Input> inbox_;
   std::deque<raft::Entry> to_apply_;
   raft::Index snapshot_asked_;
   bool snapshot_under_way_ = false;
@@ -113,7 +129,7 @@ class Node {
   std::map<raft::Index, raft::Bytes> staged_;  // snapshots that have arrived
   // One that is durable, which the replica has not been told of yet.
   std::optional<StoredSnapshot> on_disk_;
-  uint64_t installed_ = 0, lease_reads_ = 0;
+  uint64_t installed_ = 0, lease_reads_ = 0, sleeps_ = 0;
 };
 
 }  // namespace trireme::simulation

@@ -30,7 +30,7 @@ class Simulation {
         voters_(DrawVoters()),
         suite_(raft::VotersOnly(voters_)),
         network_(&clock_, &chance_,
-                 [this](ReplicaId, ReplicaId to, Packet packet) { NodeOf(to).Receive(std::move(packet)); }),
+                 [this](ReplicaId from, ReplicaId to, Packet packet) { NodeOf(to).Receive(from, std::move(packet)); }),
         around_{.clock = &clock_,
                 .chance = &chance_,
                 .network = &network_,
@@ -39,6 +39,7 @@ class Simulation {
                 .plant = options.plant} {
     node_options_ = DrawNode();
     for (size_t i = 0; i < voters_.size(); ++i) MakeNode(raft::VotersOnly(voters_));
+    lulls_ = node_options_.supports ? chance_.Between(0, 30) : 0;
     propose_every_ = chance_.Between(500, 20'000);
     read_every_ = chance_.Between(2'000, 50'000);
     nemesis_ = std::make_unique<Nemesis>(FaultMix::Draw(chance_), around_, &nodes_);
@@ -87,6 +88,12 @@ class Simulation {
     node.config.lease_drift_percent = static_cast<int>(chance_.Between(1, 15));
     node.keeps_for_laggards = chance_.PerMille(500);
     node.snapshot_entries = static_cast<uint64_t>(chance_.Between(10, 200));
+    // As it is in production; without it every replica sends heartbeats.
+    node.supports = chance_.PerMille(500);
+    node.queues = chance_.PerMille(500);
+    node.config.quiet_ticks = static_cast<int>(chance_.Between(1, 15));
+    node.config.tell_commit_at_once = chance_.PerMille(300);
+    node.config.last_member_first = chance_.PerMille(500);
     node.make_machine = [] { return std::make_unique<Ledger>(); };
     node.digest = [](const raft::StateMachine& machine) { return static_cast<const Ledger&>(machine).digest(); };
     return node;
@@ -129,10 +136,13 @@ class Simulation {
       }
       node.Post([commands, urgent = chance_.PerMille(200)](Replica& r) { r.Propose(commands, urgent); });
     }
-    clock_.After(chance_.Latency(propose_every_), [this] { ProposeNow(); });
+    // Now and then nobody wants anything for a while, so that the group goes quiet.
+    if (chance_.PerMille(lulls_)) lull_until_ = clock_.now() + chance_.Between(100'000, 1'500'000);
+    clock_.After(std::max(chance_.Latency(propose_every_), lull_until_ - clock_.now()), [this] { ProposeNow(); });
   }
 
   void ReadNow() {
+    if (enough_) return;
     Node& node = *nodes_[chance_.Below(nodes_.size())];
     if (Replica* replica = node.replica(); replica != nullptr && replica->role() == Role::kLeader) {
       uint64_t context = ++reads_asked_;
@@ -145,7 +155,7 @@ class Simulation {
         node.Post([context](Replica& r) { r.ReadIndex(context); });
       }
     }
-    clock_.After(chance_.Latency(read_every_), [this] { ReadNow(); });
+    clock_.After(std::max(chance_.Latency(read_every_), lull_until_ - clock_.now()), [this] { ReadNow(); });
   }
 
   // One leads and goes on; when nothing more is asked for, every member has the same log and state, all of it committed
@@ -179,6 +189,11 @@ class Simulation {
       }
       if (node.digest() != leader->digest()) return name + " has another state";
     }
+    for (const raft::Member& member : leads.membership().members) {
+      const Upkeep* upkeep = NodeOf(member.replica).upkeep();
+      if (upkeep == nullptr || upkeep->asleep()) continue;
+      return "replica " + std::to_string(member.replica.value()) + " does not go quiet";
+    }
     return "";
   }
 
@@ -196,6 +211,7 @@ class Simulation {
     for (auto& node : nodes_) {
       result.lease_reads += node->lease_reads();
       result.installs += node->installed();
+      result.sleeps += node->sleeps();
     }
     result.changes = churn_->changes();
     result.transfers = churn_->transfers();
@@ -218,6 +234,8 @@ class Simulation {
   std::unique_ptr<Churn> churn_;
   Micros propose_every_ = 0;
   Micros read_every_ = 0;
+  int64_t lulls_ = 0;  // per mille of the proposals
+  Micros lull_until_ = 0;
   uint64_t proposed_ = 0;
   uint64_t reads_asked_ = 0;
   uint64_t mark_ = 0;
@@ -233,6 +251,7 @@ void RunResult::Count(const RunResult& run) {
   partitions += run.partitions;
   reads_served += run.reads_served;
   lease_reads += run.lease_reads;
+  sleeps += run.sleeps;
   installs += run.installs;
   changes += run.changes;
   transfers += run.transfers;

@@ -23,7 +23,8 @@ TEST(Simulation, SeedsAreCleanAndWorthTheirTime) {
   EXPECT_GT(total.partitions, 3 * kSeeds);
   EXPECT_GT(total.reads_served, 20 * kSeeds);
   EXPECT_GT(total.lease_reads, 5 * kSeeds);
-  EXPECT_GT(total.installs, kSeeds);
+  EXPECT_GT(total.sleeps, 10 * kSeeds);
+  EXPECT_GT(total.installs, kSeeds / 2);
   EXPECT_GT(total.changes, 2 * kSeeds);
   EXPECT_GT(total.transfers, kSeeds);
   EXPECT_GT(total.write_failures, kSeeds / 2);

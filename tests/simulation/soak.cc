@@ -103,9 +103,9 @@ int main(int argc, char** argv) {
               Wide(total.write_failures));
   std::printf(
       "groups: %llu entries committed, %llu terms, %llu reads (%llu by a lease), %llu changes of members, "
-      "%llu transfers, %llu snapshots installed\n",
+      "%llu transfers, %llu snapshots installed, %llu times quiet\n",
       Wide(total.committed), Wide(total.terms), Wide(total.reads_served), Wide(total.lease_reads), Wide(total.changes),
-      Wide(total.transfers), Wide(total.installs));
+      Wide(total.transfers), Wide(total.installs), Wide(total.sleeps));
   std::printf(
       "queues: %llu messages settled, %llu old tokens refused, %llu figures read, %llu snapshots installed, "
       "%llu digests compared\n",
