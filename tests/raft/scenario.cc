@@ -65,6 +65,7 @@ void Scenario::Dispatch(const Words& words) {
     for (uint64_t n = words.size() > 2 ? Number(words[2]) : 1; n > 0; --n) {
       for (auto& [peer_id, peer] : peers_) {
         if (!peer.replica || (words.at(1) != "all" && peer_id != id(1))) continue;
+        if (peer.replica->quiet()) continue;
         peer.replica->Tick();
         Turn(peer_id);
       }
@@ -112,6 +113,7 @@ void Scenario::Dispatch(const Words& words) {
   }
   if (verb == "propose") return Propose(words);
   if (verb == "members") return Members(words);
+  if (verb == "support") return Promise(words);
   if (verb == "join") return Join(id(1));
   if (verb == "inject") return Inject(words);
   if (verb == "disk") return Disk(words);
@@ -207,13 +209,20 @@ void Scenario::New(const Words& words) {
   snapshots_.clear();
   network_.clear();
   cuts_.clear();
+  const uint64_t quiet_ticks = Option(words, "quiet", 0);
+  if (quiet_ticks > 0) config.quiet_ticks = static_cast<int>(quiet_ticks);
   std::vector<ReplicaId> voters;
   for (uint64_t i = 1; i <= Number(words.at(1)); ++i) voters.push_back(ReplicaId(i));
   config.birth = VotersOnly(voters);
   suite_ = std::make_unique<simulation::Suite>(config.birth);
   for (ReplicaId id : voters) {
     config.id = id;
-    peers_[id].config = config;
+    Peer& peer = peers_[id];
+    if (quiet_ticks > 0) {
+      config.support = &peer.promises;
+      peer.promises.given = peer.promises.got = {voters.begin(), voters.end()};
+    }
+    peer.config = config;
     Start(id);
   }
 }
@@ -271,6 +280,25 @@ void Scenario::Propose(const Words& words) {
     out_ << '\n';
   }
   Turn(id);
+}
+
+// support GIVER LEADER [withdrawn|lapsed]: the promise is in force, as both nodes know; its giver has ended it; who
+// relied on it does so no more.
+void Scenario::Promise(const Words& words) {
+  const ReplicaId giver = IdOf(words.at(1)), leader = IdOf(words.at(2));
+  const std::string what = words.size() > 3 ? words[3] : "";
+  if (what != "lapsed") {
+    Peer& gives = PeerOf(giver);
+    what.empty() ? void(gives.promises.given.insert(leader)) : void(gives.promises.given.erase(leader));
+    what.empty() ? gives.replica->PeerFound(leader) : gives.replica->PeerLost(leader);
+    Turn(giver);
+  }
+  if (what != "withdrawn") {
+    Peer& gets = PeerOf(leader);
+    what.empty() ? void(gets.promises.got.insert(giver)) : void(gets.promises.got.erase(giver));
+    what.empty() ? gets.replica->PeerFound(giver) : gets.replica->PeerLost(giver);
+    Turn(leader);
+  }
 }
 
 // members ID 1 2 3=learner: a change to these.
@@ -452,6 +480,7 @@ void Scenario::Status() {
     }
     if (r.all_match() != Index()) out_ << " all-match=" << r.all_match();
     if (r.leading()) out_ << " leading";
+    if (r.quiet()) out_ << " quiet";
     if (r.disk_stalled()) out_ << " stalled";
     if (r.transferring()) out_ << " transferring";
     // When they are not simply all that there are.

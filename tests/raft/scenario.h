@@ -5,6 +5,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <set>
 #include <sstream>
 #include <string>
 #include <string_view>
@@ -30,8 +31,15 @@ class Scenario final : public script::Interpreter {
     bool is_write = false;  // else it only stands for the writes before it
     std::vector<Message> then_send{};
   };
+  // What its node knows of the promises between nodes (Safety rule 9).
+  struct Promises final : Support {
+    bool Gives(ReplicaId leader) const override { return given.contains(leader); }
+    bool Gets(ReplicaId follower) const override { return got.contains(follower); }
+    std::set<ReplicaId> given{}, got{};
+  };
   struct Peer {
     Config config{};
+    Promises promises{};
     simulation::StoredLog disk{};
     std::deque<PendingWrite> writes{};
     std::deque<EntryRead> reads{};
@@ -54,6 +62,7 @@ class Scenario final : public script::Interpreter {
   void Join(ReplicaId id);
   void Propose(const Words& words);
   void Members(const Words& words);
+  void Promise(const Words& words);
   void Inject(const Words& words);
   void Disk(const Words& words);
   void Deliver(const Words& words);
