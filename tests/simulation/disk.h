@@ -30,6 +30,10 @@ class Disk {
       : clock_(clock), chance_(chance), failed_(std::move(failed)) {}
 
   DiskFaults& faults() { return faults_; }
+  // Writes that a crash left a part of.
+  uint64_t torn() const { return torn_; }
+  // Writes that found no room.
+  uint64_t no_room() const { return no_room_; }
   // With all that was written, synced or not: what a read sees.
   const Image& visible() const { return visible_; }
   const Image& durable() const { return durable_; }
@@ -59,6 +63,7 @@ class Disk {
     }
     if (!waiting_.empty() && !faults_.lies && chance_->PerMille(faults_.torn)) {
       const Record part = waiting_.front().record.Part(chance_->Next());
+      ++torn_;
       durable_.Apply(part);
       reached(part);
     }
@@ -77,6 +82,7 @@ class Disk {
     size_t count = waiting_.size();
     clock_->After(chance_->Latency(faults_.sync) + faults_.stall, [this, count, life = life_] {
       if (life != life_) return;
+      if (faults_.full) ++no_room_;
       if (faults_.full || std::exchange(faults_.fail_next, false)) return failed_();
       std::deque<Waiting> synced;
       for (size_t i = 0; i < count; ++i) {
@@ -99,6 +105,7 @@ class Disk {
   Image durable_;
   std::deque<Waiting> waiting_;
   uint64_t life_ = 0;
+  uint64_t torn_ = 0, no_room_ = 0;
 };
 
 }  // namespace trireme::simulation

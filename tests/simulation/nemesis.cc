@@ -55,7 +55,7 @@ void Nemesis::Meet(Node& node) {
   node.disk().faults() = mix_.disk;
   node.disk().faults().lies = lies;
   node.on_failure = [this, &node] {
-    ++write_failures_;
+    ++counts_.write_failures;
     StartLater(&node);
   };
 }
@@ -92,7 +92,7 @@ void Nemesis::CrashOne() {
   Node* one = &Anyone();
   for (auto& node : *nodes_) {
     if ((!all && node.get() != one) || !node->up()) continue;
-    ++crashes_;
+    ++counts_.crashes;
     around_.trace->Print(around_.clock->now(), std::to_string(node->id().value()) + " crashes");
     const ReplicaId id = node->id();
     node->Crash();
@@ -119,7 +119,7 @@ void Nemesis::StartLater(Node* node) {
 }
 
 void Nemesis::Partition() {
-  ++partitions_;
+  ++counts_.partitions;
   around_.network->Heal();
   const uint64_t shape = around_.chance->Below(5);
   const ReplicaId lonely = Anyone().id();
@@ -149,12 +149,14 @@ void Nemesis::PauseOne() {
   Node* node = &Anyone();
   if (!node->up() || node->paused()) return;
   around_.trace->Print(around_.clock->now(), std::to_string(node->id().value()) + " is paused");
+  ++counts_.pauses;
   node->Pause();
   around_.clock->After(around_.chance->Between(10'000, 800'000), [node] { node->Resume(); });
 }
 
 void Nemesis::StallOne() {
   Node* node = &Anyone();
+  ++counts_.stalls;
   node->disk().faults().stall = around_.chance->Between(5'000, 300'000);
   around_.clock->After(around_.chance->Between(50'000, 500'000), [node] { node->disk().faults().stall = 0; });
 }
@@ -162,7 +164,9 @@ void Nemesis::StallOne() {
 // A link that comes and goes, in both directions or in one.
 void Nemesis::Flap() {
   const ReplicaId a = Anyone().id(), b = Anyone().id();
-  if (a != b) FlapAgain(a, b, static_cast<int>(around_.chance->Between(3, 30)));
+  if (a == b) return;
+  ++counts_.flaps;
+  FlapAgain(a, b, static_cast<int>(around_.chance->Between(3, 30)));
 }
 
 void Nemesis::FlapAgain(ReplicaId a, ReplicaId b, int left) {
@@ -192,6 +196,7 @@ void Nemesis::DamageOne() {
   Node* node = &Anyone();
   const uint64_t last = node->disk().durable().last().value();
   if (last == 0) return;
+  ++counts_.flips;
   // Mostly among the last ones, which are read most.
   const uint64_t back = around_.chance->Below(around_.chance->PerMille(700) ? std::min<uint64_t>(last, 50) : last);
   around_.trace->Print(around_.clock->now(),
@@ -222,6 +227,7 @@ void Nemesis::Disturb() {
 
 void Nemesis::CloseOne(Node* node, ReplicaId peer) {
   if (node->id() == peer) return;
+  ++counts_.closed;
   node->ConnectionChanged(peer, false);
   around_.clock->After(around_.chance->Between(1'000, around_.chance->PerMille(700) ? 100'000 : 1'000'000),
                        [node, peer] { node->ConnectionChanged(peer, true); });

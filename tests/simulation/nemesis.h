@@ -38,9 +38,11 @@ class Nemesis {
   // Everything is repaired and nothing happens any more.
   void End();
 
-  uint64_t crashes() const { return crashes_; }
-  uint64_t partitions() const { return partitions_; }
-  uint64_t write_failures() const { return write_failures_; }
+  struct Counts {
+    uint64_t crashes = 0, partitions = 0, write_failures = 0;
+    uint64_t pauses = 0, stalls = 0, flaps = 0, flips = 0, closed = 0;
+  };
+  const Counts& counts() const { return counts_; }
 
  private:
   void Every(Micros interval, void (Nemesis::*strike)());
@@ -61,9 +63,7 @@ class Nemesis {
   const Surroundings around_;
   std::vector<std::unique_ptr<Node>>* nodes_;
   bool over_ = false;
-  uint64_t crashes_ = 0;
-  uint64_t partitions_ = 0;
-  uint64_t write_failures_ = 0;
+  Counts counts_;
 };
 
 }  // namespace trireme::simulation

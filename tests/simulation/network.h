@@ -33,8 +33,14 @@ class Network {
   NetworkFaults& faults() { return faults_; }
 
   void Send(Place from, Place to, Payload payload) {
-    if (chance_->PerMille(faults_.loss)) return;
-    if (chance_->PerMille(faults_.duplication)) Launch(from, to, payload);
+    if (chance_->PerMille(faults_.loss)) {
+      ++counts_.lost;
+      return;
+    }
+    if (chance_->PerMille(faults_.duplication)) {
+      ++counts_.duplicates;
+      Launch(from, to, payload);
+    }
     Launch(from, to, std::move(payload));
   }
 
@@ -42,12 +48,19 @@ class Network {
   void Cut(Place from, Place to) { cut_.insert({from, to}); }
   void Mend(Place from, Place to) { cut_.erase({from, to}); }
   void Heal() { cut_.clear(); }
+  // What became of what was sent.
+  struct Counts {
+    uint64_t lost = 0, duplicates = 0, reordered = 0;
+  };
+  const Counts& counts() const { return counts_; }
   bool IsCut(Place from, Place to) const { return cut_.count({from, to}) > 0; }
 
  private:
   void Launch(Place from, Place to, Payload payload) {
     Micros at = clock_->now() + chance_->Latency(faults_.delay);
-    if (!chance_->PerMille(faults_.reordering)) {
+    if (chance_->PerMille(faults_.reordering)) {
+      ++counts_.reordered;
+    } else {
       Micros& last = last_arrival_[{from, to}];
       last = at = std::max(at, last);
     }
@@ -60,6 +73,7 @@ class Network {
   Chance* chance_;
   Deliver deliver_;
   NetworkFaults faults_;
+  Counts counts_;
   std::set<std::pair<Place, Place>> cut_;
   std::map<std::pair<Place, Place>, Micros> last_arrival_;
 };

@@ -178,6 +178,12 @@ void Node::Handle(raft::Output output) {
       output.entries.insert(output.entries.begin(), *before);
     }
   }
+  if (around_.plant == Plant::kAltersCommitted && id().value() == 2) {
+    for (raft::Entry& entry : output.committed) {
+      const bool chosen = entry.type == raft::EntryType::kCommand && entry.index.value() % 20 == 0;
+      if (chosen) entry.data = raft::Bytes::Copy("altered");
+    }
+  }
   around_.suite->Took(*replica_, output);
   around_.trace->Add(3, id().value(), around_.clock->now(), output.entries.size(), output.committed.size(),
                      replica_->term().value(), replica_->commit_index().value());
@@ -213,6 +219,14 @@ void Node::Handle(raft::Output output) {
 void Node::Write(raft::Output& output) {
   const bool is_write = output.hard_state || !output.entries.empty();
   if (!is_write && output.send_after_persist.empty()) return;
+  if (around_.plant == Plant::kRewritesCommitted && !output.entries.empty()) {
+    const raft::Entry* before = replica_->TailEntry(output.entries.front().index - 1);
+    if (before != nullptr && before->index <= replica_->commit_index() && before->type == raft::EntryType::kCommand) {
+      raft::Entry altered = *before;
+      altered.data = raft::Bytes::Copy("altered");
+      output.entries.insert(output.entries.begin(), std::move(altered));
+    }
+  }
   StoredRecord record{.hard_state = output.hard_state, .entries = output.entries};
   // A record with nothing in it stands for the writes before it.
   disk_.Write(std::move(record), [this, life = life_, is_write, entries = std::move(output.entries),

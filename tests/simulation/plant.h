@@ -17,6 +17,8 @@ enum class Plant : uint8_t {
   kServesReadsAtOnce,   // answers a read with its own commit index, without asking anyone
   kOverstatesAllMatch,  // tells followers that all have what they may lack
   kLeaseByTicks,        // serves by the lease as of the last tick, not by the clock
+  kAltersCommitted,     // hands on another entry than was committed now and then
+  kRewritesCommitted,   // writes over what is committed on its disk
   kSkipsRestore,        // goes on with the old state when a snapshot takes its place
   kLosesVotes,          // no vote arrives, so that nobody is elected
   kWrongAnswer,         // tells the replica of a write that it did not ask for, which ends the process
@@ -38,6 +40,8 @@ inline constexpr NamedPlant kNamedPlants[] = {
     {"serves-reads-at-once", Plant::kServesReadsAtOnce},
     {"overstates-all-match", Plant::kOverstatesAllMatch},
     {"lease-by-ticks", Plant::kLeaseByTicks},
+    {"alters-committed", Plant::kAltersCommitted},
+    {"rewrites-committed", Plant::kRewritesCommitted},
     {"skips-restore", Plant::kSkipsRestore},
     {"loses-votes", Plant::kLosesVotes},
     {"wrong-answer", Plant::kWrongAnswer},

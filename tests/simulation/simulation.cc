@@ -205,17 +205,28 @@ class Simulation {
     for (const auto& [id, replica] : suite_.world().replicas) {
       result.terms = std::max(result.terms, replica.term.value());
     }
-    result.crashes = nemesis_->crashes();
-    result.partitions = nemesis_->partitions();
+    const Nemesis::Counts& faults = nemesis_->counts();
+    result.crashes = faults.crashes;
+    result.partitions = faults.partitions;
+    result.write_failures = faults.write_failures;
+    result.pauses = faults.pauses;
+    result.stalls = faults.stalls;
+    result.flaps = faults.flaps;
+    result.closed = faults.closed;
+    result.flips = faults.flips;
+    result.lost = network_.counts().lost;
+    result.duplicates = network_.counts().duplicates;
+    result.reordered = network_.counts().reordered;
     result.reads_served = suite_.reads_served();
     for (auto& node : nodes_) {
       result.lease_reads += node->lease_reads();
       result.installs += node->installed();
       result.sleeps += node->sleeps();
+      result.torn += node->disk().torn();
+      result.no_room += node->disk().no_room();
     }
     result.changes = churn_->changes();
     result.transfers = churn_->transfers();
-    result.write_failures = nemesis_->write_failures();
     result.at = clock_.now();
     return result;
   }
@@ -252,6 +263,16 @@ void RunResult::Count(const RunResult& run) {
   reads_served += run.reads_served;
   lease_reads += run.lease_reads;
   sleeps += run.sleeps;
+  pauses += run.pauses;
+  stalls += run.stalls;
+  flaps += run.flaps;
+  closed += run.closed;
+  flips += run.flips;
+  torn += run.torn;
+  no_room += run.no_room;
+  lost += run.lost;
+  duplicates += run.duplicates;
+  reordered += run.reordered;
   installs += run.installs;
   changes += run.changes;
   transfers += run.transfers;

@@ -23,6 +23,8 @@ struct RunResult {
   // To see that runs are worth something.
   uint64_t committed = 0, terms = 0, crashes = 0, partitions = 0, reads_served = 0;
   uint64_t sleeps = 0;  // of quiet replicas
+  uint64_t pauses = 0, stalls = 0, flaps = 0, closed = 0, flips = 0, torn = 0, no_room = 0;
+  uint64_t lost = 0, duplicates = 0, reordered = 0;  // of the network's messages
   uint64_t lease_reads = 0, installs = 0, changes = 0, transfers = 0, write_failures = 0;
   uint64_t messages = 0, old_tokens = 0, figures = 0, queue_installs = 0, digests_compared = 0;  // of a queue
   uint64_t lapses = 0, damaged = 0;                                                              // of sessions; entries

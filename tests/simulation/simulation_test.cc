@@ -28,6 +28,17 @@ TEST(Simulation, SeedsAreCleanAndWorthTheirTime) {
   EXPECT_GT(total.changes, 2 * kSeeds);
   EXPECT_GT(total.transfers, kSeeds);
   EXPECT_GT(total.write_failures, kSeeds / 2);
+  // Every kind of fault occurs.
+  EXPECT_GT(total.pauses, kSeeds);
+  EXPECT_GT(total.stalls, kSeeds);
+  EXPECT_GT(total.flaps, kSeeds / 2);
+  EXPECT_GT(total.closed, kSeeds);
+  EXPECT_GT(total.torn, kSeeds / 10);
+  EXPECT_GT(total.no_room, kSeeds / 10);
+  EXPECT_GT(total.flips, kSeeds / 4);
+  EXPECT_GT(total.lost, 20 * kSeeds);
+  EXPECT_GT(total.duplicates, 20 * kSeeds);
+  EXPECT_GT(total.reordered, 20 * kSeeds);
 }
 
 TEST(Simulation, ASeedReplaysExactly) {
