@@ -35,6 +35,7 @@ class WatchedMachine final : public raft::StateMachine {
   }
   void AppliedBatch() override { machine_->AppliedBatch(); }
   void RoleChanged(const raft::RoleChange& change, bool leading) override {
+    leading |= plant_ == Plant::kLeadsAsFollower && node_ == 2 && change.leader != raft::ReplicaId();
     trace_->Add(2, node_, change.term.value(), leading);
     if (leading) suite_->Tell([&](Checker& c) { c.Leading(node_, change.term); });
     machine_->RoleChanged(change, leading);
