@@ -13,6 +13,7 @@
 #include "broker/api/frames.h"
 #include "broker/api/limit_calls.h"
 #include "broker/api/queue_info.h"
+#include "broker/api/send_answer.h"
 #include "broker/api/subscription_calls.h"
 #include "broker/api/tokens.h"
 #include "broker/cluster/names.h"
@@ -101,46 +102,17 @@ void Forward(const QueueCallPtr& call, const QueueAct& act, const std::string& q
 
 // ---------------------------------------------------------------- Send
 
-const char* NameOf(Refusal::By by) {
-  switch (by) {
-    case Refusal::By::kNothing:
-      break;
-    case Refusal::By::kQueueMessages:
-      return "QUEUE_MESSAGES";
-    case Refusal::By::kQueueBytes:
-      return "QUEUE_BYTES";
-    case Refusal::By::kMessageSize:
-      return "MESSAGE_SIZE";
-    case Refusal::By::kKeyMissing:
-      return "KEY_MISSING";
-  }
-  return "REFUSED";
-}
-
-// Collects the outcomes of one batch, which may come in parts, and answers the call with all of them.
+// Answers the call once it is known what became of each message of its batch.
 class SendSink final : public PublishSink {
  public:
-  SendSink(QueueCallPtr call, size_t bytes) : call_(std::move(call)), left_(bytes) {}
+  SendSink(QueueCallPtr call, const raft::Bytes& batch) : call_(std::move(call)), answer_(MessagesIn(batch)) {}
 
-  void Confirmed(uint32_t, PublishOutcome outcome, size_t bytes) override {
+  void Confirmed(uint32_t, PublishOutcome outcome, size_t) override {
     if (call_ == nullptr) return;
-    if (outcome.kind == PublishOutcome::Kind::kMoved && response_.confirms().empty()) {
-      return Done(Error(outcome.code, {.reason = kNotLeader}, outcome.reason));
-    }
-    if (outcome.kind == PublishOutcome::Kind::kRefused && response_.confirms().empty()) {
-      const std::string limit = outcome.refusal.limit == 0 ? "" : absl::StrCat(outcome.refusal.limit);
-      return Done(Error(outcome.code, {.reason = NameOf(outcome.refusal.by), .limit = limit}, outcome.reason));
-    }
-    v1::Confirm* confirm = response_.add_confirms();
-    confirm->set_first_sequence(outcome.first_sequence);
-    confirm->set_count(outcome.count);
-    confirm->set_first_position(outcome.first.packed());
-    confirm->set_reason(outcome.reason);
-    confirm->set_outcome(ToProto(outcome.kind));
-    confirm->set_refused_by(ToProto(outcome.refusal.by));
-    confirm->set_limit(outcome.refusal.limit);
-    left_ -= std::min(left_, bytes);
-    if (left_ == 0) Done(response_);
+    std::optional<absl::StatusOr<v1::SendResponse>> answer = answer_.Add(outcome);
+    if (!answer) return;
+    if (!answer->ok()) return Done(answer->status());
+    Done(**std::move(answer));
   }
   void Cut(uint32_t, CutReason, const std::string& text) override {
     Done(Error(absl::StatusCode::kUnavailable, {.reason = "OUTCOME_UNKNOWN"},
@@ -154,8 +126,7 @@ class SendSink final : public PublishSink {
   }
 
   QueueCallPtr call_;
-  size_t left_;
-  v1::SendResponse response_;
+  SendAnswer answer_;
 };
 
 absl::StatusOr<std::string> InspectSend(QueueCall& call) {
@@ -194,7 +165,7 @@ PublishOutcome::Kind KindOfRefusedOpen(const absl::Status& status) {
 void ActSend(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr&) {
   // The parse was good before; the batch shares the request's memory.
   SendFrame send = *ParseSendRequest(*raft::FromBuffer(call->request));
-  auto sink = std::make_shared<SendSink>(call, send.batch.size());
+  auto sink = std::make_shared<SendSink>(call, send.batch);
   QueueReplica::Publication publication{.sink = sink,
                                         .alias = 0,
                                         .producer = send.producer,
