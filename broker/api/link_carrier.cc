@@ -15,10 +15,12 @@ constexpr size_t kMaxFeeds = 64;
 
 // What the queue said of all of a load.
 std::pair<Carrier::Outcome, std::string> OutcomeOf(const Distribution& distribution) {
-  const Verdict verdict = OneVerdict(distribution.Verdicts());
-  if (verdict.kind == Verdict::Kind::kStored || verdict.kind == Verdict::Kind::kDuplicate)
-    return {Carrier::Outcome::kStored, ""};
-  return {Carrier::Outcome::kUnknown, verdict.reason};
+  for (const Verdict& verdict : distribution.Verdicts()) {
+    // What of it was stored is told as a duplicate when all of it is sent again.
+    if (verdict.kind != Verdict::Kind::kStored && verdict.kind != Verdict::Kind::kDuplicate)
+      return {Carrier::Outcome::kUnknown, verdict.reason};
+  }
+  return {Carrier::Outcome::kStored, ""};
 }
 
 }  // namespace

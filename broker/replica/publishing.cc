@@ -47,9 +47,9 @@ void Publishing::Answer(const Publication& p, Kind kind, uint64_t first, uint32_
     p.sink->Confirmed(p.alias, {kind, first, count, position, std::move(reason), code, refusal}, bytes);
 }
 
-// What was within the limit is so as a dead letter, too.
-size_t Publishing::SlackOf(const Publication& p) {
-  return MoverGroup(p.producer) == 0 ? 0 : message::kMaxDeadLetterBytes;
+Room::From Publishing::From(const Publication& p) {
+  if (p.producer.empty()) return Room::From::kNobody;
+  return MoverGroup(p.producer) == 0 ? Room::From::kProducer : Room::From::kOtherQueue;
 }
 
 void Publishing::Refuse(const Publication& publication, const absl::Status& why, Refusal refusal) {
@@ -60,7 +60,8 @@ void Publishing::Refuse(const Publication& publication, const absl::Status& why,
 void Publishing::Accept(Publication publication) {
   const size_t bytes = publication.batch.size();
   queue::BatchLimits limits = limits_;
-  limits.max_message_bytes += SlackOf(publication);
+  // What was within the limit is so as a dead letter, too.
+  if (From(publication) == Room::From::kOtherQueue) limits.max_message_bytes += message::kMaxDeadLetterBytes;
   absl::StatusOr<std::vector<uint32_t>> checksums = queue::CheckBatch(publication.batch.view(), limits);
   absl::Status refused = checksums.status();
   if (refused.ok() && !publication.producer.empty() && publication.first_sequence == 0) {
@@ -72,7 +73,7 @@ void Publishing::Accept(Publication publication) {
                                                       checksums->size(), " would run over the end of the sequences"));
   }
   // A dead letter comes as it is.
-  if (refused.ok() && machine_->orders_by_key() && MoverGroup(publication.producer) == 0) {
+  if (refused.ok() && machine_->orders_by_key() && From(publication) != Room::From::kOtherQueue) {
     if (absl::Status keys = CheckKeys(publication.batch); !keys.ok())
       return Refuse(publication, keys, {.by = Refusal::By::kKeyMissing});
   }
@@ -160,8 +161,7 @@ size_t Publishing::LinesTogether() const {
         (next.first_sequence != first.first_sequence + messages || !window->AllNew(next.first_sequence, count))) {
       break;
     }
-    if (!room_.Takes(messages + count, bytes + next.batch.size()) || room_.HasTooLarge(next.batch, SlackOf(next)))
-      break;
+    if (!room_.Takes(messages + count, bytes + next.batch.size()) || room_.HasTooLarge(next.batch, From(next))) break;
     bytes += next.batch.size();
     messages += count;
   }
@@ -291,9 +291,8 @@ std::vector<Publishing::Share> Publishing::Admit(Line& line, const std::vector<q
     Share& share = shares[i];
     // What follows something refused is refused, too: what is stored of a batch is its beginning.
     if (refusal.by == Refusal::By::kNothing) {
-      const Room::Verdict verdict = room_.Judge(batch, piece.count, beside, SlackOf(line));
-      // Without a name nobody could be told of a part.
-      share.stored = line.producer.empty() && verdict.fits < piece.count ? 0 : verdict.fits;
+      const Room::Verdict verdict = room_.Judge(batch, piece.count, beside, From(line));
+      share.stored = verdict.fits;
       refusal = verdict.refusal;
     }
     share.refused = piece.count - share.stored;

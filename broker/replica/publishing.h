@@ -120,7 +120,7 @@ class Publishing {
   std::vector<Share> Admit(Line& line, const std::vector<queue::ProducerWindow::Piece>& pieces, int64_t queue_time_ms,
                            std::vector<raft::Bytes>& entries) const;
   void AnswerRefused(const Line& line, const Share& share, size_t bytes);
-  static size_t SlackOf(const Publication& p);
+  static Room::From From(const Publication& p);
   static void Answer(const Publication& p, PublishOutcome::Kind kind, uint64_t first, uint32_t count,
                      queue::Position position, size_t bytes, std::string reason = "",
                      absl::StatusCode code = absl::StatusCode::kInvalidArgument, Refusal refusal = {});

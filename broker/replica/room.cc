@@ -41,20 +41,32 @@ bool Room::Takes(uint64_t messages, uint64_t batch_bytes) const {
          messages * queue::MessageBytes(batch_bytes, static_cast<uint32_t>(messages)) <= left.bytes;
 }
 
-bool Room::HasTooLarge(const raft::Bytes& batch, size_t slack) const {
+bool Room::HasTooLarge(const raft::Bytes& batch, From from) const {
   const uint64_t most = machine_->settings().max_message_bytes;
-  if (most == 0) return false;
+  if (most == 0 || from == From::kOtherQueue) return false;
   for (queue::BatchWalker walker(batch.view()); walker.Next();) {
-    if (walker.message().size() > most + slack) return true;
+    if (walker.message().size() > most) return true;
   }
   return false;
 }
 
-Room::Verdict Room::Judge(const raft::Bytes& batch, uint32_t messages, const queue::Amount& beside,
-                          size_t slack) const {
+Room::Verdict Room::Judge(const raft::Bytes& batch, uint32_t messages, const queue::Amount& beside, From from) const {
   const queue::QueueSettings& settings = machine_->settings();
-  if (HasTooLarge(batch, slack)) return {0, {Refusal::By::kMessageSize, settings.max_message_bytes}};
+  if (HasTooLarge(batch, from)) return {0, {Refusal::By::kMessageSize, settings.max_message_bytes}};
   if (!settings.Limits()) return {messages};
+  Verdict verdict = Beginning(batch, messages, beside);
+  if (verdict.fits == messages) return verdict;
+  if (from == From::kNobody) verdict.fits = 0;
+  const uint64_t held = machine_->Holds().value_or(queue::Amount()).messages + total_.messages + beside.messages;
+  if (from == From::kOtherQueue && verdict.fits == 0 && held == 0) {
+    verdict.fits = 1;
+    if (messages == 1) verdict.refusal = {};
+  }
+  return verdict;
+}
+
+Room::Verdict Room::Beginning(const raft::Bytes& batch, uint32_t messages, const queue::Amount& beside) const {
+  const queue::QueueSettings& settings = machine_->settings();
   const queue::Amount left = Left(beside);
   Verdict verdict{messages};
   if (left.messages < messages) {

@@ -29,18 +29,28 @@ class Room {
   void Appended(uint64_t index, uint32_t messages, uint64_t batch_bytes);
   void Applied(uint64_t index);
 
+  // Who sent a batch.
+  enum class From : uint8_t {
+    kNobody,      // without a name it is taken whole or not at all: nobody could be told of a part
+    kProducer,    // of a named producer's batch the beginning that fits is taken
+    kOtherQueue,  // likewise of what moves here. It was accepted once, and others wait behind it in its queue: none of
+                  // its messages is too large for one, and one that is larger than all that may be held goes alone into
+                  // a queue that holds nothing
+  };
   struct Verdict {
     uint32_t fits = 0;  // messages from the first on, in an entry of their own
     Refusal refusal = {};
   };
-  // `beside`: what is to be stored before it. `slack`: bytes by which a message may pass the limit for one.
-  Verdict Judge(const raft::Bytes& batch, uint32_t messages, const queue::Amount& beside, size_t slack) const;
+  // `beside`: what is to be stored before it.
+  Verdict Judge(const raft::Bytes& batch, uint32_t messages, const queue::Amount& beside, From from) const;
   // Whether a batch of so many is taken whole, whatever its messages are.
   bool Takes(uint64_t messages, uint64_t batch_bytes) const;
   // Whether one of its messages is above the limit for one.
-  bool HasTooLarge(const raft::Bytes& batch, size_t slack) const;
+  bool HasTooLarge(const raft::Bytes& batch, From from) const;
 
  private:
+  // What fits of a batch of a named producer.
+  Verdict Beginning(const raft::Bytes& batch, uint32_t messages, const queue::Amount& beside) const;
   // What may be stored beside what is there, and `beside`.
   queue::Amount Left(const queue::Amount& beside) const;
 

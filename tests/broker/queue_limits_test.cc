@@ -1,6 +1,8 @@
 // A queue's limits, on three simulated nodes: exact, whoever leads.
 #include <gmock/gmock.h>
 
+#include "broker/message/dead_letter.h"
+#include "broker/replica/moving.h"
 #include "tests/broker/queue_world.h"
 
 namespace trireme::broker::testing {
@@ -39,6 +41,17 @@ class QueueLimitsTest : public QueueTest {
     EXPECT_TRUE(w_.world.RunUntil(answered));
     return sink->outcomes;
   }
+  // The same, in the order of their sequences.
+  std::vector<PublishOutcome> Sorted(std::vector<PublishOutcome> outcomes) {
+    std::sort(outcomes.begin(), outcomes.end(),
+              [](const auto& a, const auto& b) { return a.first_sequence < b.first_sequence; });
+    return outcomes;
+  }
+  static std::vector<Kind> KindsOf(const std::vector<PublishOutcome>& outcomes) {
+    std::vector<Kind> kinds;
+    for (const PublishOutcome& outcome : outcomes) kinds.push_back(outcome.kind);
+    return kinds;
+  }
   void Settle(const std::vector<DeliveredRun>& runs, queue::Disposition how, queue::SubscriptionId subscription = 0) {
     std::vector<queue::Token> tokens;
     for (const DeliveredRun& run : runs) tokens.push_back(TokenOf(run));
@@ -58,10 +71,8 @@ TEST_F(QueueLimitsTest, SoManyStayAndTheNextOneIsRefused) {
   const uint64_t epoch = Open("p");
   ASSERT_EQ(Batch("p", epoch, 1, Bodies(3)).size(), 1u);
   // Of a batch what fits is stored, its beginning; the rest is refused, with the limit.
-  auto outcomes = Batch("p", epoch, 4, Bodies(4));
+  auto outcomes = Sorted(Batch("p", epoch, 4, Bodies(4)));
   ASSERT_EQ(outcomes.size(), 2u);
-  std::sort(outcomes.begin(), outcomes.end(),
-            [](const auto& a, const auto& b) { return a.first_sequence < b.first_sequence; });
   EXPECT_EQ(outcomes[0].kind, Kind::kOk);
   EXPECT_EQ(outcomes[0].count, 2u);
   EXPECT_EQ(outcomes[1].kind, Kind::kRefused);
@@ -193,6 +204,35 @@ TEST_F(QueueLimitsTest, AMessageMayBeSoLarge) {
   EXPECT_EQ(outcome.refusal.limit, 100u);
   EXPECT_THAT(std::string(Set({.max_message_bytes = uint64_t{1} << 40}).message()), HasSubstr("max_message_bytes is"));
   EXPECT_FALSE(Set({.max_messages = uint64_t{1} << 51}).ok());
+}
+
+// A dead letter, or what is redriven: it was accepted once, and its source keeps it until it is here.
+TEST_F(QueueLimitsTest, WhatMovesHereIsNeverTooLarge) {
+  const std::string large(message::kMaxDeadLetterBytes + 1'000, 'x');
+  ASSERT_TRUE(Set({.max_messages = 10, .max_bytes = 1'000, .max_message_bytes = 100}).ok());
+  const std::string mover = MoverName(raft::GroupId(5), 0);
+  const uint64_t epoch = Open(mover);
+  // A larger one goes into an empty queue only, and alone; what is before it and behind it waits for no size.
+  const std::vector<std::string> load = {"a", std::string(200, 'b'), large, "c"};
+  auto outcomes = Sorted(Batch(mover, epoch, 1, load));
+  ASSERT_THAT(KindsOf(outcomes), ElementsAre(Kind::kOk, Kind::kRefused));
+  EXPECT_EQ(outcomes[0].count, 2u);
+  EXPECT_EQ(outcomes[1].refusal.by, By::kQueueBytes);
+  Settle(Receive(1, milliseconds(0), milliseconds(60'000)), queue::Disposition::kAcknowledge);
+  EXPECT_THAT(KindsOf(Sorted(Batch(mover, epoch, 1, load))), ElementsAre(Kind::kDuplicate, Kind::kRefused));
+  Settle(Receive(1, milliseconds(0), milliseconds(60'000)), queue::Disposition::kAcknowledge);
+  // Nobody else's does.
+  EXPECT_EQ(Batch("", 0, 1, {large})[0].refusal.by, By::kMessageSize);
+  outcomes = Sorted(Batch(mover, epoch, 1, load));
+  ASSERT_THAT(KindsOf(outcomes), ElementsAre(Kind::kDuplicate, Kind::kOk, Kind::kRefused));
+  EXPECT_EQ(outcomes[1].count, 1u);
+  EXPECT_EQ(Held(), 1u);
+  FailOver();
+  Settle(Receive(1, milliseconds(0), milliseconds(60'000)), queue::Disposition::kAcknowledge);
+  const uint64_t again = Open(mover);
+  EXPECT_THAT(KindsOf(Sorted(Batch(mover, again, 1, load))),
+              ElementsAre(Kind::kDuplicate, Kind::kDuplicate, Kind::kOk));
+  EXPECT_EQ(Batch("", 0, 1, {std::string(99, 'x')})[0].refusal.by, By::kMessageSize);
 }
 
 TEST_F(QueueLimitsTest, SoManyAreInFlightOverAllConsumers) {
