@@ -244,7 +244,7 @@ struct Machine::Applier {
       session = &it->second;
     }
     if (f.by_key != s->settings.order_by_key) return effect::CheckedOut{};
-    if (!s->MayHold(session == nullptr ? 0 : session->number)) return effect::CheckedOut{};
+    if (!s->MayHold(session == nullptr ? 0 : session->number) || !s->MayFly(f)) return effect::CheckedOut{};
     const std::optional<Amount> taken = Taken(*s, f);
     if (!taken) return effect::CheckedOut{};
 

@@ -28,6 +28,16 @@ absl::btree_map<Position, InFlight> Subscription::HeldBesides(uint64_t session_n
   return lacking;
 }
 
+bool Subscription::MayFly(const fact::CheckedOut& f) const {
+  if (settings.max_in_flight == 0) return true;
+  uint64_t more = 0;
+  for (const Slots& w : f.waiting) more += w.count;
+  for (const Slots& r : f.returned) {
+    if (r.WithinEntry()) VisitWithin(returned, r, [&](Position, const Returned& run) { more += run.count; });
+  }
+  return more == 0 || in_flight_messages + more <= settings.max_in_flight;
+}
+
 void Subscription::PutBack(Position first, Returned run) {
   returned_messages += run.count;
   auto alike = [&](const Returned& other) { return other.deliveries == run.deliveries && other.due_ms == run.due_ms; };

@@ -86,6 +86,9 @@ struct Subscription {
     return !settings.single_active ||
            (session_number != 0 && session_number == active_session() && in_flight_messages == HeldBy(session_number));
   }
+  // Whether max_in_flight lets what the checkout gives be in flight, too. What is beyond a limit that was lowered
+  // stays.
+  bool MayFly(const fact::CheckedOut& f) const;
   // What the session has in flight besides `held`: what a consumer that comes back and names what it holds must be sent
   // again, with the same count and token (Safety rule 5).
   absl::btree_map<Position, InFlight> HeldBesides(uint64_t session_number, const std::vector<Token>& held) const;

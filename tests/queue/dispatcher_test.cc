@@ -215,5 +215,21 @@ TEST(DispatcherTest, NoMoreIsLookedUpThanWillBeNeeded) {
   EXPECT_LT(look_up(), 40u);
 }
 
+// Safety rule 2: a checkout that was decided before the setting and stands behind it is ignored, and decided anew.
+TEST(DispatcherTest, WhatMayBeInFlightHoldsFromItsPlaceInTheLogOn) {
+  Log log;
+  Leader leader(&log);
+  leader.Turn({fact::VersionRaised{kFactVersion}});
+  leader.Attach("a", {100, 1 << 20});
+  leader.Publish(3);
+  const auto held = leader.Turn();
+  leader.Publish(10);
+  leader.Decide({Settle(TokensOf(held), Disposition::kRequeue), fact::SubscriptionChanged{0, {.max_in_flight = 4}}});
+  leader.ApplyAll();
+  EXPECT_LE(log.machine.subscription(0).in_flight_messages, 4u);
+  for (int i = 0; i < 3; ++i) leader.Turn();
+  EXPECT_EQ(log.machine.subscription(0).in_flight_messages, 4u);
+}
+
 }  // namespace
 }  // namespace trireme::queue

@@ -180,11 +180,12 @@ struct Model::Applier {
                   (f.session.empty() || (session != sub->sessions.end() && session->second.epoch == f.session_epoch));
       for (Position p : given) fits = fits && sub->messages.contains(p);
       fits = fits && (f.skipped == 0 || f.counted_at >= m.last_refused_) && MayGive(*sub, f.session) &&
-             (m.sized_from_ == 0 || f.sized) && f.by_key == sub->settings.order_by_key;
+             (m.sized_from_ == 0 || f.sized) && f.by_key == sub->settings.order_by_key && MayFly(*sub, f);
       return fits ? Say("refused a checkout that fits") : Problem();
     }
     if (f.from_next != sub->next)
       return Say("accepted a checkout from ", f.from_next, ", the cursor is at ", sub->next);
+    if (!MayFly(*sub, f)) return Say("more are in flight than the ", sub->settings.max_in_flight, " that may be");
     if (!MayGive(*sub, f.session)) return Say("given to '", f.session, "', which is not the single active consumer");
     for (size_t i = 0; m.sized_from_ != 0 && i < f.waiting.size(); ++i) {
       if (f.sizes.at(i) != m.sizes_[f.waiting[i].first.index()]) return Say("a run of ", f.sizes[i], " bytes each");
@@ -580,6 +581,24 @@ bool Model::MayGive(const Subscription& sub, const std::string& session) {
   return first && std::none_of(sub.messages.begin(), sub.messages.end(), [&](const auto& message) {
            return message.second.fate == Fate::kInFlight && message.second.holder != session;
          });
+}
+
+bool Model::MayFly(const Subscription& sub, const fact::CheckedOut& f) {
+  std::set<Position> more;
+  for (const std::vector<Slots>* runs : {&f.waiting, &f.returned}) {
+    for (const Slots& s : *runs) {
+      for (uint32_t i = 0; i < s.count; ++i) {
+        auto message = sub.messages.find(s.first + i);
+        if (message == sub.messages.end()) continue;
+        const Fate fate = message->second.fate;
+        if (fate == Fate::kWaiting || fate == Fate::kReturned) more.insert(s.first + i);
+      }
+    }
+  }
+  const auto are = std::count_if(sub.messages.begin(), sub.messages.end(),
+                                 [](const auto& message) { return message.second.fate == Fate::kInFlight; });
+  const uint64_t most = sub.settings.max_in_flight;
+  return most == 0 || more.empty() || static_cast<uint64_t>(are) + more.size() <= most;
 }
 
 std::optional<std::string> Model::KeyProblem(const Subscription& sub, Position position) {

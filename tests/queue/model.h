@@ -81,6 +81,8 @@ class Model {
 
   // Whether a subscription with a single active consumer may give anything to this one.
   static bool MayGive(const Subscription& sub, const std::string& session);
+  // Whether its setting lets what the checkout gives be in flight, too.
+  static bool MayFly(const Subscription& sub, const fact::CheckedOut& f);
   // What any subscription needs, message by message.
   std::optional<std::string> CompareHoldings(const Machine& machine) const;
   // What is wrong with giving this one, in the order of keys: one of its key is held, or comes before it.
