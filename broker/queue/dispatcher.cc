@@ -380,12 +380,13 @@ void Dispatcher::ServeReceivers(MonotonicMs now, int64_t queue_time_ms, Plan& pl
                            .skipped = 0,
                            .counted_at = 0};
       took = Take({it->max_messages, limits_.receive_bytes, /*one_fits=*/true, limits_.receive_bytes}, out);
-      if (took.messages > 0) Conclude(std::move(out), {{}, it->id}, plan);
+      if (took.messages > 0) Conclude(std::move(out), {{}, *it}, plan);
     }
     if (took.messages > 0) {
       it = receivers_.erase(it);
-    } else if (now >= it->until && unknown_sizes_.empty() && (capped() || !Wanted().has_value())) {
-      // With entries that are not known yet it cannot be said that there is nothing.
+    } else if (now >= it->until && !rebuild_ && unknown_sizes_.empty() && (capped() || !Wanted().has_value())) {
+      // With entries that are not known yet, or before what was refused is decided anew, it cannot be said that there
+      // is nothing.
       plan.empty_handed.push_back(it->id);
       it = receivers_.erase(it);
     } else {
@@ -434,7 +435,7 @@ void Dispatcher::ServeConsumers(Plan& plan) {
     idle = 0;
     consumer.outstanding += took.messages;
     consumer.outstanding_bytes += took.bytes;
-    Conclude(std::move(out), {it->first, 0}, plan);
+    Conclude(std::move(out), {it->first, {}}, plan);
   }
 }
 
@@ -562,7 +563,7 @@ void Dispatcher::CheckedOut(uint64_t index, const fact::CheckedOut& decision, co
   if (!effect.accepted) {
     rebuild_ = true;
     Free(NumberOf(decided.session), static_cast<uint32_t>(Count(decision)));
-    if (decided.session.empty()) receivers_.push_front({decided.receiver, 1, 0, 1000});
+    if (decided.session.empty()) receivers_.push_front(decided.receiver);
     return;
   }
   uint64_t given = 0;
@@ -572,7 +573,7 @@ void Dispatcher::CheckedOut(uint64_t index, const fact::CheckedOut& decision, co
   if (decision.session.empty()) {
     for (const auto& run : effect.runs) deadlines_.emplace(decision.deadline_ms, run.slots.first);
   }
-  deliveries.push_back({id_, decided.session, decided.receiver, index, effect.runs});
+  deliveries.push_back({id_, decided.session, decided.receiver.id, index, effect.runs});
 }
 
 // What came back may be gone again: the entry that gave it back may have dropped it, too.

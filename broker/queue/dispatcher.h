@@ -166,8 +166,8 @@ class Dispatcher {
   };
   // A checkout that was decided and not applied.
   struct Decided {
-    SessionId session;
-    ReceiverId receiver = 0;
+    SessionId session;  // or
+    Receiver receiver;
   };
   void Conclude(fact::CheckedOut out, Decided decided, Plan& plan);
   void CheckedOut(uint64_t index, const fact::CheckedOut& decision, const effect::CheckedOut& effect,

@@ -231,5 +231,23 @@ TEST(DispatcherTest, WhatMayBeInFlightHoldsFromItsPlaceInTheLogOn) {
   EXPECT_EQ(log.machine.subscription(0).in_flight_messages, 4u);
 }
 
+// A decision that came behind the facts' next version is ignored; who waited for it still wants what he asked for.
+TEST(DispatcherTest, ARefusedReceiverKeepsWhatItAskedFor) {
+  Log log;
+  Leader leader(&log);
+  leader.Publish(3);
+  leader.dispatcher.Receive(7, 3, /*until=*/1'000, /*lease_ms=*/60'000);
+  leader.Decide({fact::VersionRaised{kFactVersion}});
+  EXPECT_THAT(leader.ApplyAll(), IsEmpty());
+  EXPECT_TRUE(leader.dispatcher.Waits(7));
+  leader.Turn();  // begins anew, and looks at what is there
+  const auto deliveries = leader.Turn();
+  ASSERT_THAT(deliveries, SizeIs(1));
+  EXPECT_EQ(deliveries[0].receiver, 7u);
+  EXPECT_EQ(deliveries[0].runs[0].slots.count, 3u);
+  EXPECT_EQ(log.machine.subscription(0).in_flight.begin()->second.deadline_ms, 60'000);
+  EXPECT_THAT(leader.empty_handed, IsEmpty());
+}
+
 }  // namespace
 }  // namespace trireme::queue
