@@ -401,7 +401,8 @@ void Dispatcher::ServeConsumers(Plan& plan) {
   size_t wanting = 0;
   for (const auto& [id, consumer] : consumers_) wanting += MayServe(consumer) ? 1 : 0;
   if (wanting == 0 || rebuild_) return;
-  const uint64_t available = (order_ ? order_->ready() : returned_messages_) + ahead_.messages();
+  const uint64_t there = (order_ ? order_->ready() : returned_messages_) + ahead_.messages();
+  const uint64_t available = std::min(there, MayBeInFlight());
   const uint64_t share = std::clamp<uint64_t>((available + wanting - 1) / wanting, 1, limits_.turn_messages);
   for (size_t idle = 0; idle < consumers_.size();) {
     if (!MayTake()) return;

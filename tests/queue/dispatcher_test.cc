@@ -215,6 +215,21 @@ TEST(DispatcherTest, NoMoreIsLookedUpThanWillBeNeeded) {
   EXPECT_LT(look_up(), 40u);
 }
 
+// What two want of the few that may be in flight is shared, too.
+TEST(DispatcherTest, WhatMayBeInFlightIsSharedEvenly) {
+  Log log;
+  Leader leader(&log);
+  leader.Turn({fact::VersionRaised{kFactVersion}, fact::SubscriptionChanged{0, {.max_in_flight = 5}}});
+  leader.Attach("a", {100, 1 << 20});
+  leader.Attach("b", {100, 1 << 20});
+  leader.Publish(50);
+  leader.Turn();
+  const Subscription& s = log.machine.subscription(0);
+  EXPECT_EQ(s.in_flight_messages, 5u);
+  EXPECT_GE(s.HeldBy(1), 2u);
+  EXPECT_GE(s.HeldBy(2), 2u);
+}
+
 // Safety rule 2: a checkout that was decided before the setting and stands behind it is ignored, and decided anew.
 TEST(DispatcherTest, WhatMayBeInFlightHoldsFromItsPlaceInTheLogOn) {
   Log log;
