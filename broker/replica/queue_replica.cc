@@ -192,6 +192,7 @@ struct QueueReplica::Impl {
       own.waiters.emplace_back();
     }
     if (!crowded) {
+      leading->subscriptions->Complete(leading->facts);
       std::move(leading->facts.begin(), leading->facts.end(), std::back_inserter(own.facts));
       std::move(leading->waiters.begin(), leading->waiters.end(), std::back_inserter(own.waiters));
       leading->facts.clear();

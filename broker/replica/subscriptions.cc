@@ -165,8 +165,7 @@ void Subscriptions::Create(const std::string& name, queue::SubscriptionSettings 
   if (absl::Status raised = RaiseTo(queue::VersionOf(settings)); !raised.ok()) return done(raised);
   ++creating_;
   auto add = [this, name, settings = std::move(settings)](PlaceFinder::Place place, SubscribeDone tell) {
-    leader_->add(queue::fact::SubscriptionCreated{name, place.position, place.ordinal, settings,
-                                                  raised_ >= queue::kFactsOfLimits, place.bytes},
+    leader_->add(queue::fact::SubscriptionCreated{name, place.position, place.ordinal, settings, false, place.bytes},
                  SubscriptionWaiter{name, settings, std::move(tell)});
   };
   PlaceFinder::Wanted wanted;
@@ -272,6 +271,13 @@ absl::Status Subscriptions::MaySet(const queue::QueueSettings& settings) {
 
 absl::Status Subscriptions::MayUnblock() {
   return RaiseTo(queue::kFactsOfKeys);
+}
+
+void Subscriptions::Complete(std::vector<queue::Fact>& facts) const {
+  for (queue::Fact& fact : facts) {
+    if (auto* made = std::get_if<queue::fact::SubscriptionCreated>(&fact))
+      made->sized = raised_ >= queue::kFactsOfLimits;
+  }
 }
 
 std::vector<int64_t> Subscriptions::DueTimes(const Settling::Fact& settled, int64_t time_ms) const {

@@ -55,6 +55,8 @@ class Subscriptions {
   // knows them.
   absl::Status MaySet(const queue::QueueSettings& settings);
   absl::Status MayUnblock();
+  // Fills in what depends on the version of the facts where these stand in the log, which follow what was raised.
+  void Complete(std::vector<queue::Fact>& facts) const;
   // When each of the tokens that are given back with an entry of this time is due; empty: at once.
   std::vector<int64_t> DueTimes(const Settling::Fact& settled, int64_t time_ms) const;
 

@@ -235,6 +235,22 @@ TEST_F(QueueLimitsTest, WhatMovesHereIsNeverTooLarge) {
   EXPECT_EQ(Batch("", 0, 1, {std::string(99, 'x')})[0].refusal.by, By::kMessageSize);
 }
 
+// The size of what a subscription begins behind is written as it counts where the fact stands in the log.
+TEST_F(QueueLimitsTest, ASubscriptionIsMadeInTheTurnOfTheFirstLimit) {
+  const queue::Position first = Batch("", 0, 1, {"a"})[0].first;
+  EXPECT_EQ(Batch("", 0, 1, {"b"})[0].kind, Kind::kOk);
+  std::optional<absl::StatusOr<SubscriptionMade>> made;
+  std::optional<absl::Status> set;
+  w_.Serving()->CreateSubscription("audit", {}, {.at = SubscriptionStart::At::kPosition, .position = first},
+                                   [&](auto m) { made = std::move(m); });
+  w_.Serving()->ChangeQueue({.max_messages = 3}, [&](absl::Status status) { set = std::move(status); });
+  ASSERT_TRUE(w_.world.RunUntil([&] { return made.has_value() && set.has_value(); }));
+  ASSERT_TRUE(made->ok()) << made->status();
+  EXPECT_TRUE(set->ok()) << *set;
+  EXPECT_EQ(Held(), 2u);
+  EXPECT_EQ(Receive(10, milliseconds(0), milliseconds(60'000), "audit").size(), 2u);
+}
+
 TEST_F(QueueLimitsTest, SoManyAreInFlightOverAllConsumers) {
   ASSERT_TRUE(SetSubscription("default", {.max_in_flight = 5}).ok());
   EXPECT_EQ(Batch("", 0, 1, Bodies(20))[0].kind, Kind::kOk);
