@@ -206,6 +206,22 @@ TEST_F(QueueLimitsTest, AMessageMayBeSoLarge) {
   EXPECT_FALSE(Set({.max_messages = uint64_t{1} << 51}).ok());
 }
 
+// Of a batch of which a part was stored before, the runs that are new are judged together.
+TEST_F(QueueLimitsTest, WhatIsNewOnBothSidesOfWhatIsStoredIsJudgedTogether) {
+  const uint64_t each = queue::MessageBytes(BatchOf({"x"}).size(), 1);
+  for (const queue::QueueSettings& settings : {queue::QueueSettings{.max_messages = 3}, {.max_bytes = 3 * each}}) {
+    const std::string producer = settings.max_bytes == 0 ? "by messages" : "by bytes";
+    ASSERT_TRUE(Set(settings).ok());
+    const uint64_t epoch = Open(producer);
+    EXPECT_EQ(Batch(producer, epoch, 2, Bodies(1))[0].kind, Kind::kOk);
+    auto outcomes = Sorted(Batch(producer, epoch, 1, Bodies(4)));
+    EXPECT_THAT(KindsOf(outcomes), ElementsAre(Kind::kOk, Kind::kDuplicate, Kind::kOk, Kind::kRefused));
+    EXPECT_EQ(outcomes.back().count, 1u);
+    EXPECT_EQ(Held(), 3u);
+    Settle(Receive(3, milliseconds(0), milliseconds(60'000)), queue::Disposition::kAcknowledge);
+  }
+}
+
 // A dead letter, or what is redriven: it was accepted once, and its source keeps it until it is here.
 TEST_F(QueueLimitsTest, WhatMovesHereIsNeverTooLarge) {
   const std::string large(message::kMaxDeadLetterBytes + 1'000, 'x');
