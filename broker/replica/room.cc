@@ -7,6 +7,14 @@
 #include "broker/queue/batch.h"
 
 namespace trireme::broker {
+namespace {
+
+queue::Amount MostOf(const queue::QueueSettings& settings) {
+  auto most = [](uint64_t limit) { return limit == 0 ? std::numeric_limits<uint64_t>::max() : limit; };
+  return {most(settings.max_messages), most(settings.max_bytes)};
+}
+
+}  // namespace
 
 void Room::Appended(uint64_t index, uint32_t messages, uint64_t batch_bytes) {
   if (!machine_->settings().Limits()) return;
@@ -25,13 +33,10 @@ void Room::Applied(uint64_t index) {
 }
 
 queue::Amount Room::Left(const queue::Amount& beside) const {
-  const queue::QueueSettings& settings = machine_->settings();
   const queue::Amount held = machine_->Holds().value_or(queue::Amount());
-  auto left = [](uint64_t limit, uint64_t used) {
-    return limit == 0 ? std::numeric_limits<uint64_t>::max() : limit - std::min(limit, used);
-  };
-  return {left(settings.max_messages, held.messages + total_.messages + beside.messages),
-          left(settings.max_bytes, held.bytes + total_.bytes + beside.bytes)};
+  const queue::Amount most = MostOf(machine_->settings());
+  return {most.messages - std::min(most.messages, held.messages + total_.messages + beside.messages),
+          most.bytes - std::min(most.bytes, held.bytes + total_.bytes + beside.bytes)};
 }
 
 bool Room::Takes(uint64_t messages, uint64_t batch_bytes) const {
@@ -54,7 +59,7 @@ Room::Verdict Room::Judge(const raft::Bytes& batch, uint32_t messages, const que
   const queue::QueueSettings& settings = machine_->settings();
   if (HasTooLarge(batch, from)) return {0, {Refusal::By::kMessageSize, settings.max_message_bytes}};
   if (!settings.Limits()) return {messages};
-  Verdict verdict = Beginning(batch, messages, beside);
+  Verdict verdict = Beginning(batch, messages, Left(beside));
   if (verdict.fits == messages) return verdict;
   if (from == From::kNobody) verdict.fits = 0;
   const uint64_t held = machine_->Holds().value_or(queue::Amount()).messages + total_.messages + beside.messages;
@@ -62,12 +67,26 @@ Room::Verdict Room::Judge(const raft::Bytes& batch, uint32_t messages, const que
     verdict.fits = 1;
     if (messages == 1) verdict.refusal = {};
   }
+  if (const std::optional<Refusal> never = Never(batch, messages, verdict.fits, from)) verdict.refusal = *never;
   return verdict;
 }
 
-Room::Verdict Room::Beginning(const raft::Bytes& batch, uint32_t messages, const queue::Amount& beside) const {
+std::optional<Refusal> Room::Never(const raft::Bytes& batch, uint32_t messages, uint32_t at, From from) const {
+  if (from == From::kOtherQueue) return std::nullopt;
+  Verdict verdict;
+  const queue::Amount most = MostOf(machine_->settings());
+  if (from == From::kNobody) {
+    verdict = Beginning(batch, messages, most);
+  } else {
+    verdict = Beginning(queue::SliceBatch(batch, at, 1), 1, most);
+  }
+  if (verdict.refusal.by == Refusal::By::kNothing) return std::nullopt;
+  verdict.refusal.never = true;
+  return verdict.refusal;
+}
+
+Room::Verdict Room::Beginning(const raft::Bytes& batch, uint32_t messages, const queue::Amount& left) const {
   const queue::QueueSettings& settings = machine_->settings();
-  const queue::Amount left = Left(beside);
   Verdict verdict{messages};
   if (left.messages < messages) {
     verdict = {static_cast<uint32_t>(left.messages), {Refusal::By::kQueueMessages, settings.max_messages}};
@@ -89,9 +108,18 @@ std::string ReasonOf(const Refusal& refusal) {
     case Refusal::By::kNothing:
       return "";
     case Refusal::By::kQueueMessages:
+      if (refusal.never) {
+        return absl::StrCat("the queue can never hold so many: its limit is ", refusal.limit,
+                            " messages, and without a producer's name a batch is stored whole or not at all; send "
+                            "fewer at a time, or raise it");
+      }
       return absl::StrCat("the queue is full: its limit is ", refusal.limit,
                           " messages, waiting, in flight and returned; consume some, or raise it");
     case Refusal::By::kQueueBytes:
+      if (refusal.never) {
+        return absl::StrCat("the queue can never hold so much: its limit is ", refusal.limit,
+                            " bytes of messages; send less at a time, or raise it");
+      }
       return absl::StrCat("the queue is full: its limit is ", refusal.limit,
                           " bytes of messages, waiting, in flight and returned; consume some, or raise it");
     case Refusal::By::kMessageSize:

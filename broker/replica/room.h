@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <list>
+#include <optional>
 #include <string>
 
 #include "broker/queue/coverage.h"
@@ -49,8 +50,10 @@ class Room {
   bool HasTooLarge(const raft::Bytes& batch, From from) const;
 
  private:
-  // What fits of a batch of a named producer.
-  Verdict Beginning(const raft::Bytes& batch, uint32_t messages, const queue::Amount& beside) const;
+  // What of a batch fits into `left`.
+  Verdict Beginning(const raft::Bytes& batch, uint32_t messages, const queue::Amount& left) const;
+  // Why it is never taken: the whole of it, or its message `at`.
+  std::optional<Refusal> Never(const raft::Bytes& batch, uint32_t messages, uint32_t at, From from) const;
   // What may be stored beside what is there, and `beside`.
   queue::Amount Left(const queue::Amount& beside) const;
 

@@ -16,6 +16,7 @@ struct Refusal {
   enum class By : uint8_t { kNothing, kQueueMessages, kQueueBytes, kMessageSize, kKeyMissing };
   By by = By::kNothing;
   uint64_t limit = 0;  // messages, or bytes
+  bool never = false;  // nor would it be taken if the queue held nothing
 };
 
 // What became of (a part of) a published batch.

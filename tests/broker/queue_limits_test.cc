@@ -251,6 +251,24 @@ TEST_F(QueueLimitsTest, WhatMovesHereIsNeverTooLarge) {
   EXPECT_EQ(Batch("", 0, 1, {std::string(99, 'x')})[0].refusal.by, By::kMessageSize);
 }
 
+// Consuming would not help.
+TEST_F(QueueLimitsTest, WhatCanNeverFitIsToldSo) {
+  ASSERT_TRUE(Set({.max_messages = 3, .max_bytes = 500}).ok());
+  const uint64_t epoch = Open("p");
+  auto many = Batch("", 0, 1, Bodies(4))[0];
+  EXPECT_EQ(many.refusal.by, By::kQueueMessages);
+  EXPECT_THAT(many.reason, HasSubstr("can never hold so many: its limit is 3 messages"));
+  EXPECT_THAT(Batch("", 0, 1, Bodies(3, std::string(200, 'x')))[0].reason, HasSubstr("can never hold so much"));
+  auto outcomes = Sorted(Batch("p", epoch, 1, {"a", std::string(600, 'x')}));
+  ASSERT_THAT(KindsOf(outcomes), ElementsAre(Kind::kOk, Kind::kRefused));
+  EXPECT_EQ(outcomes[1].refusal.by, By::kQueueBytes);
+  EXPECT_EQ(outcomes[1].refusal.limit, 500u);
+  EXPECT_THAT(outcomes[1].reason, HasSubstr("can never hold so much: its limit is 500 bytes"));
+  // A batch with a name comes in parts, whatever its size.
+  EXPECT_THAT(Sorted(Batch("p", epoch, 3, Bodies(4))).back().reason, HasSubstr("the queue is full"));
+  EXPECT_THAT(Batch("", 0, 1, Bodies(1))[0].reason, HasSubstr("the queue is full"));
+}
+
 // The size of what a subscription begins behind is written as it counts where the fact stands in the log.
 TEST_F(QueueLimitsTest, ASubscriptionIsMadeInTheTurnOfTheFirstLimit) {
   const queue::Position first = Batch("", 0, 1, {"a"})[0].first;
