@@ -45,6 +45,11 @@ class Stream:
             raise ConnectionError(f"{frame.code()}: {frame.details()}")
         return frame
 
+    def finish(self, seconds=5):
+        """Closes its side, as a client does in order, and waits until the broker has ended the other."""
+        self.outgoing.put(None)
+        self.thread.join(seconds)
+
     def close(self):
         self.outgoing.put(None)
         self.call.cancel()
@@ -272,6 +277,9 @@ class Consumer(Worker):
                     self.standby = frame.standing.standby
                 elif kind == "draining":
                     return None
+            # What is published later is for others, and not to wait for the end of a session that is over.
+            if self.done():
+                stream.finish()
             return None
         finally:
             with contextlib.suppress(Exception):
