@@ -81,6 +81,26 @@ class Limits(harness.TestCase):
             self.assertEqual((len(late.stored), len(late.refused)), (4, 2))
             self.assertEqual(cluster.figures_anywhere("orders").held_messages, LIMIT)
 
+    def test_a_send_of_which_a_part_fits_says_which(self):
+        with Cluster() as cluster:
+            cluster.create("orders")
+            self.assertEqual(cluster.command("queue", "set", "orders", "--max-messages", "5").returncode, 0)
+            cluster.send("orders", [b"x"] * 3)
+
+            def send(first, count):
+                return cluster.broker(2).Send(broker_pb2.SendRequest(
+                    queue="orders", producer="shop", first_sequence=first,
+                    batch=message_pb2.MessageBatch(messages=[message_pb2.Message(body=b"y")] * count)), timeout=30)
+
+            told = sorted((c.first_sequence, c.count, c.outcome, c.refused_by, c.limit) for c in send(1, 4).confirms)
+            self.assertEqual(told, [
+                (1, 2, broker_pb2.OUTCOME_OK, 0, 0),
+                (3, 2, broker_pb2.OUTCOME_REFUSED, broker_pb2.REFUSED_BY_QUEUE_MESSAGES, 5)])
+            with self.assertRaises(grpc.RpcError) as whole:
+                send(3, 2)
+            self.assertEqual(whole.exception.code(), grpc.StatusCode.RESOURCE_EXHAUSTED)
+            self.assertEqual(cluster.figures_anywhere("orders").held_messages, 5)
+
     def test_the_command_and_its_errors(self):
         with Cluster() as cluster:
             cluster.create("orders")
