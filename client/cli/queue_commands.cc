@@ -227,11 +227,15 @@ int Describe(Command& command, const std::string& name) {
     auto of = [](uint64_t held, uint64_t limit) {
       return limit == 0 ? Thousands(held) : absl::StrCat(Thousands(held), " of ", Thousands(limit));
     };
-    std::printf("holds %s messages, %s bytes", of(figures.held_messages(), limits.max_messages()).c_str(),
-                of(figures.held_bytes(), limits.max_bytes()).c_str());
+    std::vector<std::string> parts;
+    // Only with such a limit is it counted.
+    if (limits.max_messages() != 0 || limits.max_bytes() != 0) {
+      parts.push_back(absl::StrCat("holds ", of(figures.held_messages(), limits.max_messages()), " messages, ",
+                                   of(figures.held_bytes(), limits.max_bytes()), " bytes"));
+    }
     if (limits.max_message_bytes() != 0)
-      std::printf(", messages of at most %s bytes", Thousands(limits.max_message_bytes()).c_str());
-    std::printf("; refused %s\n", Thousands(figures.refused()).c_str());
+      parts.push_back(absl::StrCat("messages of at most ", Thousands(limits.max_message_bytes()), " bytes"));
+    std::printf("%s; refused %s\n", absl::StrJoin(parts, ", ").c_str(), Thousands(figures.refused()).c_str());
   }
   std::printf("\n");
   std::printf("%s", SubscriptionsTable(figures).c_str());

@@ -100,6 +100,11 @@ class Limits(harness.TestCase):
                 send(3, 2)
             self.assertEqual(whole.exception.code(), grpc.StatusCode.RESOURCE_EXHAUSTED)
             self.assertEqual(cluster.figures_anywhere("orders").held_messages, 5)
+            # Of the size of a message alone nothing is counted.
+            self.assertEqual(cluster.command("queue", "set", "orders", "--max-message-bytes", "100").returncode, 0)
+            shown = cluster.command("queue", "describe", "orders").stdout
+            self.assertIn("\nmessages of at most 100 bytes; refused 4\n", shown)
+            self.assertNotIn("holds", shown)
 
     def test_the_command_and_its_errors(self):
         with Cluster() as cluster:
