@@ -31,7 +31,7 @@ uint64_t CountOf(const Ranges& ranges) {
 // ---- what is due, with the mutex held
 
 bool Store::Impl::BackgroundDue() const {
-  return NeedsSlot() || NeedsStage() || NeedsMove() || NeedsFlush() || NeedsDelete();
+  return NeedsRows() || NeedsSlot() || NeedsStage() || NeedsMove() || NeedsFlush() || NeedsDelete();
 }
 
 bool Store::Impl::NeedsSlot() const {
@@ -123,6 +123,11 @@ void Store::Impl::RunBackground() {
       continue;
     }
     background_busy_ = true;
+    if (NeedsRows()) {
+      WriteGatheredRows(lock);
+      background_busy_ = false;
+      continue;
+    }
     if (NeedsSlot()) {
       absl::Status s = AllocateSlot(lock);
       if (absl::IsResourceExhausted(s)) {
@@ -372,6 +377,7 @@ void Store::Impl::FinishMove(SlotId slot, std::map<GroupId, Move>& moves) {
 
 bool Store::Impl::FlushOld(Lock& lock) {
   uint64_t written = required_written_;
+  uint64_t rows_written = rows_written_;
   uint64_t synced = synced_;
   lock.unlock();
   absl::Status status = old_->Flush(synced);
@@ -381,6 +387,7 @@ bool Store::Impl::FlushOld(Lock& lock) {
     return false;
   }
   required_durable_ = written;
+  rows_flushed_ = rows_written;
   if (!reclaim_due_ && WorthReclaiming() && std::chrono::steady_clock::now() >= reclaim_not_before_) {
     reclaim_due_ = true;
     reclaim_wake_.notify_one();

@@ -11,7 +11,7 @@ namespace trireme::storage {
 namespace {
 
 constexpr char kTitle[] = "trireme store";
-constexpr uint32_t kVersion = 5;
+constexpr uint32_t kVersion = 6;
 // The oldest that is taken over; it has no `segments`.
 constexpr uint32_t kUncountedVersion = 2;
 constexpr size_t kMaxBytes = 4096;

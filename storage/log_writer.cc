@@ -44,7 +44,7 @@ void Store::Impl::ApplyDeleted(GroupId id, uint64_t sequence) {
   if (it == groups_.end()) return;
   Group& group = *it->second;
   // What was installed has no row at first.
-  const bool in_old = group.row || group.staging || !group.index.old().empty() ||
+  const bool in_old = group.row || group.rows_mark > Index() || group.staging || !group.index.old().empty() ||
                       (group.snapshot.index > Index() && group.snapshot.parts.empty()) ||
                       group.old_snapshot > Index() || group.old_snapshot_unknown;
   if (group.created_slot != kNoSlot) --(*segments_)[group.created_slot].live;
@@ -142,6 +142,11 @@ void Store::Impl::RunWriter() {
   Lock lock(mutex_);
   for (;;) {
     writer_wake_.wait(lock, [this] { return failed_ || stopping_ || !inbox_.empty() || !work_.empty(); });
+    // What is not durable is not applied either, and so makes no more of them.
+    while (TooManyRows() && !failed_) {
+      background_wake_.notify_one();
+      room_wake_.wait(lock);
+    }
     if (failed_) return;
     if (inbox_.empty() && work_.empty()) break;
     while (!inbox_.empty()) {

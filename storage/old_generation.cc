@@ -17,6 +17,8 @@
 #include "rocksdb/write_batch.h"
 #include "storage/format_file.h"
 #include "storage/membership_record.h"
+#include "storage/old_keys.h"
+#include "storage/row_family.h"
 
 namespace trireme::storage {
 namespace {
@@ -42,29 +44,6 @@ absl::Status Convert(const rocksdb::Status& s, const std::string& what) {
   if (s.IsNotFound()) return absl::NotFoundError(text);
   if (s.IsNoSpace()) return absl::ResourceExhaustedError(text);
   return absl::InternalError(text);
-}
-
-void PutBig(std::string* out, uint64_t v, int bytes) {
-  for (int i = bytes - 1; i >= 0; --i) out->push_back(static_cast<char>(v >> (8 * i)));
-}
-
-uint64_t GetBig(const char* p, int bytes) {
-  uint64_t v = 0;
-  for (int i = 0; i < bytes; ++i) v = v << 8 | static_cast<uint8_t>(p[i]);
-  return v;
-}
-
-std::string GroupKey(GroupId group) {
-  std::string key;
-  PutBig(&key, group.value(), 8);
-  return key;
-}
-
-// FORMAT up to 3 had snapshots under GroupKey, without a membership.
-std::string StateKey(GroupId group, uint64_t generation) {
-  std::string key = GroupKey(group);
-  PutBig(&key, generation, 8);
-  return key;
 }
 
 constexpr size_t kLogKeyBytes = 32;
@@ -225,8 +204,9 @@ struct OldGeneration::Impl {
   std::string directory;
   std::shared_ptr<rocksdb::Env> env;
   std::unique_ptr<rocksdb::DB> db;
-  // In the order of the database's opening: default, log, raft, state.
+  // In the order of the database's opening: default, log, raft, state, index.
   std::vector<rocksdb::ColumnFamilyHandle*> families;
+  std::optional<RowFamily> rows;
   rocksdb::WriteBatch batch;
   uint64_t write_buffer_bytes = 0;
   uint64_t unflushed_bytes = 0;
@@ -264,7 +244,7 @@ struct OldGeneration::Impl {
     rocksdb::FlushOptions options;
     options.wait = true;
     options.allow_write_stall = true;
-    return Convert(db->Flush(options, {log(), raft(), state()}), "flush RocksDB");
+    return Convert(db->Flush(options, {log(), raft(), state(), families[4]}), "flush RocksDB");
   }
   absl::Status Added(const rocksdb::Status& s) {
     if (!s.ok()) return Convert(s, "write to RocksDB");
@@ -321,7 +301,8 @@ absl::StatusOr<std::unique_ptr<OldGeneration>> OldGeneration::Open(Options optio
                                         {{rocksdb::kDefaultColumnFamilyName, rocksdb::ColumnFamilyOptions()},
                                          {"log", log},
                                          {"raft", family},
-                                         {"state", family}},
+                                         {"state", family},
+                                         {"index", RowFamily::Options(family)}},
                                         &impl->families, &opened);
   if (options.must_exist && s.IsInvalidArgument()) {
     return absl::DataLossError(absl::StrCat("RocksDB in ", options.directory,
@@ -329,6 +310,7 @@ absl::StatusOr<std::unique_ptr<OldGeneration>> OldGeneration::Open(Options optio
   }
   if (!s.ok()) return Convert(s, absl::StrCat("open RocksDB in ", options.directory));
   impl->db.reset(opened);
+  impl->rows.emplace(opened, impl->families[4]);
   impl->write_buffer_bytes = options.write_buffer_bytes;
   return std::unique_ptr<OldGeneration>(new OldGeneration(std::move(impl)));
 }
@@ -375,7 +357,7 @@ absl::Status OldGeneration::PutSnapshot(GroupId group, uint64_t generation, cons
   w.Counted(EncodeMembershipAt(snapshot.membership).view());
   w.Fixed32(raft::Crc32c(snapshot.bytes.view(), raft::Crc32c(w.bytes())));
   w.Raw(snapshot.bytes.view());
-  return impl_->Added(impl_->batch.Put(impl_->state(), StateKey(group, generation), w.bytes()));
+  return impl_->Added(impl_->batch.Put(impl_->state(), GenerationKey(group, generation), w.bytes()));
 }
 
 absl::Status OldGeneration::Truncate(GroupId group, uint64_t generation, Index from) {
@@ -418,18 +400,45 @@ absl::Status OldGeneration::DeleteDead(GroupId group, uint64_t generation, Index
   return Convert(it->status(), absl::StrCat("delete entries of group ", group.value()));
 }
 
-absl::Status OldGeneration::DropGeneration(GroupId group, uint64_t generation) {
-  rocksdb::Status s =
-      impl_->batch.DeleteRange(impl_->log(), StateKey(group, generation), StateKey(group, generation + 1));
-  if (s.ok()) s = impl_->batch.Delete(impl_->state(), StateKey(group, generation));
+absl::Status OldGeneration::ChangeRows(GroupId group, uint64_t generation, Index mark,
+                                       absl::Span<const raft::RowChange> changes) {
+  return impl_->Added(impl_->rows->Change(&impl_->batch, group, generation, mark, changes));
+}
+
+absl::Status OldGeneration::Publish() {
+  return impl_->WriteOut();
+}
+
+absl::StatusOr<raft::RowPage> OldGeneration::ScanRows(GroupId group, uint64_t generation, const std::string& from,
+                                                      const std::string& to, size_t max_bytes) const {
+  raft::RowPage page;
+  rocksdb::Status s = impl_->rows->Scan(group, generation, from, to, max_bytes, &page);
+  if (!s.ok()) return Convert(s, absl::StrCat("read index rows of group ", group.value()));
+  return page;
+}
+
+absl::StatusOr<std::vector<RowMark>> OldGeneration::RowMarks() const {
+  std::vector<RowMark> found;
+  rocksdb::Status s = impl_->rows->Marks(&found);
+  if (!s.ok()) return Convert(s, absl::StrCat("read index rows in ", impl_->directory));
+  return found;
+}
+
+absl::Status OldGeneration::DropRange(const std::string& from, const std::string& to) {
+  if (absl::Status s = impl_->WriteOut(); !s.ok()) return s;
+  // The keys of the three families begin alike.
+  rocksdb::Status s = impl_->batch.DeleteRange(impl_->log(), from, to);
+  if (s.ok()) s = impl_->batch.DeleteRange(impl_->state(), from, to);
+  if (s.ok()) s = impl_->rows->Delete(&impl_->batch, from, to);
   return impl_->Added(s);
 }
 
+absl::Status OldGeneration::DropGeneration(GroupId group, uint64_t generation) {
+  return DropRange(GenerationKey(group, generation), GenerationKey(group, generation + 1));
+}
+
 absl::Status OldGeneration::DropBelow(GroupId group, uint64_t generation) {
-  // The keys of both families begin as StateKey does.
-  rocksdb::Status s = impl_->batch.DeleteRange(impl_->log(), GroupKey(group), StateKey(group, generation));
-  if (s.ok()) s = impl_->batch.DeleteRange(impl_->state(), GroupKey(group), StateKey(group, generation));
-  return impl_->Added(s);
+  return DropRange(GroupKey(group), GenerationKey(group, generation));
 }
 
 absl::Status OldGeneration::DropGroup(GroupId group, uint64_t generation) {
@@ -487,7 +496,8 @@ absl::Status OldGeneration::Read(GroupId group, uint64_t generation, Index first
 
 absl::StatusOr<OldSnapshot> OldGeneration::ReadSnapshot(GroupId group, uint64_t generation) const {
   std::string value;
-  rocksdb::Status s = impl_->db->Get(rocksdb::ReadOptions(), impl_->state(), StateKey(group, generation), &value);
+  rocksdb::Status s = impl_->db->Get(rocksdb::ReadOptions(), impl_->state(), GenerationKey(group, generation), &value);
+  // FORMAT up to 3 had snapshots under GroupKey, without a membership.
   bool with_membership = !s.IsNotFound();
   if (!with_membership) s = impl_->db->Get(rocksdb::ReadOptions(), impl_->state(), GroupKey(group), &value);
   if (!s.ok()) return Convert(s, absl::StrCat("read the snapshot of group ", group.value()));

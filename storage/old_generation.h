@@ -2,7 +2,7 @@
 // nothing here is durable before Flush, and the segments that hold the same are kept until then.
 //
 // Column families: `log` (group, generation, first index, last index -> a pack of entries), `raft` (group -> OldRow),
-// `state` (group, generation -> snapshot).
+// `state` (group, generation -> snapshot), `index` (row_family.h).
 #pragma once
 
 #include <cstdint>
@@ -19,6 +19,7 @@
 #include "absl/types/span.h"
 #include "raft/core/entry.h"
 #include "raft/core/membership.h"
+#include "raft/host/index_rows.h"
 #include "storage/group_index.h"
 
 namespace rocksdb {
@@ -49,6 +50,13 @@ struct OldRow {
 // Of an entry in a pack, besides its data.
 inline constexpr size_t kPackedEntryBytes = 32;
 
+// How far the index rows of a group's generation are written.
+struct RowMark {
+  raft::GroupId group;
+  uint64_t generation = 0;
+  raft::Index mark;
+};
+
 struct OldSnapshot {
   raft::Index index;
   raft::Term term;
@@ -73,6 +81,8 @@ class OldGeneration {
 
   // ---- at start
   absl::StatusOr<std::vector<std::pair<raft::GroupId, OldRow>>> LoadRows();
+  // Of all that have index rows, or had some.
+  absl::StatusOr<std::vector<RowMark>> RowMarks() const;
   // The last sequence given to Flush; 0 if there was none.
   absl::StatusOr<uint64_t> FlushedSequence();
 
@@ -85,7 +95,12 @@ class OldGeneration {
   absl::Status Truncate(raft::GroupId group, uint64_t generation, raft::Index from);
   // Deletes the packs of which everything is dead, given that `dead` just died and `alive` is what is alive.
   absl::Status DeleteDead(raft::GroupId group, uint64_t generation, raft::IndexRange dead, const Ranges& alive);
-  // Deletes the packs and the snapshot of a generation; of all below one; and the group's row with all below one.
+  // Changes of index rows, and the mark of how far they are written, in one step (Safety rule 14). Scans see them after
+  // Publish.
+  absl::Status ChangeRows(raft::GroupId group, uint64_t generation, raft::Index mark,
+                          absl::Span<const raft::RowChange> changes);
+  absl::Status Publish();
+  // Deletes packs, snapshot and index rows of a generation; of all below one; and the group's row with all below one.
   absl::Status DropGeneration(raft::GroupId group, uint64_t generation);
   absl::Status DropBelow(raft::GroupId group, uint64_t generation);
   absl::Status DropGroup(raft::GroupId group, uint64_t generation);
@@ -97,6 +112,9 @@ class OldGeneration {
   // read). NotFound if `first` is not there, DataLoss if it is damaged.
   absl::Status Read(raft::GroupId group, uint64_t generation, raft::Index first, raft::Index last, size_t max_bytes,
                     std::vector<raft::Entry>* out) const;
+  // As IndexRows::ScanRows.
+  absl::StatusOr<raft::RowPage> ScanRows(raft::GroupId group, uint64_t generation, const std::string& from,
+                                         const std::string& to, size_t max_bytes) const;
   // NotFound if there is none.
   absl::StatusOr<OldSnapshot> ReadSnapshot(raft::GroupId group, uint64_t generation) const;
 
@@ -119,6 +137,7 @@ class OldGeneration {
  private:
   struct Impl;
   explicit OldGeneration(std::unique_ptr<Impl> impl);
+  absl::Status DropRange(const std::string& from, const std::string& to);
   // With what is alive in the oldest part of the blob files, which so become free; nothing = in none of them.
   absl::Status Rewrite(std::optional<double> oldest_part);
 

@@ -76,6 +76,13 @@ absl::Status Store::Impl::Open() {
   }
   if (absl::Status s = Replay(batches); !s.ok()) return s;
   if (absl::Status s = CheckGroups(); !s.ok()) return s;
+  absl::StatusOr<std::vector<RowMark>> marks = old_->RowMarks();
+  if (!marks.ok()) return marks.status();
+  for (const RowMark& row : *marks) {
+    // Those of other generations are about to be deleted.
+    auto it = groups_.find(row.group);
+    if (it != groups_.end() && it->second->generation == row.generation) it->second->rows_mark = row.mark;
+  }
   for (auto& [id, group] : groups_) {
     ReleaseSnapshot(group->incoming);  // cut short by the end of the process
     DropStaging(id, *group);           // and so was this

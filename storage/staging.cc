@@ -1,6 +1,6 @@
 // Snapshots that come to RocksDB past the write-ahead log. Those of other replicas: staged under a generation of their
 // own, and installed by one record of the log (Safety rule 13); README.md has the steps. And those of our own that are
-// too large for the log, which a record of it says to be there.
+// too large for the log, which a record of it says to be there, or that wait for index rows (Safety rule 14).
 #include <algorithm>
 
 #include "raft/core/check.h"
@@ -94,9 +94,11 @@ void Store::Impl::ApplyStaged(Group& group, uint64_t submission, SlotId slot, ui
 }
 
 void Store::Impl::ApplyInstalled(GroupId id, Group& group, const SnapshotInstalled& installed, SlotId slot) {
+  bool with_rows = false;
   if (group.staging) {
     if (group.staging->slot != kNoSlot) --(*segments_)[group.staging->slot].live;
     staged_bytes_ -= group.staging->bytes;
+    with_rows = group.staging->rows;
     group.staging.reset();
   }
   ReleaseSnapshot(group.snapshot);
@@ -113,6 +115,8 @@ void Store::Impl::ApplyInstalled(GroupId id, Group& group, const SnapshotInstall
   if (auto moving = moving_.find(id); moving != moving_.end()) moving->second.replaced = true;
   group.generation = installed.generation;
   group.old_snapshot = installed.index;
+  group.rows_mark = with_rows ? installed.index : Index();
+  group.rows_given = 0;
   Require({.group = id, .what = RequiredOp::What::kDropBelow, .generation = installed.generation});
   ApplyHardState(group, installed.hard_state, slot);
   // The record is the group's birth, too: of what the log has of it before, nothing counts any more.
@@ -180,6 +184,7 @@ void Store::Impl::RunStageTask(Lock& lock) {
 void Store::Impl::StageEntries(Lock& lock, StageTask task) {
   const Staging& before = *StagingOf(task);
   const uint64_t generation = before.generation;
+  const Index as_of = before.index;
   // Those that came before, and come again because their sender did not hear of it.
   std::erase_if(task.entries, [&](const Entry& e) { return e.index <= before.last; });
   for (size_t i = 0; i < task.entries.size(); ++i) {
@@ -199,8 +204,17 @@ void Store::Impl::StageEntries(Lock& lock, StageTask task) {
     } while (i < task.entries.size() && pack_bytes < options_.pack_bytes);
     status = old_->PutPack(task.group, generation, absl::MakeConstSpan(task.entries).subspan(first, i - first));
   }
+  if (!task.rows.empty() && status.ok()) {
+    std::vector<raft::RowChange> changes;
+    changes.reserve(task.rows.size());
+    for (raft::IndexRow& row : task.rows) {
+      changes.push_back({raft::RowChange::Kind::kPut, std::move(row.key), std::move(row.value)});
+    }
+    status = old_->ChangeRows(task.group, generation, as_of, changes);
+  }
   lock.lock();
   if (!status.ok()) return Fail(status);
+  if (Staging* staging = StagingOf(task); staging != nullptr && !task.rows.empty()) staging->rows = true;
   if (Staging* staging = StagingOf(task); staging != nullptr && !task.entries.empty()) {
     for (const Entry& e : task.entries) AddRange(staging->live, {e.index, e.index});
     staging->last = task.entries.back().index;
@@ -246,7 +260,12 @@ void Store::Impl::StoreSnapshot(Lock& lock, StageTask task) {
     Group* group = GroupOf(task);
     return group != nullptr && index >= group->snapshot.index ? group : nullptr;
   };
-  if (Group* group = wanted()) {
+  if (const Group* group = wanted(); group != nullptr && !MakeRowsDurable(lock, group->rows_given)) return;
+  Group* group = wanted();
+  if (group != nullptr && task.state.size() <= largest_snapshot_in_log()) {
+    return SubmitSnapshot(task.group, std::move(*task.store), std::move(task.state), std::move(task.done));
+  }
+  if (group != nullptr) {
     const uint64_t generation = task.store->generation = group->generation;
     group->old_snapshot = index;
     ++group->storing;

@@ -108,12 +108,21 @@ Index Store::Begin(GroupId group, Index index, Term term) {
 void Store::Stage(GroupId group, std::vector<Entry> entries, Done done) {
   impl_->Stage(group, std::move(entries), std::move(done));
 }
+void Store::StageRows(GroupId group, std::vector<raft::IndexRow> rows, Done done) {
+  impl_->StageRows(group, std::move(rows), std::move(done));
+}
 void Store::Install(GroupId group, const raft::HardState& hard_state, const raft::SnapshotMeta& snapshot, Bytes state,
                     Done done) {
   impl_->Install(group, hard_state, snapshot, std::move(state), std::move(done));
 }
 void Store::Drop(GroupId group) {
   impl_->Drop(group);
+}
+void Store::WriteRows(GroupId group, Index mark, std::vector<raft::RowChange> changes) {
+  impl_->WriteRows(group, mark, std::move(changes));
+}
+void Store::ScanRows(GroupId group, std::string from, std::string to, size_t max_bytes, ScanDone done) {
+  impl_->ScanRows(group, std::move(from), std::move(to), max_bytes, std::move(done));
 }
 Store::Deletions Store::deletions() const {
   return impl_->deletions();
@@ -146,6 +155,7 @@ Store::Impl::~Impl() {
   if (old_) old_->CancelReclaim();
   if (reclaimer_.joinable()) reclaimer_.join();
   pool_.reset();
+  for (RowScan& scan : row_scans_) scan.done(absl::CancelledError("the store is closed"));
 }
 
 void Store::Impl::Start() {
@@ -276,7 +286,8 @@ void Store::Impl::SaveSnapshot(GroupId id, Index index, Term term, Bytes snapsho
   TRIREME_CHECK(index >= group.snapshot.index) << "the snapshot of group " << id << " goes back to " << index;
   TRIREME_CHECK(index <= group.submitted_last) << "the snapshot of group " << id << " is ahead of its log";
   std::optional<raft::MembershipAt> membership = MembershipAsOf(group, index);
-  if (snapshot.size() > largest_snapshot_in_log()) {
+  // One that has to wait for index rows, or is too large for the log, goes by the background thread.
+  if (snapshot.size() > largest_snapshot_in_log() || group.rows_given > rows_flushed_) {
     stage_tasks_.push_back({.group = id,
                             .submission = group.submission,
                             .store = std::make_shared<SnapshotStored>(
@@ -286,13 +297,18 @@ void Store::Impl::SaveSnapshot(GroupId id, Index index, Term term, Bytes snapsho
     background_wake_.notify_one();
     return;
   }
-  Bytes encoded = EncodeMembershipAt(membership);
+  SubmitSnapshot(id, {.index = index, .term = term, .membership = std::move(membership)}, std::move(snapshot),
+                 std::move(done));
+}
+
+void Store::Impl::SubmitSnapshot(GroupId id, SnapshotStored snapshot, Bytes state, Done done) {
+  Bytes encoded = EncodeMembershipAt(snapshot.membership);
   Submit({.kind = Submission::Kind::kSnapshot,
           .group = id,
-          .index = index,
-          .term = term,
-          .bytes = std::move(snapshot),
-          .membership = std::move(membership),
+          .index = snapshot.index,
+          .term = snapshot.term,
+          .bytes = std::move(state),
+          .membership = std::move(snapshot.membership),
           .encoded_membership = std::move(encoded),
           .done = std::move(done)});
 }
@@ -330,6 +346,7 @@ absl::Status Store::Impl::WaitForBackground(std::chrono::seconds at_most) {
   say(background_busy_, "what the background thread is at");
   say(reclaim_due_, "to reclaim space in RocksDB");
   say(NeedsSlot(), "a new segment");
+  say(NeedsRows(), "to write index rows");
   say(NeedsStage(), "to stage, install or store a snapshot");
   say(NeedsMove(), "to move the oldest segment");
   say(NeedsFlush(), "to flush RocksDB");

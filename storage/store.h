@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "raft/host/index_rows.h"
 #include "raft/host/log_store.h"
 #include "raft/host/snapshot_staging.h"
 #include "storage/file_system.h"
@@ -61,10 +62,11 @@ struct StoreOptions {
 // entry at or below the snapshot overwritten, a group created twice.
 //
 // Memory: writes that are not yet durable are held, so it is bounded by what the callers allow to be under way (the
-// caps on uncommitted bytes and on appends in flight).
+// caps on uncommitted bytes and on appends in flight). Changes of index rows are held until RocksDB has them; while
+// there are too many, writes wait.
 //
 // After a restart, everything at or below the snapshot that is still stored counts as alive until the next Compact.
-class Store final : public raft::LogStore, public raft::SnapshotStaging {
+class Store final : public raft::LogStore, public raft::SnapshotStaging, public raft::IndexRows {
  public:
   using raft::LogStore::Done;
 
@@ -89,9 +91,14 @@ class Store final : public raft::LogStore, public raft::SnapshotStaging {
   // ---- SnapshotStaging
   raft::Index Begin(raft::GroupId group, raft::Index index, raft::Term term) override;
   void Stage(raft::GroupId group, std::vector<raft::Entry> entries, Done done) override;
+  void StageRows(raft::GroupId group, std::vector<raft::IndexRow> rows, Done done) override;
   void Install(raft::GroupId group, const raft::HardState& hard_state, const raft::SnapshotMeta& snapshot,
                raft::Bytes state, Done done) override;
   void Drop(raft::GroupId group) override;
+
+  // ---- IndexRows
+  void WriteRows(raft::GroupId group, raft::Index mark, std::vector<raft::RowChange> changes) override;
+  void ScanRows(raft::GroupId group, std::string from, std::string to, size_t max_bytes, ScanDone done) override;
 
   // Made in RocksDB of what died there, since the start (Safety rule 18).
   struct Deletions {

@@ -1,6 +1,6 @@
 // The store's inside: one mutex over the index and the segments' bookkeeping; a log writer thread, a background thread
 // that allocates, moves and deletes, one that reclaims space in RocksDB, and a pool that reads. Split over store.cc
-// (what callers do), recovery.cc (opening), log_writer.cc, background.cc, reader.cc and staging.cc.
+// (what callers do), recovery.cc (opening), log_writer.cc, background.cc, reader.cc, staging.cc and rows.cc.
 #pragma once
 
 #include <chrono>
@@ -68,9 +68,15 @@ class Store::Impl {
   // ---- SnapshotStaging; staging.cc
   raft::Index BeginStaging(raft::GroupId group, raft::Index index, raft::Term term);
   void Stage(raft::GroupId group, std::vector<raft::Entry> entries, Done done);
+  void StageRows(raft::GroupId group, std::vector<raft::IndexRow> rows, Done done);
   void Install(raft::GroupId group, const raft::HardState& hard_state, const raft::SnapshotMeta& snapshot,
                raft::Bytes state, Done done);
   void Drop(raft::GroupId group);
+
+  // ---- IndexRows; rows.cc
+  void WriteRows(raft::GroupId group, raft::Index mark, std::vector<raft::RowChange> changes);
+  void ScanRows(raft::GroupId group, std::string from, std::string to, size_t max_bytes,
+                raft::IndexRows::ScanDone done);
 
   Deletions deletions() const { return {old_->points_deleted(), old_->ranges_deleted(), old_->rewrites()}; }
   uint64_t last_synced() const;
@@ -109,6 +115,7 @@ class Store::Impl {
     raft::Index last;
     Ranges live;
     uint64_t bytes = 0;
+    bool rows = false;
     bool installing = false;
   };
 
@@ -133,6 +140,10 @@ class Store::Impl {
     uint64_t old_bytes = 0;
     // Whether RocksDB has a row of it.
     bool row = false;
+    // As far in the log as its index rows were given, 0 if it never had any; and the number of the last batch of them
+    // in this life.
+    raft::Index rows_mark;
+    uint64_t rows_given = 0;
     // Of the snapshot that was put into RocksDB past the log last, in this generation, or found there; how many of
     // those wait for their records; and whether one may be there though nothing tells of it.
     raft::Index old_snapshot;
@@ -209,16 +220,32 @@ class Store::Impl {
     Ranges ranges;
   };
 
-  // What the background thread is to do for a snapshot: stage entries, install what was staged, or store one of the
-  // group's own that is too large for the log.
+  // What the background thread is to do for a snapshot: stage entries or rows, install what was staged, or take one of
+  // the group's own, which is too large for the log, or waits for index rows.
   struct StageTask {
     raft::GroupId group;
     uint64_t submission = 0;  // of its Staging; of the group's creation
     std::vector<raft::Entry> entries = {};
+    std::vector<raft::IndexRow> rows = {};
     std::shared_ptr<SnapshotInstalled> install = {};
     std::shared_ptr<SnapshotStored> store = {};  // neither = it stages
     raft::Bytes state = {};
     Done done = {};
+  };
+
+  // What a call of WriteRows handed over.
+  struct RowBatch {
+    raft::GroupId group;
+    uint64_t generation = 0;
+    raft::Index mark;
+    std::vector<raft::RowChange> changes;
+  };
+  struct RowScan {
+    uint64_t behind = 0;  // sees the batches up to this one
+    raft::GroupId group;
+    std::string from, to;
+    size_t max_bytes = 0;
+    raft::IndexRows::ScanDone done;
   };
 
   // What has become durable of a group since the background thread began to move its records: the packs and the row
@@ -285,6 +312,9 @@ class Store::Impl {
   // As the log stands that was submitted. Nothing = that of the group's birth.
   static std::optional<raft::MembershipAt> MembershipAsOf(const Group& group, raft::Index index);
   void Submit(Submission submission) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // By the log.
+  void SubmitSnapshot(raft::GroupId id, SnapshotStored snapshot, raft::Bytes state, Done done)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Safety rule 16. With the mutex held.
   void Fail(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -367,6 +397,16 @@ class Store::Impl {
   void InstallStaged(Lock& lock, StageTask task);
   void StoreSnapshot(Lock& lock, StageTask task);
 
+  // ---- rows.cc
+  void ScanOnPool(RowScan scan);
+  // On the background thread.
+  bool NeedsRows() const;
+  bool TooManyRows() const;
+  // Hands all that were given to RocksDB; false when that failed.
+  bool WriteGatheredRows(Lock& lock);
+  // Up to that batch.
+  bool MakeRowsDurable(Lock& lock, uint64_t given);
+
   // ---- reader.cc
   void Unpin(const std::vector<SlotId>& slots);
   ReadPlan PlanRead(raft::GroupId group, raft::Index first, raft::Index last, size_t max_bytes);
@@ -427,6 +467,15 @@ class Store::Impl {
   // Bounded by what the callers allow to be under way.
   std::deque<StageTask> stage_tasks_ ABSL_GUARDED_BY(mutex_);
   bool staged_last_ ABSL_GUARDED_BY(mutex_) = false;
+  // Changes of index rows that RocksDB does not have yet, and about how many bytes they are.
+  std::deque<RowBatch> row_batches_ ABSL_GUARDED_BY(mutex_);
+  size_t row_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Scans that wait for such.
+  std::deque<RowScan> row_scans_ ABSL_GUARDED_BY(mutex_);
+  // Of their batches so far: given by callers, handed to RocksDB, flushed.
+  uint64_t rows_given_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t rows_written_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t rows_flushed_ ABSL_GUARDED_BY(mutex_) = 0;
   // Of what is alive in RocksDB, and of what is staged there.
   uint64_t old_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t staged_bytes_ ABSL_GUARDED_BY(mutex_) = 0;

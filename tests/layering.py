@@ -45,7 +45,7 @@ LAYERS = [
     Layer("raft/core/", [], {"absl"}, pure=True),
     Layer("raft/host/", ["raft/core/"], {"absl", "spdlog"}, pure=True),
     Layer("raft/grpc/", ["raft/core/", "raft/host/", "proto:"], {"absl", "grpc", "protobuf", "boost", "spdlog", "openssl", "posix"}),
-    Layer("storage/", ["raft/core/", "raft/host/log_store.h", "raft/host/snapshot_staging.h"], {"absl", "rocksdb", "spdlog", "posix"}),
+    Layer("storage/", ["raft/core/", "raft/host/log_store.h", "raft/host/snapshot_staging.h", "raft/host/index_rows.h"], {"absl", "rocksdb", "spdlog", "posix"}),
     Layer("broker/message/", BASE, {"absl"}, pure=True),
     Layer("broker/filter/", BASE + ["broker/message/"], {"absl"}, pure=True),
     Layer("broker/queue/", BASE + ["broker/message/", "broker/filter/"], {"absl"}, pure=True),

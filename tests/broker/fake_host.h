@@ -104,6 +104,8 @@ class MemoryStore final : public raft::LogStore, public raft::SnapshotStaging {
     }
     Later(std::move(done));
   }
+  // No host here gives it rows to keep.
+  void StageRows(raft::GroupId, std::vector<raft::IndexRow>, Done done) override { Later(std::move(done)); }
   void Install(raft::GroupId id, const raft::HardState& hard_state, const raft::SnapshotMeta& snapshot,
                raft::Bytes state, Done done) override {
     Group& group = groups_[id];

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -130,7 +131,7 @@ class SimShard final : public Shard {
 };
 
 // A disk that keeps only what was synced.
-class SimStore final : public LogStore, public SnapshotStaging {
+class SimStore final : public LogStore, public SnapshotStaging, public IndexRows {
  public:
   using Done = LogStore::Done;
   struct Stored {
@@ -145,6 +146,9 @@ class SimStore final : public LogStore, public SnapshotStaging {
     std::vector<IndexRange> live;
     // As of the snapshot, if the log had said so by then.
     std::optional<MembershipAt> members;
+    std::map<std::string, std::string> rows;
+    Index rows_mark{};
+    uint64_t installs = 0;
   };
 
   SimStore(Clock* clock, uint64_t seed) : clock_(clock), random_(seed) {}
@@ -241,7 +245,9 @@ class SimStore final : public LogStore, public SnapshotStaging {
   void SaveSnapshot(GroupId group, Index index, Term term, Bytes snapshot, Done done) override {
     ++snapshots;
     Submit(
-        [=](auto& all) {
+        [=, this, given = rows_given_](auto& all) {
+          // Safety rule 14.
+          if (&all == &durable_) FlushRows(given);
           Stored& g = all[group];
           for (const auto& [at, entry] : g.log) {
             if (at <= index && entry.type == EntryType::kConfig) {
@@ -286,6 +292,13 @@ class SimStore final : public LogStore, public SnapshotStaging {
       if (life == life_) (*done)();
     });
   }
+  void StageRows(GroupId group, std::vector<IndexRow> rows, Done done) override {
+    for (IndexRow& row : rows) {
+      const bool fresh = staged_.at(group).rows.emplace(std::move(row.key), std::move(row.value)).second;
+      TRIREME_CHECK(fresh) << "a row of group " << group << " is staged twice";
+    }
+    Stage(group, {}, std::move(done));
+  }
   void Install(GroupId group, const HardState& hard_state, const SnapshotMeta& snapshot, Bytes state,
                Done done) override {
     Staged staged = std::move(staged_.at(group));
@@ -300,8 +313,33 @@ class SimStore final : public LogStore, public SnapshotStaging {
           g.snapshot = state;
           g.members = {snapshot.index, snapshot.membership};
           g.log = staged.entries;
+          g.rows = staged.rows;
+          g.rows_mark = staged.rows.empty() ? Index() : snapshot.index;
+          ++g.installs;
         },
         std::move(done));
+  }
+  void WriteRows(GroupId group, Index mark, std::vector<RowChange> changes) override {
+    Stored& g = seen_.at(group);
+    if (mark <= std::max(g.rows_mark, g.snapshot_index)) return;
+    ++rows_given_;
+    unflushed_rows_.push_back({group, g.installs, mark, std::move(changes)});
+    Change(g, unflushed_rows_.back());
+  }
+  void ScanRows(GroupId group, std::string from, std::string to, size_t max_bytes, ScanDone done) override {
+    const Stored& g = seen_.at(group);
+    RowPage page{.rows = {}, .more = false, .mark = g.rows_mark};
+    if (g.rows_mark == Index()) return done(std::move(page));
+    size_t bytes = 0;
+    for (auto it = g.rows.lower_bound(from); it != g.rows.end() && (to.empty() || it->first < to); ++it) {
+      bytes += it->first.size() + it->second.size();
+      page.more = !page.rows.empty() && bytes > max_bytes;
+      if (page.more) break;
+      page.rows.push_back({it->first, it->second});
+    }
+    clock_->In(Latency() + read_delay, [done = std::make_shared<ScanDone>(std::move(done)), page, this, life = life_] {
+      if (life == life_) (*done)(page);
+    });
   }
   void Drop(GroupId group) override { staged_.erase(group); }
   Figures figures() const override { return figures_; }
@@ -315,6 +353,11 @@ class SimStore final : public LogStore, public SnapshotStaging {
       unsynced.resize(random_() % (unsynced.size() + 1));
       for (Waiting& w : unsynced) w.change(durable_);
     }
+    // RocksDB may have been flushed at any time.
+    if (!unflushed_rows_.empty()) {
+      FlushRows(rows_given_ - unflushed_rows_.size() + random_() % (unflushed_rows_.size() + 1));
+    }
+    unflushed_rows_.clear();
     in_flight_.clear();
     waiting_.clear();
     staged_.clear();
@@ -327,6 +370,7 @@ class SimStore final : public LogStore, public SnapshotStaging {
     auto found = durable_.find(group);
     return found == durable_.end() ? nullptr : &found->second;
   }
+  const Stored& seen(GroupId group) { return seen_[group]; }
   // A bit flips in an entry that it holds, if it holds any: among the last `among`.
   void Damage(GroupId group, uint64_t among) {
     auto stored = durable_.find(group);
@@ -370,7 +414,36 @@ class SimStore final : public LogStore, public SnapshotStaging {
     Index index{};
     Term term{};
     std::map<Index, Entry> entries{};
+    std::map<std::string, std::string> rows{};
   };
+  struct GivenRows {
+    GroupId group;
+    uint64_t installs = 0;
+    Index mark{};
+    std::vector<RowChange> changes{};
+  };
+  static void Change(Stored& g, const GivenRows& given) {
+    for (const RowChange& change : given.changes) {
+      if (change.kind == RowChange::Kind::kPut) {
+        g.rows[change.key] = change.value;
+      } else if (change.kind == RowChange::Kind::kErase) {
+        g.rows.erase(change.key);
+      } else {
+        g.rows.erase(g.rows.lower_bound(change.key),
+                     change.value.empty() ? g.rows.end() : g.rows.lower_bound(change.value));
+      }
+    }
+    g.rows_mark = given.mark;
+  }
+  // Those that were given up to that number; of groups and states that are there still.
+  void FlushRows(uint64_t upto) {
+    while (!unflushed_rows_.empty() && rows_given_ - unflushed_rows_.size() < upto) {
+      const GivenRows& given = unflushed_rows_.front();
+      auto found = durable_.find(given.group);
+      if (found != durable_.end() && found->second.installs == given.installs) Change(found->second, given);
+      unflushed_rows_.pop_front();
+    }
+  }
   struct Waiting {
     std::function<void(All&)> change;
     std::shared_ptr<Done> done;
@@ -406,6 +479,8 @@ class SimStore final : public LogStore, public SnapshotStaging {
   std::mt19937_64 random_;
   All durable_, seen_;
   std::map<GroupId, Staged> staged_;
+  std::deque<GivenRows> unflushed_rows_;
+  uint64_t rows_given_ = 0;
   std::vector<Waiting> waiting_, in_flight_;
   bool writing_ = false;
   uint64_t life_ = 0;

@@ -279,6 +279,76 @@ TEST(CrashTest, AtEveryStepOfLargeSnapshotsLosingAllThatWasNotSynced) {
   CrashEverywhere(Survival::kNothing, LargeSnapshotScript);
 }
 
+// Index rows that come with every entry, given in pieces of several sizes, of a group that is snapshotted, restarted,
+// gets another replica's snapshot, and is deleted and made anew, while another one fills the log.
+std::string RowScript(StoreHarness& h) {
+  std::string wrong = h.Open();
+  if (!wrong.empty() || h.store() == nullptr) return wrong;
+  constexpr GroupId kRows(1), kBusy(2);
+  h.Create(kBusy, "the busy one");
+  h.Create(kRows, "the one with rows");
+  h.Await();
+  uint64_t next = 1, busy = 1;
+  for (uint64_t round = 0; round < 9 && !h.failed(); ++round) {
+    const uint64_t term = round + 1;
+    for (uint64_t i = 0; i < 6 && !h.failed(); ++i) {
+      Append(h, 1, Entries(next, 7, term, 300), HardState{Term(term), ReplicaId(5), Index(next)});
+      next += 7;
+      Append(h, 2, Entries(busy, 5, 1, 1500));
+      busy += 5;
+      if (h.failed()) return "";
+      h.GiveRows(kRows, next - 1 - i, 1 + round);
+      if (i == 2) wrong = h.CheckRows(kRows);
+      if (!wrong.empty()) return wrong;
+    }
+    // What was given behind the snapshot's index is there, too, or made again.
+    h.Save(kRows, next - 8, "state " + std::to_string(round) + std::string(round == 4 ? 40'000 : 10, 's'));
+    if (round % 2 == 0) h.GiveRows(kRows, next - 1);
+    h.Await();
+    if (h.failed()) return "";
+    h.Compact(kRows, next - 8, {{Index(next - 12), Index(next - 11)}});
+    if (round == 2 || round == 5) wrong = h.Open();
+    if (!wrong.empty() || h.store() == nullptr) return wrong;
+    if (round == 3) {
+      const Index as_of(next + 50);
+      h.StageRows(kRows, as_of, Term(term), 11);
+      h.Install(kRows,
+                {.snapshot = {as_of, Term(term), raft::VotersOnly({ReplicaId(3)})},
+                 .bytes = "the leader's state",
+                 .hard_state = {Term(term), ReplicaId(), as_of},
+                 .live = Entries(next + 20, 3, term, 400)},
+                2);
+      if (h.failed()) return "";
+      h.groups().at(kRows).rows = as_of.value();
+      next = as_of.value() + 1;
+    }
+    if (round == 6) {
+      h.Delete(kRows);
+      h.Await();
+      h.Create(kRows, "the one with rows again");
+      h.Await();
+      next = 1;
+    }
+    if (!h.failed()) wrong = h.Settle();
+    if (!wrong.empty()) return wrong;
+  }
+  if (h.failed() || h.store() == nullptr) return "";
+  wrong = h.CheckAll();
+  h.Close();
+  return wrong;
+}
+
+// Safety rule 14: rows are those of their mark, which is not before the snapshot; what follows is made again.
+TEST(CrashTest, AtEveryStepOfIndexRowsTornSectorBySector) {
+  CrashEverywhere(Survival::kTorn, RowScript);
+}
+TEST(CrashTest, AtEveryStepOfIndexRowsLosingAllThatWasNotSynced) {
+  CrashEverywhere(Survival::kNothing, RowScript);
+}
+TEST(CrashTest, AtEveryStepOfIndexRowsLosingNothing) {
+  CrashEverywhere(Survival::kAll, RowScript);
+}
+
 // Safety rule 16: whatever write or sync fails, nothing completes afterwards, and what completed before is there.
 TEST(CrashTest, AFailedWriteOrSyncEndsIt) {
   uint64_t steps = 0;

@@ -157,6 +157,19 @@ TEST_F(LostFilesTest, ADirectoryOfVersion2IsTakenOver) {
   EXPECT_THAT(OpenError(), HasSubstr("DATA_LOSS"));
 }
 
+// The format before there were index rows.
+TEST_F(LostFilesTest, ADirectoryOfVersion5IsTakenOver) {
+  Fill(45);
+  h_.Close();
+  RawRocksDb(&h_.disk()).Drop("index");
+  WriteFormat(h_, 5);
+  ASSERT_EQ(h_.Open(), "");
+  EXPECT_EQ(h_.groups().at(kGroup).durable.last(), 45u);
+  h_.GiveRows(kGroup, 45);
+  EXPECT_EQ(h_.CheckAll(), "");
+  EXPECT_THAT(h_.disk().Content(kFormat), HasSubstr("version 6"));
+}
+
 // The format before snapshots and rows told of memberships, and of generations.
 TEST_F(LostFilesTest, ADirectoryOfVersion3IsTakenOver) {
   StoreOptions options = SmallOptions();
@@ -211,7 +224,7 @@ TEST_F(LostFilesTest, ADirectoryOfVersion3IsTakenOver) {
   WriteFormat(h, 3);
 
   ASSERT_EQ(h.Open(), "");
-  EXPECT_THAT(h.disk().Content(kFormat), HasSubstr("version 5"));
+  EXPECT_THAT(h.disk().Content(kFormat), HasSubstr("version 6"));
   EXPECT_EQ(h.groups().at(kGroup).durable.snapshot, "its state");
   EXPECT_EQ(h.groups().at(kGroup).durable.last(), 10u);
   append(kGroup, 30);

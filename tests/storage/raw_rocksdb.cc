@@ -20,7 +20,7 @@ RawRocksDb::RawRocksDb(FaultFileSystem* disk) : env_(MakeRocksDbEnv(disk)) {
   rocksdb::DBOptions options;
   options.env = env_.get();
   std::vector<rocksdb::ColumnFamilyDescriptor> families;
-  for (const char* name : {"default", "log", "raft", "state"}) {
+  for (const char* name : {"default", "log", "raft", "state", "index"}) {
     rocksdb::ColumnFamilyOptions family;
     family.disable_auto_compactions = true;
     families.emplace_back(name, family);
@@ -43,13 +43,18 @@ rocksdb::ColumnFamilyHandle* RawRocksDb::Family(const std::string& name) {
   return nullptr;
 }
 
-std::set<uint64_t> RawRocksDb::GenerationsOf(raft::GroupId group) {
+std::set<uint64_t> RawRocksDb::GenerationsOf(raft::GroupId group, const std::string& family) {
   std::set<uint64_t> found;
-  std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(rocksdb::ReadOptions(), Family("log")));
+  std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(rocksdb::ReadOptions(), Family(family)));
   for (it->SeekToFirst(); it->Valid(); it->Next()) {
     if (Number(it->key(), 0) == group.value()) found.insert(Number(it->key(), 8));
   }
   return found;
+}
+
+void RawRocksDb::Drop(const std::string& family) {
+  rocksdb::Status s = db_->DropColumnFamily(Family(family));
+  TRIREME_CHECK(s.ok()) << s.ToString();
 }
 
 void RawRocksDb::Rewrite(const std::string& family, const std::function<void(std::string*)>& change) {

@@ -19,8 +19,10 @@ class RawRocksDb {
   explicit RawRocksDb(FaultFileSystem* disk);
   ~RawRocksDb();
 
-  // Of the group's entries.
-  std::set<uint64_t> GenerationsOf(raft::GroupId group);
+  // Of the group's entries; or of what it has in another family whose keys begin like theirs.
+  std::set<uint64_t> GenerationsOf(raft::GroupId group, const std::string& family = "log");
+  // As a directory of an earlier version has none.
+  void Drop(const std::string& family);
   // Changes the values of a family, "log", "raft" or "state", behind RocksDB's own checksums; and their keys.
   void Rewrite(const std::string& family, const std::function<void(std::string*)>& change);
   void RewriteKeys(const std::string& family, const std::function<void(std::string* key, std::string* value)>& change);

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "raft/core/check.h"
 #include "tests/storage/rocksdb_adapter.h"
+#include "tests/storage/row_model.h"
 
 namespace trireme::storage {
 
@@ -161,6 +162,10 @@ std::string StoreHarness::Open() {
     std::lock_guard<std::mutex> lock(mutex_);
     completed_ = submissions_;  // what was lost completes no more
   }
+  for (auto& [id, group] : groups_) {
+    std::string wrong = AdoptRows(id, group);
+    if (!wrong.empty()) return absl::StrCat("index rows of group ", id.value(), ": ", wrong);
+  }
   return CheckAll();
 }
 
@@ -273,6 +278,7 @@ void StoreHarness::Create(GroupId group, std::string descriptor) {
   ++submissions_;
   raft::ReplicaId replica(group.value() * 100 + submissions_);
   Submitted(group, ModelGroup::Created{replica, descriptor});
+  groups_[group].rows = 0;
   store_->CreateGroup(group, replica, Bytes::Copy(descriptor), Completion());
 }
 
@@ -312,9 +318,91 @@ void StoreHarness::Stage(GroupId group, Index index, Term term, std::vector<Entr
     staged_ = number;
     wake_.notify_all();
   });
+  AwaitStaged(number);
+}
+
+void StoreHarness::AwaitStaged(uint64_t number) {
   std::unique_lock<std::mutex> lock(mutex_);
   bool done = wake_.wait_for(lock, kWaitAtMost, [&] { return failed_ || staged_ == number; });
-  TRIREME_CHECK(done) << "entries of a snapshot of group " << group << " are not staged";
+  TRIREME_CHECK(done) << "a part of a snapshot is not staged";
+}
+
+void StoreHarness::GiveRows(GroupId group, uint64_t upto, uint64_t at_once) {
+  uint64_t& given = groups_.at(group).rows;
+  while (given < upto && !failed()) {
+    const uint64_t mark = std::min(upto, given + at_once);
+    std::vector<raft::RowChange> changes;
+    while (given < mark) {
+      std::vector<raft::RowChange> more = RowChangesOf(++given);
+      changes.insert(changes.end(), more.begin(), more.end());
+    }
+    store_->WriteRows(group, Index(mark), std::move(changes));
+  }
+}
+
+void StoreHarness::StageRows(GroupId group, Index index, Term term, size_t piece) {
+  if (failed()) return;
+  store_->Begin(group, index, term);
+  const Rows rows = RowsAsOf(index.value());
+  for (auto it = rows.begin(); it != rows.end() && !failed();) {
+    std::vector<raft::IndexRow> some;
+    for (; it != rows.end() && some.size() < piece; ++it) some.push_back({it->first, it->second});
+    uint64_t number = ++stages_;
+    store_->StageRows(group, std::move(some), [this, number] {
+      std::lock_guard<std::mutex> lock(mutex_);
+      staged_ = number;
+      wake_.notify_all();
+    });
+    AwaitStaged(number);
+  }
+}
+
+absl::StatusOr<raft::RowPage> StoreHarness::Scan(GroupId group, const std::string& from, const std::string& to,
+                                                 size_t page_bytes) {
+  raft::RowPage all;
+  for (bool more = true; more;) {
+    // A store that fails answers no more.
+    auto page = std::make_shared<std::promise<absl::StatusOr<raft::RowPage>>>();
+    auto future = page->get_future();
+    store_->ScanRows(group, all.rows.empty() ? from : raft::KeyBehind(all.rows.back().key), to, page_bytes,
+                     [page](absl::StatusOr<raft::RowPage> got) { page->set_value(std::move(got)); });
+    while (future.wait_for(std::chrono::milliseconds(10)) != std::future_status::ready) {
+      if (failed()) return absl::AbortedError("the store has failed");
+    }
+    absl::StatusOr<raft::RowPage> got = future.get();
+    if (!got.ok()) return got;
+    more = got->more;
+    if (more && got->rows.empty()) return absl::InternalError("a page without a row says that there are more");
+    all.mark = got->mark;
+    all.rows.insert(all.rows.end(), got->rows.begin(), got->rows.end());
+  }
+  return all;
+}
+
+std::string StoreHarness::CheckRows(GroupId id) {
+  absl::StatusOr<raft::RowPage> found = Scan(id, "", "", 100);
+  if (!found.ok()) return disk_->crashed() || failed() ? "" : found.status().ToString();
+  const uint64_t want = groups_.at(id).rows;
+  if (found->mark.value() != want) return absl::StrCat("written up to ", found->mark.value(), " instead of ", want);
+  Rows rows;
+  for (const raft::IndexRow& row : found->rows) rows[row.key] = row.value;
+  return rows == RowsAsOf(want) ? "" : absl::StrCat(rows.size(), " rows are not those of the entries up to ", want);
+}
+
+std::string StoreHarness::AdoptRows(GroupId id, ModelGroup& group) {
+  absl::StatusOr<raft::RowPage> found = Scan(id, "", "", 1000);
+  if (!found.ok()) return disk_->crashed() || failed() ? "" : found.status().ToString();
+  const uint64_t mark = found->mark.value();
+  const uint64_t must = std::min(group.rows, group.durable.snapshot_index);
+  if (mark < must) return absl::StrCat("written up to ", mark, ", which is before the snapshot at ", must);
+  const bool has_some = group.rows > 0;
+  group.rows = mark;
+  std::string wrong = CheckRows(id);
+  if (!wrong.empty() || !has_some) return wrong;
+  group.rows = std::min(mark, group.durable.snapshot_index);
+  GiveRows(id, group.durable.last(), 7);
+  group.rows = std::max(group.rows, mark);
+  return "";
 }
 
 void StoreHarness::Install(GroupId group, const ModelGroup::Installed& snapshot, size_t piece) {
@@ -407,6 +495,7 @@ std::string StoreHarness::CheckAll() {
       }
     }
     std::string wrong = CheckRead(id, group.submitted.last() + 1, group.submitted.last() + 1, 100);
+    if (wrong.empty()) wrong = CheckRows(id);
     if (!wrong.empty()) return wrong;
   }
   return "";

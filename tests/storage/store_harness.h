@@ -58,6 +58,7 @@ struct ModelGroup {
   ModelState submitted;                                 // durable with all of outstanding
   uint64_t compacted = 0;
   std::vector<raft::IndexRange> live;  // below compacted
+  uint64_t rows = 0;                   // entries up to here have given their index rows (row_model.h)
 
   bool Alive(uint64_t index) const;
   // What an install, if that is the last that was said of it, says is alive.
@@ -92,6 +93,10 @@ class StoreHarness {
   void Compact(raft::GroupId group, uint64_t upto, std::vector<raft::IndexRange> live);
   // Stages entries of a snapshot as of (index, term), and waits until more may come.
   void Stage(raft::GroupId group, raft::Index index, raft::Term term, std::vector<raft::Entry> entries);
+  // Gives the index rows of the entries up to `upto` that have not given theirs, so many entries' in one.
+  void GiveRows(raft::GroupId group, uint64_t upto, uint64_t at_once = 1000);
+  // And those of a snapshot, `piece` rows at a time.
+  void StageRows(raft::GroupId group, raft::Index index, raft::Term term, size_t piece);
   // Stages what is alive, `piece` entries at a time, installs it, and waits.
   void Install(raft::GroupId group, const ModelGroup::Installed& snapshot, size_t piece);
   // Until all is durable, or the store has failed. Ends the process, saying what it waits for, when that takes a
@@ -102,12 +107,20 @@ class StoreHarness {
 
   // Reads and compares with the model.
   std::string CheckRead(raft::GroupId group, uint64_t first, uint64_t last, size_t max_bytes);
+  // Whether the index rows are what the entries up to ModelGroup::rows make of them.
+  std::string CheckRows(raft::GroupId group);
   std::string CheckAll();
+  // In pages of about so many bytes.
+  absl::StatusOr<raft::RowPage> Scan(raft::GroupId group, const std::string& from, const std::string& to,
+                                     size_t page_bytes);
 
  private:
   void Submitted(raft::GroupId group, ModelGroup::Change change);
   raft::LogStore::Done Completion();
   absl::StatusOr<std::vector<raft::Entry>> Read(raft::GroupId group, uint64_t first, uint64_t last, size_t max_bytes);
+  void AwaitStaged(uint64_t number);
+  // Safety rule 14: rows and mark are of one moment, not before the snapshot. Makes those behind it again.
+  std::string AdoptRows(raft::GroupId id, ModelGroup& group);
   // What is wrong with what the store says is there still of entries at or below the snapshot.
   std::string CheckCompacted(const raft::StoredGroup& stored);
   std::string Adopt(const raft::StoredGroup* stored, raft::GroupId id, ModelGroup& group);
