@@ -523,7 +523,7 @@ void NodeImpl::BecomeMember(const meta::Identity& identity, absl::AnyInvocable<v
     transport.seed = seed;
     host.seed = seed;
     host.lost = [this, id](raft::NodeId node) { api_->NodeLost(id, node); };
-    shard.BecomeMember(transport, host, store_.get(), store_.get(), &table_, &cluster_->view(id));
+    shard.BecomeMember(transport, host, store_.get(), store_.get(), store_.get(), &table_, &cluster_->view(id));
     for (raft::NodeId other : others) shard.transport()->Connect(other);
     home().loop()->Post([this, id, made = shard.transport(), self = transport.self, gathered] {
       gathered->transports[id] = made;

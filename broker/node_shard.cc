@@ -7,11 +7,11 @@
 namespace trireme::broker {
 
 void NodeShard::BecomeMember(const raft::TransportOptions& transport, const raft::HostOptions& host,
-                             raft::LogStore* store, raft::SnapshotStaging* staging,
+                             raft::LogStore* store, raft::SnapshotStaging* staging, raft::IndexRows* rows,
                              const raft::PeerDirectory* directory, const MetadataView* view) {
   TRIREME_CHECK(host_ == nullptr) << "shard " << loop_.id() << " became a member twice";
   transport_ = std::make_unique<raft::GrpcTransport>(transport, &loop_, directory);
-  host_ = std::make_unique<raft::Host>(host, &loop_, store, staging, transport_.get());
+  host_ = std::make_unique<raft::Host>(host, &loop_, store, staging, rows, transport_.get());
   leaders_ = std::make_unique<Leaders>(
       host.node, &loop_, view, [this](raft::GroupId group) { return host_->Find(group); }, &client_);
 }

@@ -37,7 +37,8 @@ class NodeShard {
   Leaders* leaders() { return leaders_.get(); }
 
   void BecomeMember(const raft::TransportOptions& transport, const raft::HostOptions& host, raft::LogStore* store,
-                    raft::SnapshotStaging* staging, const raft::PeerDirectory* directory, const MetadataView* view);
+                    raft::SnapshotStaging* staging, raft::IndexRows* rows, const raft::PeerDirectory* directory,
+                    const MetadataView* view);
 
   absl::StatusOr<raft::Group*> Start(const raft::GroupSpec& spec, std::unique_ptr<raft::StateMachine> machine,
                                      std::optional<raft::StoredGroup> stored);

@@ -16,12 +16,20 @@ namespace {
 // A file with so many deletions among so many neighbouring keys is compacted soon: scans pass them one by one.
 constexpr size_t kDeletionWindow = 4096;
 constexpr size_t kDeletionsMax = 2048;
+// Values of this size lie apart from the tree, so that they are not rewritten with it.
+constexpr uint64_t kBlobBytes = 4096;
 
 }  // namespace
 
 rocksdb::ColumnFamilyOptions RowFamily::Options(rocksdb::ColumnFamilyOptions options) {
   options.table_properties_collector_factories.push_back(
       rocksdb::NewCompactOnDeletionCollectorFactory(kDeletionWindow, kDeletionsMax));
+  options.enable_blob_files = true;
+  options.min_blob_size = kBlobBytes;
+  options.blob_compression_type = rocksdb::kNoCompression;
+  // Compactions, which deletions bring about, take over what is alive in the oldest files: rows are erased about in the
+  // order in which they came, so that is little.
+  options.enable_blob_garbage_collection = true;
   return options;
 }
 

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "absl/container/btree_map.h"
@@ -34,6 +35,8 @@ class MemoryGroup final : public raft::Group {
   void ReadBarrier(absl::AnyInvocable<void(absl::Status)> done) override;
   const raft::Entry* TailEntry(raft::Index index) const override;
   void ReadEntries(raft::Index first, raft::Index last, size_t max_bytes, raft::LogStore::ReadDone done) override;
+  // It has none: what would need them is refused (ReplicaLimits::keeps_rows).
+  void ScanRows(std::string, std::string, size_t, raft::IndexRows::ScanDone done) override { done(raft::RowPage()); }
   bool leading() const override { return true; }
   raft::Term term() const override { return raft::Term(1); }
   raft::NodeId leader_node() const override { return node_; }

@@ -95,10 +95,16 @@ void ToWire(const SnapshotPosition& from, pb::SnapshotPosition* to) {
   to->set_entry(from.entry.value());
   to->set_entries(from.entries);
   to->set_state_bytes(from.state_bytes);
+  to->set_row(from.row);
+  to->set_rows(from.rows);
 }
 
 SnapshotPosition FromWire(const pb::SnapshotPosition& from) {
-  return {.entry = Index(from.entry()), .entries = from.entries(), .state_bytes = from.state_bytes()};
+  return {.entry = Index(from.entry()),
+          .entries = from.entries(),
+          .state_bytes = from.state_bytes(),
+          .row = from.row(),
+          .rows = from.rows()};
 }
 
 void ToWire(const SnapshotChunk& from, pb::SnapshotChunk* to) {
@@ -110,6 +116,8 @@ void ToWire(const SnapshotChunk& from, pb::SnapshotChunk* to) {
     live->set_index(entry.index.value());
     ToWire(entry, live->mutable_header());
   }
+  to->set_rows_size(static_cast<uint32_t>(from.rows.size()));
+  to->set_rows_checksum(from.rows_checksum);
   to->set_state_size(static_cast<uint32_t>(from.state.size()));
   to->set_last(from.last);
   to->set_state_checksum(from.state_checksum);
@@ -247,6 +255,10 @@ absl::Status FromWire(const pb::SnapshotChunk& from, Payload* payload, SnapshotC
     absl::Status status = FromWire(live.header(), Index(live.index()), payload, &to->entries[static_cast<size_t>(i)]);
     if (!status.ok()) return status;
   }
+  if (!payload->Take(from.rows_size(), &to->rows)) {
+    return absl::InvalidArgumentError("rows that are longer than the frame's payload");
+  }
+  to->rows_checksum = from.rows_checksum();
   if (!payload->Take(from.state_size(), &to->state)) {
     return absl::InvalidArgumentError("a state that is longer than the frame's payload");
   }
@@ -334,6 +346,7 @@ void ForEachBody(const Frame& frame, absl::FunctionRef<void(const Bytes&)> body)
   }
   for (const SnapshotChunk& chunk : frame.chunks) {
     for (const Entry& entry : chunk.entries) body(entry.data);
+    body(chunk.rows);
     body(chunk.state);
   }
 }

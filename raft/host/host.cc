@@ -73,11 +73,13 @@ bool LastMemberFirst(GroupId group) {
 
 // ---- groups come and go
 
-HostCore::HostCore(HostOptions options, Shard* shard, LogStore* store, SnapshotStaging* staging, Transport* transport)
+HostCore::HostCore(HostOptions options, Shard* shard, LogStore* store, SnapshotStaging* staging, IndexRows* rows,
+                   Transport* transport)
     : options_(std::move(options)),
       shard_(shard),
       store_(store),
       staging_(staging),
+      rows_(rows),
       transport_(transport),
       liveness_({options_.incarnation, options_.tick, options_.election_ticks}),
       opened_(options_.opened.value_or(store->last_synced())),
@@ -475,6 +477,16 @@ void HostCore::ReadEntries(HostedGroup* group, Index first, Index last, size_t m
                        }));
 }
 
+void HostCore::ScanRows(HostedGroup* group, std::string from, std::string to, size_t max_bytes,
+                        IndexRows::ScanDone done) {
+  if (group->gone) return done(absl::NotFoundError("the group was removed from this node"));
+  if (rows_ == nullptr) return done(RowPage());
+  rows_->ScanRows(group->id(), std::move(from), std::move(to), max_bytes,
+                  OnShard(Shared(group), [done = std::move(done)](HostedGroup*, absl::StatusOr<RowPage> page) mutable {
+                    done(std::move(page));
+                  }));
+}
+
 std::optional<int64_t> HostCore::WallOffsetMs(const std::vector<NodeId>& nodes) const {
   return clock_.OffsetMs(options_.node, shard_->WallMs(), shard_->Now(), nodes);
 }
@@ -505,8 +517,9 @@ Host::Figures HostCore::figures() const {
 
 // ---- the class that the world sees
 
-Host::Host(HostOptions options, Shard* shard, LogStore* store, SnapshotStaging* staging, Transport* transport)
-    : impl_(new Impl{HostCore(std::move(options), shard, store, staging, transport)}) {}
+Host::Host(HostOptions options, Shard* shard, LogStore* store, SnapshotStaging* staging, IndexRows* rows,
+           Transport* transport)
+    : impl_(new Impl{HostCore(std::move(options), shard, store, staging, rows, transport)}) {}
 Host::~Host() = default;
 absl::StatusOr<Group*> Host::Add(const GroupSpec& spec, std::unique_ptr<StateMachine> machine,
                                  std::optional<StoredGroup> stored) {

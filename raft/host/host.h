@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -13,6 +14,7 @@
 #include "absl/status/status.h"
 #include "raft/core/membership.h"
 #include "raft/core/replica.h"
+#include "raft/host/index_rows.h"
 #include "raft/host/log_store.h"
 #include "raft/host/node_liveness.h"
 #include "raft/host/shard.h"
@@ -107,6 +109,9 @@ class Group {
   // Entries from `first` on, from memory or from disk; calls back on this shard, perhaps before it returns.
   virtual void ReadEntries(Index first, Index last, size_t max_bytes, LogStore::ReadDone done) = 0;
 
+  // The group's index rows, as IndexRows::ScanRows gives them; calls back on this shard, perhaps before it returns.
+  virtual void ScanRows(std::string from, std::string to, size_t max_bytes, IndexRows::ScanDone done) = 0;
+
   virtual bool leading() const = 0;
   virtual Term term() const = 0;
   // The node that leads, as far as this replica knows; 0 = unknown, or known to be lost. Once leadership was handed
@@ -147,9 +152,10 @@ class Group {
 // On its shard's thread only.
 class Host {
  public:
-  // All outlive the host. `staging` is the store's; null for one that takes no snapshots of others in: then the log
-  // that a replica lacks is kept for it, however long.
-  Host(HostOptions options, Shard* shard, LogStore* store, SnapshotStaging* staging, Transport* transport);
+  // All outlive the host. `staging` and `rows` are the store's; null for one that takes no snapshots of others in: then
+  // the log that a replica lacks is kept for it, however long; and where no machine has index rows.
+  Host(HostOptions options, Shard* shard, LogStore* store, SnapshotStaging* staging, IndexRows* rows,
+       Transport* transport);
   ~Host();
 
   // Starts a replica: `stored` as the store recovered it, or nothing for a group that was never born, which is made

@@ -31,7 +31,8 @@ namespace trireme::raft {
 // applying brings about, share one append.
 class HostCore {
  public:
-  HostCore(HostOptions options, Shard* shard, LogStore* store, SnapshotStaging* staging, Transport* transport);
+  HostCore(HostOptions options, Shard* shard, LogStore* store, SnapshotStaging* staging, IndexRows* rows,
+           Transport* transport);
   ~HostCore();
 
   using GroupPtr = std::shared_ptr<HostedGroup>;
@@ -62,6 +63,7 @@ class HostCore {
   // Too much waits for the disk.
   bool Congested() const { return held_bytes_ > options_.held_bytes_max; }
   void ReadEntries(HostedGroup* group, Index first, Index last, size_t max_bytes, LogStore::ReadDone done);
+  void ScanRows(HostedGroup* group, std::string from, std::string to, size_t max_bytes, IndexRows::ScanDone done);
 
  private:
   // One submission to the store and what waits for it.
@@ -135,6 +137,8 @@ class HostCore {
   void Queue(NodeId to, SnapshotAnswer answer);
   void Queue(NodeId to, StateDigest digest);
   void Apply(HostedGroup* group, const std::vector<Entry>& entries);
+  // What applying has changed of them.
+  void WriteRows(HostedGroup* group, Index applied);
   void StartRead(const GroupPtr& group, const EntryRead& read);
   void ReadDone(HostedGroup* group, const EntryRead& read, absl::StatusOr<std::vector<Entry>> entries);
   // What this leader should send is damaged here.
@@ -227,6 +231,7 @@ class HostCore {
   Shard* const shard_;
   LogStore* const store_;
   SnapshotStaging* const staging_;
+  IndexRows* const rows_;
   Transport* const transport_;
   // What comes back after this object's end finds it expired.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

@@ -104,6 +104,10 @@ void HostedGroup::ReadEntries(Index first, Index last, size_t max_bytes, LogStor
   host_->ReadEntries(this, first, last, max_bytes, std::move(done));
 }
 
+void HostedGroup::ScanRows(std::string from, std::string to, size_t max_bytes, IndexRows::ScanDone done) {
+  host_->ScanRows(this, std::move(from), std::move(to), max_bytes, std::move(done));
+}
+
 void HostedGroup::StepDown() {
   if (!live() || replica.role() != Role::kLeader) return;
   replica.StepDown();

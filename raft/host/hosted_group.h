@@ -39,6 +39,7 @@ class HostedGroup final : public Group, public Support {
   void ReadBarrier(absl::AnyInvocable<void(absl::Status)> done) override;
   const Entry* TailEntry(Index index) const override { return replica.TailEntry(index); }
   void ReadEntries(Index first, Index last, size_t max_bytes, LogStore::ReadDone done) override;
+  void ScanRows(std::string from, std::string to, size_t max_bytes, IndexRows::ScanDone done) override;
   bool leading() const override { return said_leading && replica.leading() && halted_.ok(); }
   Term term() const override { return replica.term(); }
   NodeId leader_node() const override;

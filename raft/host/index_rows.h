@@ -22,7 +22,8 @@ struct IndexRow {
 
   friend bool operator==(const IndexRow&, const IndexRow&) = default;
 };
-inline constexpr size_t kRowBytesMax = 4096;
+// Above the largest message, which may be a row's value.
+inline constexpr size_t kRowBytesMax = (size_t{15} << 20) + (size_t{64} << 10);
 
 // The last change of a key is what counts of it, whatever there was before: so what a group's log made may be made
 // again, from any index on, and comes to the same.
@@ -43,7 +44,8 @@ struct RowPage {
   std::vector<IndexRow> rows;
   // There are others behind the last one.
   bool more = false;
-  // As far in the log as they are written. After a restart that may be ahead of what is applied; on a leader it never is.
+  // As far in the log as they are written. After a restart that may be ahead of what is applied; on a leader it never
+  // is.
   Index mark;
 };
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "raft/core/entry.h"
@@ -10,11 +11,14 @@
 
 namespace trireme::raft {
 
-// How far a snapshot has come: first the live entries at or below its index go over, ascending, then the state.
+// How far a snapshot has come: first the live entries at or below its index go over, ascending, then the index rows,
+// then the state.
 struct SnapshotPosition {
   Index entry{};         // the last one; 0 = none
   uint64_t entries = 0;  // how many
   uint64_t state_bytes = 0;
+  std::string row{};  // the last one's key; empty = none
+  uint64_t rows = 0;  // how many
 
   friend bool operator==(const SnapshotPosition&, const SnapshotPosition&) = default;
 };
@@ -26,8 +30,10 @@ struct SnapshotChunk {
   Message header;
   uint64_t number = 0;  // of this sending of it; the answer repeats it
   SnapshotPosition at;  // what goes before it
-  // Ascending. Either these, or a part of the state.
+  // Ascending. Either these, or rows (EncodeRows), or a part of the state.
   std::vector<Entry> entries{};
+  Bytes rows{};
+  uint32_t rows_checksum = 0;  // CRC-32C
   Bytes state{};
   bool last = false;
   uint32_t state_checksum = 0;  // CRC-32C of the whole state, in the last one

@@ -35,11 +35,18 @@ absl::Status SnapshotReceipts::Check(const HostedGroup& group, const SnapshotChu
     absl::Status whole = group.machine->Check(entry);
     if (!whole.ok()) return whole;
   }
+  if (!chunk.rows.empty() && Crc32c(chunk.rows.view()) != chunk.rows_checksum) {
+    return absl::DataLossError("the checksum of its rows is wrong");
+  }
   return absl::OkStatus();
 }
 
 void SnapshotReceipts::Arrived(const std::shared_ptr<HostedGroup>& group, NodeId from, SnapshotChunk chunk) {
   absl::Status valid = Check(*group, chunk);
+  std::optional<std::vector<IndexRow>> rows = DecodeRows(chunk.rows.view(), chunk.at.row);
+  if (valid.ok() && (!rows.has_value() || (!rows->empty() && !chunk.entries.empty()))) {
+    valid = absl::InvalidArgumentError("impossible rows");
+  }
   if (!valid.ok()) {
     if (log_.Allow(shard_->Now())) {
       spdlog::error("group {}: dropped a part of a snapshot from node {}: {} ({} before)", chunk.group.value(),
@@ -75,7 +82,7 @@ void SnapshotReceipts::Arrived(const std::shared_ptr<HostedGroup>& group, NodeId
   }
   if (receipt->staging) return;  // its answer is about to be given
   if (chunk.at != receipt->at) return Answer(chunk.group, *receipt, SnapshotAnswer::Result::kMore);
-  if (!chunk.entries.empty()) return Stage(group, *receipt, std::move(chunk.entries));
+  if (!chunk.entries.empty() || !rows->empty()) return Stage(chunk, *std::move(rows), *receipt);
   TakeState(group.get(), *receipt, chunk);
 }
 
@@ -97,23 +104,32 @@ SnapshotReceipts::Receipt* SnapshotReceipts::ReceiptOf(const SnapshotChunk& chun
   return &receipt;
 }
 
-void SnapshotReceipts::Stage(const std::shared_ptr<HostedGroup>& group, Receipt& receipt, std::vector<Entry> entries) {
+void SnapshotReceipts::Stage(SnapshotChunk& chunk, std::vector<IndexRow> rows, Receipt& receipt) {
   SnapshotPosition then = receipt.at;
-  then.entry = entries.back().index;
-  then.entries += entries.size();
+  if (rows.empty()) {
+    then.entry = chunk.entries.back().index;
+    then.entries += chunk.entries.size();
+    staging_->Stage(chunk.group, std::move(chunk.entries), Staged(chunk.group, receipt, std::move(then)));
+  } else {
+    then.row = rows.back().key;
+    then.rows += rows.size();
+    staging_->StageRows(chunk.group, std::move(rows), Staged(chunk.group, receipt, std::move(then)));
+  }
+}
+
+SnapshotStaging::Done SnapshotReceipts::Staged(GroupId group, Receipt& receipt, SnapshotPosition then) {
   receipt.staging = true;
-  staging_->Stage(group->id(), std::move(entries),
-                  [this, shard = shard_, alive = std::weak_ptr<bool>(alive_), id = group->id(), serial = receipt.serial,
-                   then]() mutable {
-                    shard->Post([this, alive = std::move(alive), id, serial, then] {
-                      if (alive.expired()) return;
-                      auto found = receipts_.find(id);
-                      if (found == receipts_.end() || found->second.serial != serial) return;
-                      found->second.staging = false;
-                      found->second.at = then;
-                      Answer(id, found->second, SnapshotAnswer::Result::kMore);
-                    });
-                  });
+  return [this, shard = shard_, alive = std::weak_ptr<bool>(alive_), group, serial = receipt.serial,
+          then = std::move(then)]() mutable {
+    shard->Post([this, alive = std::move(alive), group, serial, then = std::move(then)]() mutable {
+      if (alive.expired()) return;
+      auto found = receipts_.find(group);
+      if (found == receipts_.end() || found->second.serial != serial) return;
+      found->second.staging = false;
+      found->second.at = std::move(then);
+      Answer(group, found->second, SnapshotAnswer::Result::kMore);
+    });
+  };
 }
 
 void SnapshotReceipts::TakeState(HostedGroup* group, Receipt& receipt, const SnapshotChunk& chunk) {

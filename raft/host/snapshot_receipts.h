@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "raft/host/hosted_group.h"
 #include "raft/host/rate_limit.h"
@@ -14,8 +15,8 @@
 
 namespace trireme::raft {
 
-// Entries are staged in the store as they come; the state, which is small (Safety rule 1), is gathered here. When all
-// of it is there the replica is told, and says when it is to be installed.
+// Entries and index rows are staged in the store as they come; the state, which is small (Safety rule 1), is gathered
+// here. When all of it is there the replica is told, and says when it is to be installed.
 //
 // On its host's shard only.
 class SnapshotReceipts {
@@ -62,7 +63,10 @@ class SnapshotReceipts {
 
   // The chunk's receipt, begun if it is the first one; null if there can be none now.
   Receipt* ReceiptOf(const SnapshotChunk& chunk);
-  void Stage(const std::shared_ptr<HostedGroup>& group, Receipt& receipt, std::vector<Entry> entries);
+  // The chunk's entries, or its rows; the answer follows.
+  void Stage(SnapshotChunk& chunk, std::vector<IndexRow> rows, Receipt& receipt);
+  // For the store to say when more may come: what was staged ends at `then`.
+  SnapshotStaging::Done Staged(GroupId group, Receipt& receipt, SnapshotPosition then);
   void TakeState(HostedGroup* group, Receipt& receipt, const SnapshotChunk& chunk);
   // It is all here: the replica decides what becomes of it.
   void Tell(HostedGroup* group, const Receipt& receipt);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <tuple>
 
 #include "raft/core/check.h"
 #include "raft/core/checksum.h"
@@ -71,7 +72,8 @@ void SnapshotSends::GoOn(const Key& key, uint64_t serial) {
     if (found == sends_.end() || found->second.serial != serial) return;
     Snapshot& snapshot = found->second;
     if (!snapshot.begun || snapshot.reading || snapshot.flying || budget_ < 0) return;
-    if (!Gather(key, snapshot)) break;
+    if (Gather(key, snapshot)) continue;
+    if (!snapshot.chunk.entries.empty() || !GatherRows(key, snapshot)) break;
   }
   SendChunk(key, sends_.at(key));
 }
@@ -108,15 +110,7 @@ void SnapshotSends::EntriesRead(const Key& key, uint64_t serial, absl::StatusOr<
   if (!entries.ok() || entries->empty()) {
     // What is not there any more has died since.
     LookAtLive(*group, snapshot);
-    if (++snapshot.failed_reads > kFailedReadsMax) {
-      if (log_.Allow(now_)) {
-        spdlog::error("group {}: a snapshot for replica {} stops: live entries behind {} cannot be read: {}",
-                      key.first.value(), key.second.value(), snapshot.at.entry.value(), entries.status().ToString());
-      }
-      Finish(key, false);
-      if (absl::IsDataLoss(entries.status())) damaged_(group.get());
-      return;
-    }
+    if (!ReadFailed(key, snapshot, group.get(), entries.status())) return;
   } else {
     snapshot.failed_reads = 0;
     if (!snapshot.chunk.entries.empty() && snapshot.gathered + entries->front().data.size() > options_.chunk_bytes) {
@@ -130,6 +124,56 @@ void SnapshotSends::EntriesRead(const Key& key, uint64_t serial, absl::StatusOr<
   if (!snapshot.asking) GoOn(key, serial);
 }
 
+bool SnapshotSends::GatherRows(const Key& key, Snapshot& snapshot) {
+  // None can come behind what was sent of the state.
+  if (snapshot.rows_read || snapshot.at.state_bytes > 0) return false;
+  std::shared_ptr<HostedGroup> group = snapshot.group.lock();
+  // Drop follows.
+  snapshot.reading = true;
+  if (group == nullptr) return true;
+  snapshot.asking = true;
+  const uint64_t serial = snapshot.serial;
+  group->ScanRows(KeyBehind(snapshot.at.row), "", options_.chunk_bytes,
+                  [this, key, serial](absl::StatusOr<RowPage> page) { RowsRead(key, serial, std::move(page)); });
+  auto found = sends_.find(key);
+  if (found != sends_.end() && found->second.serial == serial) found->second.asking = false;
+  return true;
+}
+
+void SnapshotSends::RowsRead(const Key& key, uint64_t serial, absl::StatusOr<RowPage> page) {
+  auto found = sends_.find(key);
+  if (found == sends_.end() || found->second.serial != serial) return;
+  Snapshot& snapshot = found->second;
+  snapshot.reading = false;
+  std::shared_ptr<HostedGroup> group = snapshot.group.lock();
+  if (group == nullptr) return;
+  if (!page.ok()) {
+    if (!ReadFailed(key, snapshot, group.get(), page.status())) return;
+  } else {
+    snapshot.failed_reads = 0;
+    snapshot.rows_read = true;
+    if (!page->rows.empty()) {
+      snapshot.chunk.rows = EncodeRows(page->rows);
+      snapshot.chunk.rows_checksum = Crc32c(snapshot.chunk.rows.view());
+      snapshot.gathered = snapshot.chunk.rows.size();
+      snapshot.behind_rows = {page->rows.back().key, snapshot.at.rows + page->rows.size()};
+    }
+  }
+  if (!snapshot.asking) GoOn(key, serial);
+}
+
+bool SnapshotSends::ReadFailed(const Key& key, Snapshot& snapshot, HostedGroup* group, const absl::Status& status) {
+  if (++snapshot.failed_reads <= kFailedReadsMax) return true;
+  if (log_.Allow(now_)) {
+    spdlog::error("group {}: a snapshot for replica {} stops: what is behind entry {}, row {}, cannot be read: {}",
+                  key.first.value(), key.second.value(), snapshot.at.entry.value(), snapshot.at.rows,
+                  status.ToString());
+  }
+  Finish(key, false);
+  if (absl::IsDataLoss(status)) damaged_(group);
+  return false;
+}
+
 // Sends it, for the first time or again.
 void SnapshotSends::SendChunk(const Key& key, Snapshot& snapshot) {
   std::shared_ptr<HostedGroup> group = snapshot.group.lock();
@@ -137,7 +181,7 @@ void SnapshotSends::SendChunk(const Key& key, Snapshot& snapshot) {
   const bool again = std::exchange(snapshot.flying, true);
   if (!again) {
     SnapshotChunk& chunk = snapshot.chunk;
-    if (chunk.entries.empty()) {
+    if (chunk.entries.empty() && chunk.rows.empty()) {
       const size_t size = std::min<size_t>(options_.chunk_bytes, snapshot.state.size() - snapshot.at.state_bytes);
       chunk.state = snapshot.state.Sub(snapshot.at.state_bytes, size);
       chunk.last = snapshot.at.state_bytes + size == snapshot.state.size();
@@ -161,9 +205,11 @@ void SnapshotSends::SendChunk(const Key& key, Snapshot& snapshot) {
   send_(group->NodeOf(key.second), snapshot.chunk);
 }
 
-SnapshotPosition SnapshotSends::Behind(const SnapshotChunk& chunk) {
+SnapshotPosition SnapshotSends::Behind(const Snapshot& snapshot) {
+  const SnapshotChunk& chunk = snapshot.chunk;
   SnapshotPosition behind = chunk.at;
   if (!chunk.entries.empty()) behind.entry = chunk.entries.back().index;
+  if (!chunk.rows.empty()) std::tie(behind.row, behind.rows) = snapshot.behind_rows;
   behind.entries += chunk.entries.size();
   behind.state_bytes += chunk.state.size();
   return behind;
@@ -184,12 +230,13 @@ void SnapshotSends::Answered(const SnapshotAnswer& answer) {
   if (answer.at.entry > snapshot.header.log_index || answer.at.state_bytes > snapshot.state.size()) return;
   if (answer.at == snapshot.at) return;  // it could not place the chunk, and gets it again
   // Elsewhere: it has begun anew. In the same place with another count: not what was sent.
-  const SnapshotPosition behind = Behind(snapshot.chunk);
+  const SnapshotPosition behind = Behind(snapshot);
   if (answer.at.entry == behind.entry && answer.at.entries != behind.entries) return;
+  if (answer.at.row == behind.row && answer.at.rows != behind.rows) return;
   snapshot.at = answer.at;
   snapshot.chunk = {};
   snapshot.gathered = 0;
-  snapshot.full = snapshot.flying = false;
+  snapshot.full = snapshot.rows_read = snapshot.flying = false;
   GoOn(found->first, snapshot.serial);
 }
 

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -20,7 +21,8 @@ namespace trireme::raft {
 //
 // A snapshot is taken of the machine as it is when the sending starts; the entries that are alive at or below it are
 // read as it proceeds. One that dies meanwhile need not arrive: the log behind the snapshot says that it is dead, and
-// whoever reads bodies has applied that.
+// whoever reads bodies has applied that. So it is with the index rows: what has changed of them meanwhile the log
+// behind the snapshot changes once more, and comes to the same.
 //
 // On its host's shard only.
 class SnapshotSends {
@@ -78,12 +80,14 @@ class SnapshotSends {
     // What was alive when it was last looked at; dead ones among it are found when they are read.
     std::vector<IndexRange> live;
     SnapshotPosition at;
-    SnapshotChunk chunk;        // being gathered, or under way
-    uint64_t first_number = 0;  // of its first sending
-    size_t gathered = 0;        // bytes of it
-    bool full = false;          // though there is room left: the next entry is too large for it
+    SnapshotChunk chunk;                           // being gathered, or under way
+    std::pair<std::string, uint64_t> behind_rows;  // how the answer should say that its rows were taken in
+    uint64_t first_number = 0;                     // of its first sending
+    size_t gathered = 0;                           // bytes of it
+    bool full = false;                             // though there is room left: the next entry is too large for it
+    bool rows_read = false;                        // for this chunk
     bool reading = false;
-    bool asking = false;  // within ReadEntries
+    bool asking = false;  // within ReadEntries or ScanRows
     bool flying = false;
     int silent_ticks = 0;  // since the chunk left last; how long it is under way in all
     int stuck_ticks = 0;
@@ -108,10 +112,15 @@ class SnapshotSends {
   // Asks for the next live entries; false when the chunk is full, or there are none.
   bool Gather(const Key& key, Snapshot& snapshot);
   void EntriesRead(const Key& key, uint64_t serial, absl::StatusOr<std::vector<Entry>> entries);
+  // Asks for the next index rows, once there are no more entries; false when that was done for this chunk.
+  bool GatherRows(const Key& key, Snapshot& snapshot);
+  void RowsRead(const Key& key, uint64_t serial, absl::StatusOr<RowPage> page);
+  // What it needs cannot be read: whether it goes on trying.
+  bool ReadFailed(const Key& key, Snapshot& snapshot, HostedGroup* group, const absl::Status& status);
   void SendChunk(const Key& key, Snapshot& snapshot);
   void Finish(Key key, bool arrived);
   // How the chunk's answer should say that it was taken in.
-  static SnapshotPosition Behind(const SnapshotChunk& chunk);
+  static SnapshotPosition Behind(const Snapshot& snapshot);
   bool Reachable(const Key& key, const HostedGroup& group) const;
   void KeepLogs();
   static void LookAtLive(const HostedGroup& group, Snapshot& snapshot);

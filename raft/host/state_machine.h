@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "raft/core/entry.h"
 #include "raft/core/replica.h"
+#include "raft/host/index_rows.h"
 
 namespace trireme::raft {
 
@@ -23,6 +24,10 @@ class StateMachine {
   // An error means that this replica cannot go on (a fact of a later version, Safety rule 3): the host halts the group
   // on this node and says why.
   virtual absl::Status Apply(const Entry& entry) = 0;
+
+  // What the Apply calls since the last one have changed of the group's index rows, in order: asked for after those of
+  // a turn. As pure as Apply, which never reads them; Digest covers what they should be (Safety rule 14).
+  virtual std::vector<RowChange> TakeRows() { return {}; }
 
   // After the Apply calls of a turn.
   virtual void AppliedBatch() {}

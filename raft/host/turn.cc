@@ -227,12 +227,21 @@ void HostCore::Apply(HostedGroup* group, const std::vector<Entry>& entries) {
     group->applied_bytes += entry.data.size();
     group->lag.applied_bytes += entry.data.size();
   }
+  WriteRows(group, entries.back().index);
   group->applied_entries += entries.size();
   group->replica.Applied(entries.back().index);
   if (!group->applied) {
     group->applied = true;
     applied_.push_back(Shared(group));
   }
+}
+
+// Safety rule 14: before any snapshot that relies on them, sent or saved.
+void HostCore::WriteRows(HostedGroup* group, Index applied) {
+  std::vector<RowChange> changes = group->machine->TakeRows();
+  if (changes.empty()) return;
+  TRIREME_CHECK(rows_ != nullptr) << "group " << group->id() << " has index rows, and its store takes none";
+  rows_->WriteRows(group->id(), applied, std::move(changes));
 }
 
 void HostCore::StartRead(const GroupPtr& group, const EntryRead& read) {

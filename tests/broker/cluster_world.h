@@ -110,8 +110,8 @@ class TestNode final : public ReplicaHosting {
       options.snapshot_entries = 20;
       options.lag_entries = 40;
       transports_.push_back(std::make_unique<FakeTransport>(options.node, shard.get(), network_));
-      hosts_.push_back(
-          std::make_unique<raft::Host>(options, shard.get(), &disk_->store, &disk_->store, transports_.back().get()));
+      hosts_.push_back(std::make_unique<raft::Host>(options, shard.get(), &disk_->store, &disk_->store, nullptr,
+                                                    transports_.back().get()));
     }
     for (auto& shard : shards_) KeepMembersOf(shard.get());
     home_->Post([done = std::move(done)]() mutable { done(); });

@@ -50,6 +50,7 @@ class FakeGroup final : public raft::Group {
     if (!hold) return answer();
     held_.push_back(std::move(answer));
   }
+  void ScanRows(std::string, std::string, size_t, raft::IndexRows::ScanDone done) override { done(raft::RowPage()); }
   // Answers the reads that are held, and those that follow from that.
   void Release() {
     while (!held_.empty()) {

@@ -24,6 +24,7 @@ class StubGroup final : public raft::Group {
   raft::Proposed Propose(std::vector<raft::Bytes>, bool) override { return {}; }
   void ReadBarrier(absl::AnyInvocable<void(absl::Status)>) override {}
   const raft::Entry* TailEntry(raft::Index) const override { return nullptr; }
+  void ScanRows(std::string, std::string, size_t, raft::IndexRows::ScanDone done) override { done(raft::RowPage()); }
   void ReadEntries(raft::Index, raft::Index, size_t, raft::LogStore::ReadDone) override {}
   bool leading() const override { return false; }
   raft::Term term() const override { return raft::Term(7); }

@@ -11,6 +11,7 @@
 #include "raft/core/coding.h"
 #include "raft/grpc/buffers.h"
 #include "raft/grpc/peer_identity.h"
+#include "raft/host/index_rows.h"
 #include "trireme/peer/v1/peer.pb.h"
 
 namespace trireme::raft {
@@ -132,18 +133,25 @@ TEST(FrameTest, PartsOfSnapshotsAndTheirAnswersRoundTrip) {
   last.last = true;
   last.state_checksum = 0xdeadbeef;
   frame.chunks.push_back(last);
+  SnapshotChunk rows = Chunk();
+  rows.entries.clear();
+  rows.at.row = std::string("key\0\xff", 5);
+  rows.at.rows = 17;
+  rows.rows = EncodeRows({{"key 1", std::string(2000, 'v')}, {"key 2", ""}});
+  rows.rows_checksum = 0xfeedbeef;
+  frame.chunks.push_back(rows);
   frame.answers.push_back({.group = GroupId(8),
                            .from = ReplicaId(1),
                            .to = ReplicaId(2),
                            .index = Index(3),
                            .number = 4,
-                           .at = {Index(5), 6, 7},
+                           .at = {Index(5), 6, 7, "key", 8},
                            .result = SnapshotAnswer::Result::kRefused});
   absl::StatusOr<Frame> back = DecodeFrame(EncodeFrame(frame));
   ASSERT_TRUE(back.ok()) << back.status();
   ASSERT_EQ(back->messages.size(), 3u);
-  ASSERT_EQ(back->chunks.size(), 2u);
-  for (size_t i = 0; i < 2; ++i) {
+  ASSERT_EQ(back->chunks.size(), 3u);
+  for (size_t i = 0; i < 3; ++i) {
     const SnapshotChunk& a = back->chunks[i];
     const SnapshotChunk& b = frame.chunks[i];
     EXPECT_EQ(a.group, b.group);
@@ -152,6 +160,8 @@ TEST(FrameTest, PartsOfSnapshotsAndTheirAnswersRoundTrip) {
     EXPECT_EQ(a.number, b.number);
     EXPECT_EQ(a.at, b.at);
     EXPECT_EQ(a.entries, b.entries);
+    EXPECT_EQ(a.rows, b.rows);
+    EXPECT_EQ(a.rows_checksum, b.rows_checksum);
     EXPECT_EQ(a.state, b.state);
     EXPECT_EQ(a.last, b.last);
     EXPECT_EQ(a.state_checksum, b.state_checksum);
@@ -163,7 +173,7 @@ TEST(FrameTest, PartsOfSnapshotsAndTheirAnswersRoundTrip) {
   EXPECT_EQ(answer.to, ReplicaId(2));
   EXPECT_EQ(answer.index, Index(3));
   EXPECT_EQ(answer.number, 4u);
-  EXPECT_EQ(answer.at, (SnapshotPosition{Index(5), 6, 7}));
+  EXPECT_EQ(answer.at, (SnapshotPosition{Index(5), 6, 7, "key", 8}));
   EXPECT_EQ(answer.result, SnapshotAnswer::Result::kRefused);
 }
 

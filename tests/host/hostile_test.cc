@@ -60,7 +60,12 @@ class Forger {
     return Index(index.value() - down + Below(down + 4));
   }
   Term Near(Term term) { return Often() ? term : Below(2) == 0 ? Term(term.value() + Below(2)) : Term(random_()); }
-  SnapshotPosition Position() { return {Index(Below(6)), Below(6), Below(2) == 0 ? 0 : Below(200)}; }
+  SnapshotPosition Position() {
+    SnapshotPosition at{Index(Below(6)), Below(6), Below(2) == 0 ? 0 : Below(200)};
+    if (Below(3) == 0) at.row = Below(2) == 0 ? "key" : "k";
+    if (Below(3) == 0) at.rows = Below(4);
+    return at;
+  }
 
   Message ForgeMessage(NodeId from) {
     const Term term = Near(std::max(group()->term(), Term(1)));
@@ -107,6 +112,13 @@ class Forger {
                                  .index = Often() ? chunk.at.entry + n : Index(Below(9)),
                                  .data = Bytes::Copy(Text())});
       }
+    } else if (Below(3) == 0) {
+      std::vector<IndexRow> rows;
+      rows.push_back({chunk.at.row + "k", Text()});
+      rows.push_back({chunk.at.row + "key", "value"});
+      chunk.rows = EncodeRows(rows);
+      if (!Often()) chunk.rows = Bytes::Copy(Text());
+      chunk.rows_checksum = Often() ? Crc32c(chunk.rows.view()) : static_cast<uint32_t>(random_());
     } else {
       Writer state;
       state.Counted(Text());

@@ -395,10 +395,10 @@ class SimStore final : public LogStore, public SnapshotStaging, public IndexRows
   void Restore(const Image& image);
 
   microseconds latency_max{500};
-  bool stalled = false;                         // nothing completes
-  bool fail_next = false;                       // the next sync fails, which ends the process (Safety rule 16)
-  bool full = false;                            // so does each: there is no room
-  std::function<void()> failed = [] {};         // has to crash it
+  bool stalled = false;                  // nothing completes
+  bool fail_next = false;                // the next sync fails, which ends the process (Safety rule 16)
+  bool full = false;                     // so does each: there is no room
+  std::function<void()> failed = [] {};  // has to crash it
   // A planted bug: what an install is about to put in place.
   std::function<void(std::map<Index, Entry>*)> spoil_install;
   int survives_percent = 0;                     // of the crashes: those that leave a part of what was not synced
@@ -642,7 +642,7 @@ class World {
     if (!o.disk_low) o.disk_low = [this, id] { return low_disks.contains(id); };
     o.stopped = [&n](GroupId group, ReplicaId, const absl::Status& why) { n.stopped[group] = why; };
     o.forgot = [&n](absl::Status status) { n.forgot.push_back(std::move(status)); };
-    n.host = std::make_unique<Host>(o, n.shard.get(), n.store.get(), n.store.get(), n.transport.get());
+    n.host = std::make_unique<Host>(o, n.shard.get(), n.store.get(), n.store.get(), n.store.get(), n.transport.get());
     std::vector<StoredGroup> all = n.store->Recover();
     if (adopt) {
       adopt(n, std::move(all));
