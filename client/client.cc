@@ -176,6 +176,12 @@ absl::StatusOr<v1::ListLeasesResponse> Client::ListLeases(const v1::ListLeasesRe
 absl::StatusOr<v1::ExplainMessageResponse> Client::ExplainMessage(const v1::ExplainMessageRequest& request) {
   return CallAndWait<v1::ExplainMessageResponse>(*core_, To(*core_, "Admin/ExplainMessage"), request);
 }
+absl::Status Client::CancelMessage(const std::string& queue, uint64_t position) {
+  v1::CancelMessageRequest request;
+  request.set_name(queue);
+  request.set_position(position);
+  return CallAndWait<v1::CancelMessageResponse>(*core_, To(*core_, "Admin/CancelMessage"), request).status();
+}
 absl::StatusOr<v1::ReleaseLeasesResponse> Client::ReleaseLeases(const v1::ReleaseLeasesRequest& request) {
   return CallAndWait<v1::ReleaseLeasesResponse>(*core_, To(*core_, "Admin/ReleaseLeases"), request);
 }

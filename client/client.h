@@ -73,6 +73,9 @@ class Client {
   // NOT_FOUND after a first try whose outcome was unknown counts as deleted.
   absl::StatusOr<v1::DeleteQueueResponse> DeleteQueue(const std::string& name);
   void DeleteQueue(const v1::DeleteQueueRequest& request, Done<v1::DeleteQueueResponse> done);
+  // What was stored for later at this position will not be delivered. NOT_FOUND: it is due, cancelled or purged by now.
+  // After a first try whose outcome was unknown that may be this call's own doing.
+  absl::Status CancelMessage(const std::string& queue, uint64_t position);
   // The count is of the try that was answered.
   absl::StatusOr<v1::PurgeQueueResponse> PurgeQueue(const std::string& name);
   void PurgeQueue(const v1::PurgeQueueRequest& request, Done<v1::PurgeQueueResponse> done);

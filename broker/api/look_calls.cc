@@ -30,6 +30,10 @@ v1::MessageState ToProto(MessageStand::State state) {
       return v1::MESSAGE_STATE_IN_FLIGHT;
     case MessageStand::State::kReturned:
       return v1::MESSAGE_STATE_RETURNED;
+    case MessageStand::State::kScheduled:
+      return v1::MESSAGE_STATE_SCHEDULED;
+    case MessageStand::State::kUnscheduled:
+      return v1::MESSAGE_STATE_UNSCHEDULED;
     case MessageStand::State::kSettled:
       break;
   }
@@ -47,6 +51,7 @@ void ToProto(const MessageStand& stand, const HolderName& holder, const std::str
   out->set_subscription(subscription);
   out->set_state(ToProto(stand.state));
   out->set_deliveries(stand.deliveries);
+  out->set_due_at_ms(stand.due_ms);
   if (stand.state != MessageStand::State::kInFlight) return;
   out->set_checkout_index(stand.checkout_index);
   ToProto(holder, stand.deadline_ms, out->mutable_holder());
@@ -97,6 +102,49 @@ absl::StatusOr<std::string> InspectPage(QueueCall& call) {
       call, [](const Request& request) { return CheckRange("limit", request.limit(), 0, kMaxPage, "a page"); });
 }
 
+void ToProto(const BrowsedMessage& browsed, const std::string& subscription, v1::BrowsedMessage* out) {
+  out->set_position(browsed.position.packed());
+  out->set_published_at_ms(browsed.published_ms);
+  ToProto(browsed.stand, browsed.holder, subscription, out->mutable_stand());
+  ToProto(browsed.message, out->mutable_message());
+}
+
+void ActBrowseSchedule(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& queue,
+                       const v1::BrowseQueueRequest& request, const BrowseWanted& wanted) {
+  BrowseSchedule(replica,
+                 {.from = {request.from_due_at_ms(), wanted.from},
+                  .max_messages = wanted.max_messages,
+                  .max_bytes = wanted.max_bytes,
+                  .filter = wanted.filter},
+                 [call, queue](absl::StatusOr<SchedulePage> page) {
+                   if (!page.ok()) return Reply(call, About(queue, page.status()));
+                   v1::BrowseQueueResponse response;
+                   for (const BrowsedMessage& browsed : page->messages) ToProto(browsed, "", response.add_messages());
+                   if (page->next) {
+                     response.set_next_position(page->next->position.packed());
+                     response.set_next_due_at_ms(page->next->due_ms);
+                   }
+                   response.set_at_index(page->at_index);
+                   Reply(call, std::move(response));
+                 });
+}
+
+absl::StatusOr<std::string> InspectCancel(QueueCall& call) {
+  v1::CancelMessageRequest request;
+  absl::Status good = CheckFrameSize("this request", call.request.Length(), kMaxRequestBytes);
+  if (good.ok()) good = raft::Parse(call.request, &request);
+  if (!good.ok()) return good;
+  return request.name();
+}
+
+void ActCancel(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& queue) {
+  const auto request = RequestOf<v1::CancelMessageRequest>(call);
+  replica.CancelScheduled(queue::Position(request.position()), [call, queue](const absl::Status& status) {
+    if (!status.ok()) return Reply(call, About(queue, status));
+    Reply(call, v1::CancelMessageResponse());
+  });
+}
+
 void ActBrowse(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& queue) {
   const auto request = RequestOf<v1::BrowseQueueRequest>(call);
   BrowseWanted wanted{.subscription = SubscriptionOf(replica, request),
@@ -110,17 +158,12 @@ void ActBrowse(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr& 
     }
     wanted.filter = std::make_shared<const filter::Filter>(*std::move(parsed));
   }
+  if (request.scheduled()) return ActBrowseSchedule(replica, call, queue, request, wanted);
   Browse(replica, wanted,
          [call, queue, name = *SubscriptionName(request.subscription())](absl::StatusOr<BrowsedPage> page) {
            if (!page.ok()) return Reply(call, About(queue, page.status()));
            v1::BrowseQueueResponse response;
-           for (const BrowsedMessage& browsed : page->messages) {
-             v1::BrowsedMessage* out = response.add_messages();
-             out->set_position(browsed.position.packed());
-             out->set_published_at_ms(browsed.published_ms);
-             ToProto(browsed.stand, browsed.holder, name, out->mutable_stand());
-             ToProto(browsed.message, out->mutable_message());
-           }
+           for (const BrowsedMessage& browsed : page->messages) ToProto(browsed, name, response.add_messages());
            response.set_next_position(page->next ? page->next->packed() : 0);
            response.set_at_index(page->at_index);
            Reply(call, std::move(response));
@@ -265,6 +308,7 @@ void RegisterLookCalls(raft::RawService& service, const FindApi& apis) {
   HandleQueueCall(
       service, apis, "/trireme.v1.Admin/ExplainMessage",
       [](QueueCall& call) { return InspectLook<v1::ExplainMessageRequest>(call); }, ActExplain);
+  HandleQueueCall(service, apis, "/trireme.v1.Admin/CancelMessage", InspectCancel, ActCancel);
   HandleQueueCall(service, apis, "/trireme.v1.Admin/ListLeases", InspectPage<v1::ListLeasesRequest>, ActLeases);
   HandleQueueCall(
       service, apis, "/trireme.v1.Admin/ReleaseLeases",

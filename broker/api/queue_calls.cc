@@ -440,6 +440,11 @@ void ActDescribe(QueueReplica& replica, const QueueCallPtr& call, const QueuePtr
     out->set_held_messages(figures->held.value_or(queue::Amount()).messages);
     out->set_held_bytes(figures->held.value_or(queue::Amount()).bytes);
     out->set_refused(figures->refused);
+    v1::ScheduleFigures* schedule = out->mutable_schedule();
+    schedule->set_messages(figures->scheduled);
+    schedule->set_bytes(figures->scheduled_bytes);
+    schedule->set_next_due_at_ms(figures->next_due_ms);
+    schedule->set_trouble(figures->schedule_trouble);
     for (const SubscriptionFigures& s : figures->subscriptions) *out->add_subscriptions() = ToProto(s);
     RunOn(call->api->shard(), [call, queue, response = std::move(response)]() mutable {
       *response.mutable_queue() = InfoOf(*call->api, *queue);

@@ -21,6 +21,8 @@ enum Family {
   kRefused,
   kHeldMessages,
   kHeldBytes,
+  kScheduled,
+  kScheduledBytes,
   kWaiting,
   kInFlight,
   kConsumers,
@@ -41,6 +43,8 @@ std::vector<prometheus::MetricFamily> Families() {
        {}},
       {"trireme_queue_held_messages", "Messages that its limits count; where it has any.", MetricType::Gauge, {}},
       {"trireme_queue_held_bytes", "Bytes that its limits count; where it has any.", MetricType::Gauge, {}},
+      {"trireme_queue_scheduled", "Messages stored for later.", MetricType::Gauge, {}},
+      {"trireme_queue_scheduled_bytes", "Bytes of messages stored for later.", MetricType::Gauge, {}},
       {"trireme_subscription_waiting", "Messages that wait for a consumer.", MetricType::Gauge, {}},
       {"trireme_subscription_in_flight", "Messages that consumers hold.", MetricType::Gauge, {}},
       {"trireme_subscription_consumers", "Sessions of consumers.", MetricType::Gauge, {}},
@@ -76,6 +80,8 @@ struct Walk : std::enable_shared_from_this<Walk> {
       Add(kHeldMessages, {{"queue", queue}}, figures.held->messages);
       Add(kHeldBytes, {{"queue", queue}}, figures.held->bytes);
     }
+    Add(kScheduled, {{"queue", queue}}, figures.scheduled);
+    Add(kScheduledBytes, {{"queue", queue}}, figures.scheduled_bytes);
     for (const SubscriptionFigures& s : figures.subscriptions) {
       const std::vector<prometheus::ClientMetric::Label> labels = {{"queue", queue}, {"subscription", s.name}};
       Add(kWaiting, labels, s.waiting);

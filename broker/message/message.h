@@ -13,7 +13,7 @@ namespace trireme::message {
 
 // Field numbers: the encoding is the disk format, they never change meaning (proto/trireme/v1/message.proto).
 inline constexpr uint32_t kBody = 1, kKey = 2, kId = 3, kHeaders = 4, kExpiresAtMs = 5, kDueAtMs = 6, kPriority = 7,
-                          kReplyTo = 8, kCorrelationId = 9, kContentType = 10, kRoutingKey = 11;
+                          kReplyTo = 8, kCorrelationId = 9, kContentType = 10, kRoutingKey = 11, kDelayMs = 12;
 // Of an entry of `headers`, which is a protobuf map.
 inline constexpr uint32_t kMapKey = 1, kMapValue = 2;
 // The kinds of trireme.v1.Value.

@@ -66,7 +66,7 @@ bool HeaderIsGood(std::string_view entry) {
   });
 }
 
-absl::Status CheckMessage(std::string_view encoded, size_t slot) {
+absl::Status CheckMessage(std::string_view encoded, size_t slot, MessageTimes& times) {
   size_t too_long = 0;
   const char* field = "";
   bool good = message::WalkFields(encoded, [&](const Field& f) {
@@ -78,6 +78,12 @@ absl::Status CheckMessage(std::string_view encoded, size_t slot) {
           field = f.number == message::kKey ? "key" : "id";
         }
         return IsText(f);
+      case message::kDueAtMs:
+        if (f.type == WireType::kVarint) times.due_at_ms = static_cast<int64_t>(f.integer);
+        return true;
+      case message::kDelayMs:
+        if (f.type == WireType::kVarint) times.delay_ms = static_cast<int64_t>(f.integer);
+        return true;
       case message::kHeaders:
         return f.type != WireType::kCounted || HeaderIsGood(f.contents);
       case message::kReplyTo:
@@ -113,7 +119,8 @@ bool BatchWalker::Next() {
   return true;
 }
 
-absl::StatusOr<std::vector<uint32_t>> CheckBatch(std::string_view batch, const BatchLimits& limits) {
+absl::StatusOr<std::vector<uint32_t>> CheckBatch(std::string_view batch, const BatchLimits& limits,
+                                                 std::vector<MessageTimes>* later) {
   std::vector<uint32_t> checksums;
   BatchWalker walker(batch);
   while (walker.Next()) {
@@ -123,7 +130,9 @@ absl::StatusOr<std::vector<uint32_t>> CheckBatch(std::string_view batch, const B
                                                        message.size(), " bytes; the limit is ",
                                                        limits.max_message_bytes));
     }
-    if (absl::Status good = CheckMessage(message, checksums.size()); !good.ok()) return good;
+    MessageTimes times{.slot = static_cast<uint32_t>(checksums.size())};
+    if (absl::Status good = CheckMessage(message, checksums.size(), times); !good.ok()) return good;
+    if (later != nullptr && (times.due_at_ms > 0 || times.delay_ms > 0)) later->push_back(times);
     if (checksums.size() == kMaxBatchMessages) {
       return absl::InvalidArgumentError(
           absl::StrCat("the batch has more than ", kMaxBatchMessages, " messages, which is the limit"));

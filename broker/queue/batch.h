@@ -21,6 +21,13 @@ struct BatchLimits {
 // Of a message's key and id.
 inline constexpr size_t kMaxKeyBytes = 255;
 
+// What a message says of when it is to be delivered; 0: nothing.
+struct MessageTimes {
+  uint32_t slot = 0;
+  int64_t due_at_ms = 0;
+  int64_t delay_ms = 0;
+};
+
 // Walks the records of a batch. Never reads past its end, whatever the bytes are.
 class BatchWalker {
  public:
@@ -40,7 +47,9 @@ class BatchWalker {
 // Checks a producer's batch and gives the CRC-32C of each message's encoding (so their number, too). INVALID_ARGUMENT
 // for an empty batch, one that does not parse, or a key or id that is too long; RESOURCE_EXHAUSTED for a message or
 // batch above the limits. The message names the value and the limit.
-absl::StatusOr<std::vector<uint32_t>> CheckBatch(std::string_view batch, const BatchLimits& limits);
+// `later`, if not null, gets the times of those messages that have any.
+absl::StatusOr<std::vector<uint32_t>> CheckBatch(std::string_view batch, const BatchLimits& limits,
+                                                 std::vector<MessageTimes>* later = nullptr);
 
 // The messages [from, from + count) as a batch of their own: records lie one behind the other. Empty if there are not
 // so many.

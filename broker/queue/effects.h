@@ -7,6 +7,7 @@
 
 #include "broker/queue/facts.h"
 #include "broker/queue/producer_window.h"
+#include "broker/queue/schedule.h"
 
 namespace trireme::queue {
 
@@ -18,6 +19,7 @@ struct Published {
     kNotNew,     // part of it was stored before, or is below the window: nothing was stored; `pieces` says what is what
     kFenced,     // the producer has another epoch
     kForgotten,  // the producer is not known
+    kOutdated,   // releases what is not there, or not due
   };
   Outcome outcome = Outcome::kStored;
   uint32_t count = 0;
@@ -107,14 +109,18 @@ struct Departures {
   uint64_t messages = 0;
 };
 
+struct Cancelled {
+  bool accepted = false;
+};
+
 struct None {};
 
 }  // namespace effect
 
-using Effect =
-    std::variant<effect::None, effect::Published, effect::ProducerOpened, effect::ProducerForgotten, effect::Attached,
-                 effect::Detached, effect::CheckedOut, effect::Settled, effect::Purged, effect::Skipped,
-                 effect::SubscriptionCreated, effect::SubscriptionChanged, effect::DeadLettered, effect::Departures>;
+using Effect = std::variant<effect::None, effect::Published, effect::ProducerOpened, effect::ProducerForgotten,
+                            effect::Attached, effect::Detached, effect::CheckedOut, effect::Settled, effect::Purged,
+                            effect::Skipped, effect::SubscriptionCreated, effect::SubscriptionChanged,
+                            effect::DeadLettered, effect::Departures, effect::Cancelled>;
 
 // Of one entry.
 struct Effects {
@@ -127,6 +133,8 @@ struct Effects {
     uint32_t deliveries = 0;
   };
   std::vector<Back> returned;
+  // What changes of the index rows, in order.
+  std::vector<RowChange> rows;
 };
 
 }  // namespace trireme::queue

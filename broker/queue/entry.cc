@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "broker/queue/batch.h"
+#include "broker/queue/schedule.h"
 #include "raft/core/checksum.h"
 #include "raft/core/coding.h"
 
@@ -14,7 +15,13 @@ namespace trireme::queue {
 namespace {
 
 constexpr uint8_t kLayout = 1;
-enum class Kind : uint8_t { kPublished = 1, kFacts = 2 };
+enum class Kind : uint8_t {
+  kPublished = 1,
+  kFacts = 2,
+  // From here on of kScheduleVersion. Published as well, with more at the header's end.
+  kParked = 3,
+  kReleased = 4,
+};
 
 // The first byte of an encoded fact. Never reused.
 enum class Code : uint8_t {
@@ -51,6 +58,8 @@ enum class Code : uint8_t {
   kDeferred = 26,
   kReleased = 27,
   kCheckedOutByKey = 28,
+  // From here on of kScheduleVersion.
+  kCancelled = 29,
 };
 
 // Of a setting in SubscriptionSettings. Never reused.
@@ -265,6 +274,10 @@ struct Encoder {
     Put(Code::kQueueChanged);
     EncodeSettings(out, f.settings);
   }
+  void operator()(const fact::Cancelled& f) {
+    Put(Code::kCancelled);
+    PutCancelled(out, f);
+  }
   void operator()(const fact::SubscriptionDeleted& f) {
     Put(Code::kSubscriptionDeleted);
     out.Varint(f.subscription);
@@ -451,6 +464,8 @@ absl::StatusOr<Fact> DecodeFact(raft::Reader& in) {
     }
     case Code::kQueueChanged:
       return fact::QueueChanged{DecodeQueueSettings(in)};
+    case Code::kCancelled:
+      return GetCancelled(in);
     case Code::kSubscriptionDeleted:
       return fact::SubscriptionDeleted{static_cast<SubscriptionId>(in.Varint())};
   }
@@ -507,7 +522,7 @@ absl::StatusOr<Opened> OpenEntry(const raft::Bytes& entry) {
     return absl::UnimplementedError(absl::StrCat("an entry has layout ", layout, "; this program knows layout ",
                                                  kLayout, "; run a newer version of trireme-broker on this node"));
   }
-  if (kind != static_cast<uint8_t>(Kind::kPublished) && kind != static_cast<uint8_t>(Kind::kFacts)) {
+  if (kind < static_cast<uint8_t>(Kind::kPublished) || kind > static_cast<uint8_t>(Kind::kReleased)) {
     return absl::UnimplementedError(
         absl::StrCat("an entry is of kind ", kind, ", which layout ", kLayout,
                      " (this program's) does not have; run a newer version of trireme-broker on this node"));
@@ -527,10 +542,18 @@ absl::StatusOr<PublishedView> ViewPublished(const Opened& opened) {
   view.epoch = in.Varint();
   view.first_sequence = in.Varint();
   const uint64_t count = in.Varint();
-  if (!in.ok() || count == 0 || count > kMaxBatchMessages || in.rest().size() != count * 4) return Unparsable();
+  if (!in.ok() || count == 0 || count > kMaxBatchMessages || in.rest().size() < count * 4) return Unparsable();
   view.count = static_cast<uint32_t>(count);
-  view.checksums = in.rest();
+  view.checksums = in.Raw(count * 4);
   view.batch = opened.batch;
+  if (opened.kind == Kind::kParked) {
+    view.due = in.rest();
+    GetDueTimes(in, view.count);
+  } else if (opened.kind == Kind::kReleased) {
+    view.release = in.rest();
+    GetRelease(in, view.count);
+  }
+  if (!in.done()) return Unparsable();
   return view;
 }
 
@@ -542,6 +565,9 @@ uint32_t VersionOf(const Fact& fact) {
     return out->by_key ? kFactsOfKeys : out->sized ? kFactsOfLimits : out->skipped == 0 ? 1 : 2;
   if (const auto* skipped = std::get_if<fact::Skipped>(&fact)) return skipped->sized ? kFactsOfLimits : 2;
   if (std::holds_alternative<fact::QueueChanged>(fact)) return kFactsOfLimits;
+  if (const auto* published = std::get_if<fact::Published>(&fact))
+    return published->due_ms.empty() && !published->release ? 1 : kScheduleVersion;
+  if (std::holds_alternative<fact::Cancelled>(fact)) return kScheduleVersion;
   if (const auto* settled = std::get_if<fact::Settled>(&fact))
     return settled->target != 0 ? 4 : settled->due_ms.empty() ? 1 : 3;
   if (const auto* dead = std::get_if<fact::DeadLettered>(&fact)) return dead->target == 0 ? 3 : 4;
@@ -680,7 +706,12 @@ raft::Bytes EncodePublished(const fact::Published& published, int64_t time_ms,
   header.Varint(published.first_sequence);
   header.Varint(published.count);
   header.Raw({reinterpret_cast<const char*>(published.checksums.data()), published.checksums.size() * 4});
-  return Assemble(Kind::kPublished, header.bytes(), batches);
+  if (published.release) {
+    PutRelease(header, *published.release);
+    return Assemble(Kind::kReleased, header.bytes(), batches);
+  }
+  PutDueTimes(header, published.due_ms);
+  return Assemble(published.due_ms.empty() ? Kind::kPublished : Kind::kParked, header.bytes(), batches);
 }
 
 raft::Bytes EncodeFacts(std::span<const Fact> facts, int64_t time_ms) {
@@ -713,7 +744,7 @@ absl::StatusOr<DecodedEntry> DecodeEntry(const raft::Bytes& entry) {
   absl::StatusOr<Opened> opened = OpenEntry(entry);
   if (!opened.ok()) return opened.status();
   DecodedEntry decoded;
-  if (opened->kind == Kind::kPublished) {
+  if (opened->kind != Kind::kFacts) {
     absl::StatusOr<PublishedView> view = ViewPublished(*opened);
     if (!view.ok()) return view.status();
     decoded.time_ms = view->time_ms;
@@ -724,6 +755,8 @@ absl::StatusOr<DecodedEntry> DecodeEntry(const raft::Bytes& entry) {
                       .count = view->count,
                       .checksums = {}};
     for (uint32_t i = 0; i < view->count; ++i) f.checksums.push_back(view->checksum(i));
+    if (view->parked()) f.due_ms = view->due_ms();
+    if (!view->release.empty()) f.release = view->released();
     decoded.facts.emplace_back(std::move(f));
     return decoded;
   }
@@ -747,10 +780,26 @@ uint32_t PublishedView::checksum(uint32_t slot) const {
   return crc;
 }
 
+std::vector<int64_t> PublishedView::due_ms() const {
+  raft::Reader in(due);
+  return GetDueTimes(in, count);
+}
+
+Release PublishedView::released() const {
+  raft::Reader in(release);
+  return GetRelease(in, count);
+}
+
 absl::StatusOr<PublishedView> DecodePublished(const raft::Bytes& entry) {
+  absl::StatusOr<PublishedView> view = DecodeStored(entry);
+  if (view.ok() && view->parked()) return absl::NotFoundError("the entry publishes nothing yet");
+  return view;
+}
+
+absl::StatusOr<PublishedView> DecodeStored(const raft::Bytes& entry) {
   absl::StatusOr<Opened> opened = OpenEntry(entry);
   if (!opened.ok()) return opened.status();
-  if (opened->kind != Kind::kPublished) return absl::NotFoundError("the entry publishes nothing");
+  if (opened->kind == Kind::kFacts) return absl::NotFoundError("the entry publishes nothing");
   return ViewPublished(*opened);
 }
 
@@ -760,7 +809,7 @@ absl::Status CheckEntry(const raft::Bytes& entry) {
   // would only be sent again and again.
   if (opened.status().code() == absl::StatusCode::kUnimplemented) return absl::OkStatus();
   if (!opened.ok()) return opened.status();
-  if (opened->kind != Kind::kPublished) {
+  if (opened->kind == Kind::kFacts) {
     return opened->batch.empty() ? absl::OkStatus() : absl::DataLossError("an entry of facts has bytes behind them");
   }
   absl::StatusOr<PublishedView> view = ViewPublished(*opened);

@@ -62,12 +62,22 @@ struct PublishedView {
   uint64_t first_sequence = 0;
   uint32_t count = 0;
   std::string_view checksums;  // 4 bytes each
+  // Of messages for later: their times.
+  std::string_view due = {};
+  // Of a release: what it releases.
+  std::string_view release = {};
   raft::Bytes batch;
+
+  bool parked() const { return !due.empty(); }
+  std::vector<int64_t> due_ms() const;
+  Release released() const;
 
   uint32_t checksum(uint32_t slot) const;
 };
-// As DecodeEntry; NOT_FOUND if the entry is whole but publishes nothing.
+// As DecodeEntry; NOT_FOUND if the entry is whole but publishes nothing, or for later only.
 absl::StatusOr<PublishedView> DecodePublished(const raft::Bytes& entry);
+// Likewise, but with what is for later: whatever has a batch.
+absl::StatusOr<PublishedView> DecodeStored(const raft::Bytes& entry);
 
 // Whether the entry is whole: its header, and each message of its batch (Safety rule 17). DATA_LOSS says what is
 // damaged. An entry of a later layout passes when its header is whole: it is for apply to stop at.

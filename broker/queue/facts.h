@@ -2,7 +2,9 @@
 // from, and is ignored by apply when that no longer holds (Safety rule 2).
 #pragma once
 
+#include <compare>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -95,6 +97,25 @@ inline uint64_t MessageBytes(uint64_t batch_bytes, uint32_t messages) {
   return messages == 0 ? 0 : (batch_bytes + messages - 1) / messages;
 }
 
+// A place in the order of what is scheduled: by the time at which it is due (queue time), then as it was stored.
+struct ScheduleKey {
+  int64_t due_ms = 0;
+  Position position;
+
+  friend auto operator<=>(const ScheduleKey&, const ScheduleKey&) = default;
+};
+
+// What a batch releases of what was scheduled, one row for each of its messages, which are copies. It holds only for
+// the schedule that it was decided from (Safety rule 2), and not before the last of them is due (Safety rule 7).
+struct Release {
+  uint64_t changes = 0;                // releases, cancellations and purges before it
+  uint64_t last_parked = 0;            // the last entry before it with messages for later
+  int64_t next_ms = 0;                 // nothing that it leaves is due before
+  std::vector<ScheduleKey> rows = {};  // ascending: all that were left up to the last of them
+
+  friend bool operator==(const Release&, const Release&) = default;
+};
+
 enum class Disposition : uint8_t {
   kAcknowledge = 1,
   kRequeue = 2,
@@ -124,6 +145,10 @@ struct Published {
   uint32_t count = 0;
   // One per message: CRC-32C of its record's value bytes (Safety rule 17).
   std::vector<uint32_t> checksums;
+  // When each is due, in queue time: they are parked until then, and no cursor sees this entry. Empty: they wait.
+  std::vector<int64_t> due_ms = {};
+  // They were parked, and are due. Then without a producer, who was answered when they were stored.
+  std::optional<Release> release = {};
 
   friend bool operator==(const Published&, const Published&) = default;
 };
@@ -336,6 +361,21 @@ struct QueueChanged {
   friend bool operator==(const QueueChanged&, const QueueChanged&) = default;
 };
 
+// Parked messages are dropped: all of them, or, if the schedule is not the one that this was decided from, none.
+struct Cancelled {
+  struct Message {
+    ScheduleKey key;
+    uint32_t checksum = 0;
+    uint64_t bytes = 0;
+
+    friend bool operator==(const Message&, const Message&) = default;
+  };
+  uint64_t changes = 0;  // as in Release
+  std::vector<Message> messages;
+
+  friend bool operator==(const Cancelled&, const Cancelled&) = default;
+};
+
 // From here on facts of this version may come; a replica that does not know it stops (Safety rule 3).
 struct VersionRaised {
   uint32_t version = 0;
@@ -349,13 +389,15 @@ using Fact = std::variant<fact::Published, fact::ProducerOpened, fact::ProducerF
                           fact::Detached, fact::CheckedOut, fact::Settled, fact::LeaseExtended, fact::Expired,
                           fact::Purged, fact::VersionRaised, fact::Skipped, fact::SubscriptionCreated,
                           fact::SubscriptionChanged, fact::SubscriptionDeleted, fact::DeadLettered, fact::Arrived,
-                          fact::Redirected, fact::QueueChanged, fact::Deferred, fact::Released>;
+                          fact::Redirected, fact::QueueChanged, fact::Deferred, fact::Released, fact::Cancelled>;
 
 // The meaning of the facts above, as this program knows it.
-inline constexpr uint32_t kFactVersion = 7;
+inline constexpr uint32_t kFactVersion = 8;
 // From this version on the state counts bytes: of messages that are stored once it is in force.
 inline constexpr uint32_t kFactsOfLimits = 6;
 inline constexpr uint32_t kFactsOfKeys = 7;
+// From which on messages may be stored for later.
+inline constexpr uint32_t kScheduleVersion = 8;
 // What every log begins with. Facts of a higher version come only behind a VersionRaised, which a leader appends when
 // one is wanted and all replicas understand it; so replicas of different programs agree until then, and in their
 // digests, too.

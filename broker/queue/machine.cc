@@ -140,9 +140,8 @@ struct Machine::Applier {
     return out;
   }
 
-  Effect operator()(const fact::Published& f) {
-    return m.ApplyPublished(index, f.producer, f.epoch, f.first_sequence, f.count, 0);
-  }
+  // Is the only one of its entry, which Apply looks at.
+  Effect operator()(const fact::Published&) { return effect::None{}; }
 
   Effect operator()(const fact::ProducerOpened& f) {
     auto it = m.producers_.find(f.producer);
@@ -352,8 +351,10 @@ struct Machine::Applier {
       s.returned_messages = 0;
     }
     m.Recount();
-    return effect::Purged{messages};
+    return effect::Purged{messages + m.schedule_.Drop(effects.rows)};
   }
+
+  Effect operator()(const fact::Cancelled& f) { return effect::Cancelled{m.schedule_.Cancel(f, effects.rows)}; }
 
   Effect operator()(const fact::VersionRaised& f) {
     m.version_ = std::max(m.version_, f.version);
@@ -541,24 +542,39 @@ struct Machine::Applier {
 };
 
 Effect Machine::ApplyPublished(uint64_t index, std::string_view producer, uint64_t epoch, uint64_t first_sequence,
-                               uint32_t count, uint64_t batch_bytes) {
+                               uint32_t count, uint64_t batch_bytes, bool parked) {
   using Outcome = effect::Published::Outcome;
   if (!producer.empty()) {
-    auto refuse = [&](Outcome outcome, std::vector<ProducerWindow::Piece> pieces = {}) {
-      refused_.insert(index);
-      if (version_ >= 2) last_refused_ = index;
-      return effect::Published{outcome, count, std::move(pieces)};
-    };
     auto it = producers_.find(producer);
-    if (it == producers_.end()) return refuse(Outcome::kForgotten);
+    if (it == producers_.end()) return Refuse(index, {Outcome::kForgotten, count, {}});
     Producer& known = it->second;
-    if (known.epoch != epoch) return refuse(Outcome::kFenced);
+    if (known.epoch != epoch) return Refuse(index, {Outcome::kFenced, count, {}});
     if (!known.window.AllNew(first_sequence, count)) {
-      return refuse(Outcome::kNotNew, known.window.Judge(first_sequence, count));
+      return Refuse(index, {Outcome::kNotNew, count, known.window.Judge(first_sequence, count)});
     }
     known.window.Add(first_sequence, count, Position(index, 0));
     known.active_ms = time_ms_;
   }
+  if (!parked) Store(index, count, batch_bytes);
+  return effect::Published{Outcome::kStored, count, {}};
+}
+
+Effect Machine::ApplyReleased(uint64_t index, const PublishedView& view, std::vector<RowChange>& rows) {
+  const Release release = view.released();
+  if (!schedule_.Allows(release, time_ms_))
+    return Refuse(index, {effect::Published::Outcome::kOutdated, view.count, {}});
+  schedule_.Take(release, view.batch.view(), view.checksums, rows);
+  Store(index, view.count, view.batch.size());
+  return effect::Published{effect::Published::Outcome::kStored, view.count, {}};
+}
+
+Effect Machine::Refuse(uint64_t index, effect::Published why) {
+  refused_.insert(index);
+  if (version_ >= 2) last_refused_ = index;
+  return why;
+}
+
+void Machine::Store(uint64_t index, uint32_t count, uint64_t batch_bytes) {
   if (version_ >= 2 && milestones_.Due(index)) {
     milestones_.Add({index, published_, time_ms_, published_bytes_}, Retained(index).index());
   }
@@ -566,7 +582,6 @@ Effect Machine::ApplyPublished(uint64_t index, std::string_view producer, uint64
   published_ += count;
   published_bytes_ += bytes;
   for (auto& [id, s] : subscriptions_) s.Publish(index, count, bytes);
-  return effect::Published{effect::Published::Outcome::kStored, count, {}};
 }
 
 // A refused batch matters only to cursors that have it still before them.
@@ -583,13 +598,24 @@ void Machine::PruneRefused() {
 absl::StatusOr<Effects> Machine::Apply(uint64_t index, const raft::Bytes& entry) {
   TRIREME_CHECK(index > applied_) << "entry " << index << " comes after " << applied_;
   Effects effects;
-  absl::StatusOr<PublishedView> view = DecodePublished(entry);
+  absl::StatusOr<PublishedView> view = DecodeStored(entry);
   if (view.ok()) {
+    const bool released = !view->release.empty();
+    if ((view->parked() || released) && version_ < kScheduleVersion) {
+      return absl::DataLossError(absl::StrCat("entry ", index,
+                                              " holds messages for later while the log's facts are of ", "version ",
+                                              version_, "; they begin with version ", kScheduleVersion));
+    }
     // Queue time only moves forward (Safety rule 7).
     time_ms_ = std::max(time_ms_, view->time_ms);
     applied_ = index;
-    effects.facts.push_back(
-        ApplyPublished(index, view->producer, view->epoch, view->first_sequence, view->count, view->batch.size()));
+    effects.facts.push_back(released ? ApplyReleased(index, *view, effects.rows)
+                                     : ApplyPublished(index, view->producer, view->epoch, view->first_sequence,
+                                                      view->count, view->batch.size(), view->parked()));
+    if (view->parked() &&
+        std::get<effect::Published>(effects.facts.back()).outcome == effect::Published::Outcome::kStored) {
+      schedule_.Park(index, time_ms_, view->due_ms(), view->batch.view(), view->checksums, effects.rows);
+    }
     if (coverage_) coverage_->Advance(Retained(index + 1));
     PruneRefused();
     return effects;
@@ -653,6 +679,7 @@ std::string Machine::Encode() const {
     out.Varint(sized_from_);
     out.Varint(published_bytes_);
   }
+  if (version_ >= kScheduleVersion) schedule_.Encode(out);
   out.Varint(subscriptions_.size());
   for (const auto& [id, s] : subscriptions_) {
     out.Varint(id);
@@ -697,6 +724,7 @@ bool Machine::Decode(raft::Reader& in) {
     published_bytes_ = in.Varint();
     good &= sized_from_ > 0 && sized_from_ <= applied_;
   }
+  if (version_ >= kScheduleVersion) good &= schedule_.Decode(in, applied_);
   good &= last <= std::numeric_limits<SubscriptionId>::max();
   last_subscription_ = static_cast<SubscriptionId>(last);
   const size_t subscriptions = in.Count(2);

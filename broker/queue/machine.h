@@ -14,9 +14,11 @@
 #include "absl/status/statusor.h"
 #include "broker/queue/coverage.h"
 #include "broker/queue/effects.h"
+#include "broker/queue/entry.h"
 #include "broker/queue/facts.h"
 #include "broker/queue/milestones.h"
 #include "broker/queue/producer_window.h"
+#include "broker/queue/schedule.h"
 #include "broker/queue/subscription.h"
 #include "raft/core/bytes.h"
 
@@ -95,15 +97,21 @@ class Machine {
   Position Retained(uint64_t index) const;
   // Of what is retained, and perhaps of what no longer is. From version 2 of the facts on.
   const Milestones& milestones() const { return milestones_; }
+  // What is stored for later. From kScheduleVersion on.
+  const Schedule& schedule() const { return schedule_; }
 
  private:
   struct Applier;
   Effect ApplyPublished(uint64_t index, std::string_view producer, uint64_t epoch, uint64_t first_sequence,
-                        uint32_t count, uint64_t batch_bytes);
+                        uint32_t count, uint64_t batch_bytes, bool parked);
   // Counts anew what is out of line, where it has to be counted.
   void Recount();
   // Of the subscriptions, the one with the lowest cursor has everything that waits for any.
   const Subscription* Slowest() const;
+  Effect ApplyReleased(uint64_t index, const PublishedView& view, std::vector<RowChange>& rows);
+  // Behind everything that was stored.
+  void Store(uint64_t index, uint32_t count, uint64_t batch_bytes);
+  Effect Refuse(uint64_t index, effect::Published why);
   Subscription* Find(SubscriptionId id);
   void CountByKey();
   void PruneRefused();
@@ -131,6 +139,7 @@ class Machine {
   uint64_t sized_from_ = 0;  // 0: not counted
   uint64_t published_bytes_ = 0;
   std::unique_ptr<Coverage> coverage_;  // with a limit
+  Schedule schedule_;
 };
 
 }  // namespace trireme::queue

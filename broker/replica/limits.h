@@ -47,6 +47,8 @@ struct ReplicaLimits {
   std::function<std::unique_ptr<Carrier>()> make_carrier;
   // Whether the node is low on disk: publishing is refused then, settling is not (Safety rule 19). Null = never.
   std::function<bool()> low_disk;
+  // Whether the group has index rows, in which messages for later lie. Without, those are refused.
+  bool keeps_rows = true;
   // Asked before a batch is taken; an error refuses it. Null = nothing is refused by it.
   std::function<absl::Status(const raft::Bytes& batch)> admits;
 };

@@ -7,6 +7,8 @@
 #include "absl/strings/str_cat.h"
 #include "broker/queue/batch.h"
 #include "broker/queue/entry.h"
+#include "broker/queue/schedule.h"
+#include "raft/core/checksum.h"
 
 namespace trireme::broker {
 namespace {
@@ -153,7 +155,7 @@ absl::StatusOr<Explanation> ExplainEntry(const queue::Machine& machine, const qu
     return absl::DataLossError("an entry that is alive is not in the log");
   }
   absl::StatusOr<queue::PublishedView> view = entry->type == raft::EntryType::kCommand
-                                                  ? queue::DecodePublished(entry->data)
+                                                  ? queue::DecodeStored(entry->data)
                                                   : absl::NotFoundError("a no-op of consensus");
   if (absl::IsNotFound(view.status()) || machine.IsRefused(position.index())) {
     return NothingThere(position, "that log entry publishes nothing; `trireme queue browse` lists positions");
@@ -163,6 +165,7 @@ absl::StatusOr<Explanation> ExplainEntry(const queue::Machine& machine, const qu
     return NothingThere(position,
                         absl::StrCat("that log entry has ", view->count, " messages, slots 0 to ", view->count - 1));
   }
+  if (view->parked()) explained.stand = {.state = MessageStand::State::kUnscheduled};
   explained.term = entry->term.value();
   explained.published_ms = view->time_ms;
   explained.producer = std::string(view->producer);
@@ -228,6 +231,66 @@ class TimeLookup : public std::enable_shared_from_this<TimeLookup> {
   absl::btree_map<uint64_t, int64_t>::iterator next_;
 };
 
+// Of a message that is stored for later; nothing: it is not.
+using Scheduled = std::optional<BrowsedMessage>;
+
+absl::StatusOr<BrowsedMessage> ScheduledOf(const raft::IndexRow& row) {
+  const std::optional<queue::ScheduleKey> key = queue::ParseDueRowKey(row.key);
+  const std::optional<queue::ScheduledMessage> message = queue::DecodeDueRow(row.value);
+  // Safety rule 17.
+  if (!key || !message || raft::Crc32c(message->message) != message->checksum)
+    return absl::DataLossError("the index row of a message for later is damaged");
+  return BrowsedMessage{.position = key->position,
+                        .published_ms = message->published_ms,
+                        .stand = {.state = MessageStand::State::kScheduled, .due_ms = key->due_ms},
+                        .holder = {},
+                        .message = raft::Bytes::Copy(message->message)};
+}
+
+void FindScheduled(QueueReplica& replica, Position position, Looked<Scheduled> done) {
+  const std::string at = queue::PositionRowKey(position);
+  replica.group()->ScanRows(
+      at, raft::KeyBehind(at), 1,
+      [&replica, position, alive = replica.alive(),
+       done = std::move(done)](absl::StatusOr<raft::RowPage> page) mutable {
+        if (alive.expired()) return done(QueueReplica::MovedError());
+        if (!page.ok()) return done(page.status());
+        if (page->rows.empty()) return done(Scheduled());
+        const std::string key =
+            queue::DueRowKey({queue::ParsePositionRow(page->rows.front().value).value_or(0), position});
+        replica.group()->ScanRows(key, raft::KeyBehind(key), 1,
+                                  [done = std::move(done)](absl::StatusOr<raft::RowPage> row) mutable {
+                                    if (!row.ok()) return done(row.status());
+                                    if (row->rows.empty()) return done(Scheduled());
+                                    absl::StatusOr<BrowsedMessage> found = ScheduledOf(row->rows.front());
+                                    if (!found.ok()) return done(found.status());
+                                    done(Scheduled(*std::move(found)));
+                                  });
+      });
+}
+
+void ExplainStored(QueueReplica& replica, queue::SubscriptionId id, Position position, Looked<Explanation> done,
+                   Scheduled scheduled) {
+  const raft::Index index(position.index());
+  replica.group()->ReadEntries(
+      index, index, kReadBytes,
+      [&replica, alive = replica.alive(), id, position, index, scheduled = std::move(scheduled),
+       done = std::move(done)](absl::StatusOr<std::vector<raft::Entry>> entries) mutable {
+        if (alive.expired()) return done(QueueReplica::MovedError());
+        const queue::Subscription* subscription = Find(replica.machine(), id);
+        if (subscription == nullptr) return done(NoSubscription());
+        const bool there = entries.ok() && !entries->empty() && entries->front().index == index;
+        absl::StatusOr<Explanation> explained =
+            ExplainEntry(replica.machine(), *subscription, position, there ? &entries->front() : nullptr);
+        if (scheduled && explained.ok()) {
+          explained->stand = scheduled->stand;
+          explained->published_ms = scheduled->published_ms;
+          explained->message = std::move(scheduled->message);
+        }
+        done(std::move(explained));
+      });
+}
+
 }  // namespace
 
 MessageStand StandOf(const queue::Subscription& subscription, Position position) {
@@ -265,16 +328,43 @@ void Explain(QueueReplica& replica, queue::SubscriptionId id, Position position,
     if (position.index() == 0 || position.index() > applied) {
       return done(NothingThere(position, absl::StrCat("the queue's log goes from 1 to ", applied)));
     }
-    const raft::Index index(position.index());
-    replica.group()->ReadEntries(
-        index, index, kReadBytes,
-        [&replica, alive = replica.alive(), id, position, index,
-         done = std::move(done)](absl::StatusOr<std::vector<raft::Entry>> entries) mutable {
-          if (alive.expired()) return done(QueueReplica::MovedError());
-          const queue::Subscription* subscription = Find(replica.machine(), id);
-          if (subscription == nullptr) return done(NoSubscription());
-          const bool there = entries.ok() && !entries->empty() && entries->front().index == index;
-          done(ExplainEntry(replica.machine(), *subscription, position, there ? &entries->front() : nullptr));
+    if (replica.machine().schedule().messages() == 0)
+      return ExplainStored(replica, id, position, std::move(done), std::nullopt);
+    FindScheduled(replica, position,
+                  [&replica, id, position, done = std::move(done)](absl::StatusOr<Scheduled> found) mutable {
+                    if (!found.ok()) return done(found.status());
+                    ExplainStored(replica, id, position, std::move(done), *std::move(found));
+                  });
+  });
+}
+
+void BrowseSchedule(QueueReplica& replica, const ScheduleWanted& wanted, Looked<SchedulePage> done) {
+  replica.Look([&replica, wanted, done = std::move(done)](const absl::Status& status) mutable {
+    if (!status.ok()) return done(status);
+    const queue::Schedule& schedule = replica.machine().schedule();
+    SchedulePage page{.messages = {}, .next = {}, .at_index = replica.machine().applied()};
+    if (schedule.messages() == 0) return done(std::move(page));
+    std::string from = queue::DueRowKey(wanted.from);
+    if (wanted.from <= schedule.bound()) from = raft::KeyBehind(queue::DueRowKey(schedule.bound()));
+    replica.group()->ScanRows(
+        std::move(from), queue::DueRowsEnd(), wanted.max_bytes,
+        [wanted, page = std::move(page), done = std::move(done)](absl::StatusOr<raft::RowPage> rows) mutable {
+          if (!rows.ok()) return done(rows.status());
+          for (const raft::IndexRow& row : rows->rows) {
+            absl::StatusOr<BrowsedMessage> found = ScheduledOf(row);
+            if (!found.ok()) return done(found.status());
+            if (page.messages.size() == wanted.max_messages) {
+              page.next = {found->stand.due_ms, found->position};
+              return done(std::move(page));
+            }
+            if (wanted.filter != nullptr && !wanted.filter->Matches(found->message.view())) continue;
+            page.messages.push_back(*std::move(found));
+          }
+          if (rows->more) {
+            const queue::ScheduleKey last = *queue::ParseDueRowKey(rows->rows.back().key);
+            page.next = {last.due_ms, queue::Position(last.position.packed() + 1)};
+          }
+          done(std::move(page));
         });
   });
 }

@@ -17,7 +17,14 @@ namespace trireme::broker {
 
 // Where a message stands on one subscription.
 struct MessageStand {
-  enum class State : uint8_t { kWaiting, kInFlight, kReturned, kSettled };
+  enum class State : uint8_t {
+    kWaiting,
+    kInFlight,
+    kReturned,
+    kSettled,
+    kScheduled,    // stored for later
+    kUnscheduled,  // it was, and is due, cancelled or purged
+  };
   State state = State::kWaiting;
   // So far, one under way included; 0 also where that is not kept (kSettled).
   uint32_t deliveries = 0;
@@ -25,6 +32,7 @@ struct MessageStand {
   uint64_t checkout_index = 0;
   uint64_t holder = 0;      // a session's number; 0: a single receive
   int64_t deadline_ms = 0;  // of a single receive, in queue time
+  int64_t due_ms = 0;       // kScheduled: in queue time
 };
 MessageStand StandOf(const queue::Subscription& subscription, queue::Position position);
 
@@ -56,6 +64,19 @@ struct BrowsedPage {
   std::vector<BrowsedMessage> messages;
   // Where to go on; none: that was all.
   std::optional<queue::Position> next;
+  uint64_t at_index = 0;
+};
+
+// What is stored for later, by due time: a page.
+struct ScheduleWanted {
+  queue::ScheduleKey from = {};
+  uint32_t max_messages = 100;
+  size_t max_bytes = size_t{1} << 20;
+  std::shared_ptr<const filter::Filter> filter = nullptr;
+};
+struct SchedulePage {
+  std::vector<BrowsedMessage> messages;
+  std::optional<queue::ScheduleKey> next;
   uint64_t at_index = 0;
 };
 
@@ -95,6 +116,7 @@ using Looked = absl::AnyInvocable<void(absl::StatusOr<T>)>;
 // Linearizable; on the replica's shard, where `done` is called, too. UNAVAILABLE with the reason kNotLeader: another
 // node leads.
 void Browse(QueueReplica& replica, BrowseWanted wanted, Looked<BrowsedPage> done);
+void BrowseSchedule(QueueReplica& replica, const ScheduleWanted& wanted, Looked<SchedulePage> done);
 // OUT_OF_RANGE: nothing was ever published there; the message says what lies around it.
 void Explain(QueueReplica& replica, queue::SubscriptionId subscription, queue::Position position,
              Looked<Explanation> done);

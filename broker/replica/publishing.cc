@@ -57,12 +57,27 @@ void Publishing::Refuse(const Publication& publication, const absl::Status& why,
          publication.batch.size(), std::string(why.message()), why.code(), refusal);
 }
 
-void Publishing::Accept(Publication publication) {
+void Publishing::Accept(Publication publication, int64_t queue_time_ms,
+                        absl::FunctionRef<absl::Status()> may_schedule) {
   const size_t bytes = publication.batch.size();
   queue::BatchLimits limits = limits_;
+  const bool moved = MoverGroup(publication.producer) != 0;
   limits.max_message_bytes += SlackOf(publication);
-  absl::StatusOr<std::vector<uint32_t>> checksums = queue::CheckBatch(publication.batch.view(), limits);
+  std::vector<queue::MessageTimes> times;
+  absl::StatusOr<std::vector<uint32_t>> checksums =
+      queue::CheckBatch(publication.batch.view(), limits, moved ? nullptr : &times);
   absl::Status refused = checksums.status();
+  std::vector<Due> later;
+  for (const queue::MessageTimes& message : times) {
+    const int64_t delay_ms = std::max(message.delay_ms, std::max<int64_t>(0, message.due_at_ms) - queue_time_ms);
+    if (delay_ms <= 0 || !refused.ok()) continue;
+    if (delay_ms > kMaxDelayMs) {
+      refused = absl::InvalidArgumentError(absl::StrCat("message ", message.slot, " of the batch is due in ", delay_ms,
+                                                        " ms; the limit is ", kMaxDelayMs, " ms (10 years)"));
+    }
+    later.push_back({message.slot, queue_time_ms + delay_ms});
+  }
+  if (refused.ok() && !later.empty()) refused = may_schedule();
   if (refused.ok() && !publication.producer.empty() && publication.first_sequence == 0) {
     refused = absl::InvalidArgumentError("first_sequence is 0; sequences start at 1");
   }
@@ -82,7 +97,7 @@ void Publishing::Accept(Publication publication) {
   }
   if (!refused.ok()) return Refuse(publication, refused);
   waiting_bytes_ += bytes;
-  waiting_.push_back({std::move(publication), *std::move(checksums)});
+  waiting_.push_back({std::move(publication), *std::move(checksums), std::move(later)});
 }
 
 bool Publishing::BehindUnderWay(const Line& line) const {
@@ -105,8 +120,37 @@ std::optional<Publishing::Bar> Publishing::BarOf(const Line& line) const {
   return std::nullopt;
 }
 
-bool Publishing::Flush(int64_t queue_time_ms, queue::Dispatchers& dispatchers) {
+// Runs of messages that are due, or not, each to be an entry. But what has no producer is not taken apart, for it is
+// confirmed as one: what is due of that comes with the rest, and is released at once.
+std::vector<Publishing::Part> Publishing::PartsOf(const Line& line, uint32_t from, uint32_t count,
+                                                  int64_t queue_time_ms) {
+  if (line.later.empty()) return {{.first_sequence = line.first_sequence + from, .count = count}};
+  std::vector<Part> parts;
+  auto later = std::lower_bound(line.later.begin(), line.later.end(), from,
+                                [](const Due& due, uint32_t slot) { return due.slot < slot; });
+  const bool whole = line.producer.empty() && std::any_of(line.later.begin(), line.later.end(),
+                                                          [&](const Due& due) { return due.at_ms > queue_time_ms; });
+  for (uint32_t slot = from; slot < from + count; ++slot) {
+    int64_t due_ms = whole ? queue_time_ms + 1 : 0;
+    if (later != line.later.end() && later->slot == slot) due_ms = std::max(due_ms, (later++)->at_ms);
+    const bool waits = due_ms > queue_time_ms;
+    if (parts.empty() || waits == parts.back().due_ms.empty())
+      parts.push_back({.first_sequence = line.first_sequence + slot});
+    ++parts.back().count;
+    if (waits) parts.back().due_ms.push_back(due_ms);
+  }
+  return parts;
+}
+
+void Publishing::Tell(const Turn& turn, uint64_t index, const Part& part) {
+  if (part.due_ms.empty()) return turn.dispatchers.Appended(index, {.messages = part.count, .bytes = part.bytes});
+  turn.dispatchers.Appended(index, {});
+  turn.scheduling.Parked(index, *std::min_element(part.due_ms.begin(), part.due_ms.end()));
+}
+
+bool Publishing::Flush(int64_t queue_time_ms, queue::Dispatchers& dispatchers, Scheduling& scheduling) {
   if (room_.changing()) return false;
+  const Turn turn{queue_time_ms, dispatchers, scheduling};
   const size_t appended_before = appended_.size();
   std::deque<Line> later;
   absl::flat_hash_set<std::string> held_back;
@@ -117,15 +161,15 @@ bool Publishing::Flush(int64_t queue_time_ms, queue::Dispatchers& dispatchers) {
       waiting_.pop_front();
       continue;
     }
-    if (const size_t lines = LinesTogether(); lines > 1) {
-      if (!AppendTogether(lines, queue_time_ms, dispatchers)) break;
+    if (const size_t lines = LinesTogether(queue_time_ms); lines > 1) {
+      if (!AppendTogether(lines, turn)) break;
       for (size_t i = 0; i < lines; ++i) {
         waiting_bytes_ -= waiting_.front().batch.size();
         waiting_.pop_front();
       }
       continue;
     }
-    Step step = Append(waiting_.front(), queue_time_ms, dispatchers);
+    Step step = Append(waiting_.front(), turn);
     if (step == Step::kFull) break;
     if (step == Step::kLater) {
       held_back.insert(waiting_.front().producer);
@@ -140,8 +184,18 @@ bool Publishing::Flush(int64_t queue_time_ms, queue::Dispatchers& dispatchers) {
   return appended_.size() > appended_before;
 }
 
-size_t Publishing::LinesTogether() const {
+size_t Publishing::LinesTogether(int64_t queue_time_ms) const {
   const Line& first = waiting_.front();
+  // All of it is due, or nothing.
+  auto waits = [queue_time_ms](const Line& line) -> std::optional<bool> {
+    if (line.later.empty()) return false;
+    const auto count = static_cast<uint32_t>(line.checksums.size());
+    const std::vector<Part> parts = PartsOf(line, 0, count, queue_time_ms);
+    if (parts.size() != 1) return std::nullopt;
+    return !parts.front().due_ms.empty();
+  };
+  const std::optional<bool> first_waits = waits(first);
+  if (!first_waits || (*first_waits && machine_->version() < queue::kScheduleVersion)) return 1;
   const queue::ProducerWindow* window = nullptr;
   if (!first.producer.empty()) {
     if (BarOf(first) || BehindUnderWay(first)) return 1;
@@ -153,7 +207,7 @@ size_t Publishing::LinesTogether() const {
   for (uint64_t messages = 0; lines < waiting_.size(); ++lines) {
     const Line& next = waiting_[lines];
     const auto count = static_cast<uint32_t>(next.checksums.size());
-    if (next.producer != first.producer || next.epoch != first.epoch) break;
+    if (next.producer != first.producer || next.epoch != first.epoch || waits(next) != first_waits) break;
     if (bytes + next.batch.size() > most || messages + count > queue::kMaxBatchMessages) break;
     // They follow each other, and nothing of them was stored before (Safety rule 6).
     if (window != nullptr &&
@@ -168,7 +222,7 @@ size_t Publishing::LinesTogether() const {
   return std::max<size_t>(lines, 1);
 }
 
-bool Publishing::AppendTogether(size_t lines, int64_t queue_time_ms, queue::Dispatchers& dispatchers) {
+bool Publishing::AppendTogether(size_t lines, const Turn& turn) {
   const Line& first = waiting_.front();
   queue::fact::Published fact{.producer = first.producer,
                               .epoch = first.epoch,
@@ -182,10 +236,14 @@ bool Publishing::AppendTogether(size_t lines, int64_t queue_time_ms, queue::Disp
     fact.checksums.insert(fact.checksums.end(), line.checksums.begin(), line.checksums.end());
     batches.push_back(line.batch.view());
     bytes += line.batch.size();
+    if (line.later.empty()) continue;
+    const auto count = static_cast<uint32_t>(line.checksums.size());
+    const std::vector<Part> parts = PartsOf(line, 0, count, turn.queue_time_ms);
+    fact.due_ms.insert(fact.due_ms.end(), parts.front().due_ms.begin(), parts.front().due_ms.end());
   }
   fact.count = static_cast<uint32_t>(fact.checksums.size());
   std::vector<raft::Bytes> entries;
-  entries.push_back(queue::EncodePublished(fact, queue_time_ms, batches));
+  entries.push_back(queue::EncodePublished(fact, turn.queue_time_ms, batches));
   raft::Proposed proposed = group_->Propose(std::move(entries), /*urgent=*/false);
   if (proposed.error) return false;
   uint32_t slot = 0;
@@ -196,7 +254,7 @@ bool Publishing::AppendTogether(size_t lines, int64_t queue_time_ms, queue::Disp
     slot += count;
   }
   room_.Appended(proposed.first.value(), fact.count, bytes);
-  dispatchers.Appended(proposed.first.value(), {.messages = fact.count, .bytes = bytes});
+  Tell(turn, proposed.first.value(), {.count = fact.count, .bytes = bytes, .due_ms = std::move(fact.due_ms)});
   return true;
 }
 
@@ -219,7 +277,7 @@ void Publishing::NoteAppended(const Line& line, uint64_t index, uint32_t slot, u
   appended_.push_back({index, slot, line.sink, line.alias, line.producer, first_sequence, count, bytes});
 }
 
-Publishing::Step Publishing::Append(Line& line, int64_t queue_time_ms, queue::Dispatchers& dispatchers) {
+Publishing::Step Publishing::Append(Line& line, const Turn& turn) {
   const auto count = static_cast<uint32_t>(line.checksums.size());
   std::vector<queue::ProducerWindow::Piece> pieces;
   if (line.producer.empty()) {
@@ -236,7 +294,11 @@ Publishing::Step Publishing::Append(Line& line, int64_t queue_time_ms, queue::Di
   }
 
   std::vector<raft::Bytes> entries;
-  std::vector<Share> shares = Admit(line, pieces, queue_time_ms, entries);
+  // The version is being raised.
+  const bool waits_for_time =
+      std::any_of(line.later.begin(), line.later.end(), [&](const Due& due) { return due.at_ms > turn.queue_time_ms; });
+  if (waits_for_time && machine_->version() < queue::kScheduleVersion) return Step::kLater;
+  std::vector<Share> shares = Admit(line, pieces, turn.queue_time_ms, entries);
   raft::Proposed proposed;
   if (!entries.empty()) {
     proposed = group_->Propose(std::move(entries), /*urgent=*/false);
@@ -262,10 +324,10 @@ Publishing::Step Publishing::Append(Line& line, int64_t queue_time_ms, queue::Di
         break;
       case Fate::kNew: {
         const Share& share = shares[i];
-        if (share.stored > 0) {
-          NoteAppended(line, index, 0, piece.first_sequence, share.stored, bytes);
-          room_.Appended(index, share.stored, share.bytes);
-          dispatchers.Appended(index, {.messages = share.stored, .bytes = share.bytes});
+        for (const Part& part : share.parts) {
+          NoteAppended(line, index, 0, part.first_sequence, part.count, &part == &share.parts.back() ? bytes : 0);
+          room_.Appended(index, part.count, part.bytes);
+          Tell(turn, index, part);
           ++index;
         }
         if (share.refused > 0) AnswerRefused(line, share, share.stored > 0 ? 0 : bytes);
@@ -304,19 +366,27 @@ std::vector<Publishing::Share> Publishing::Admit(Line& line, const std::vector<q
     share.bytes = batch.size();
     beside.messages += share.stored;
     beside.bytes += share.stored * queue::MessageBytes(share.bytes, share.stored);
-    queue::fact::Published fact{.producer = line.producer,
-                                .epoch = line.epoch,
-                                .first_sequence = piece.first_sequence,
-                                .count = share.stored,
-                                .checksums = {}};
-    const bool whole = share.stored == count;
-    if (whole) {
-      fact.checksums = std::move(line.checksums);
-    } else {
-      fact.checksums.assign(line.checksums.begin() + from, line.checksums.begin() + from + share.stored);
+    share.parts = PartsOf(line, from, share.stored, queue_time_ms);
+    for (Part& part : share.parts) {
+      const auto first = static_cast<uint32_t>(part.first_sequence - line.first_sequence);
+      const raft::Bytes records =
+          part.count == share.stored ? batch : queue::SliceBatch(batch, first - from, part.count);
+      part.bytes = records.size();
+      queue::fact::Published fact{.producer = line.producer,
+                                  .epoch = line.epoch,
+                                  .first_sequence = part.first_sequence,
+                                  .count = part.count,
+                                  .checksums = {},
+                                  .due_ms = part.due_ms};
+      const bool whole = part.count == count;
+      if (whole) {
+        fact.checksums = std::move(line.checksums);
+      } else {
+        fact.checksums.assign(line.checksums.begin() + first, line.checksums.begin() + first + part.count);
+      }
+      entries.push_back(queue::EncodePublished(fact, queue_time_ms, records.view()));
+      if (whole) line.checksums = std::move(fact.checksums);
     }
-    entries.push_back(queue::EncodePublished(fact, queue_time_ms, batch.view()));
-    if (whole) line.checksums = std::move(fact.checksums);
   }
   return shares;
 }

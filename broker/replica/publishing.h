@@ -11,12 +11,14 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
+#include "absl/functional/function_ref.h"
 #include "broker/queue/batch.h"
 #include "broker/queue/dispatchers.h"
 #include "broker/queue/effects.h"
 #include "broker/queue/machine.h"
 #include "broker/replica/producers.h"
 #include "broker/replica/room.h"
+#include "broker/replica/scheduling.h"
 #include "broker/replica/sinks.h"
 #include "raft/core/bytes.h"
 #include "raft/host/host.h"
@@ -53,8 +55,9 @@ class Publishing {
         max_waiting_bytes_(max_waiting_bytes),
         room_(machine) {}
 
-  // Checks the batch and puts it in line; what is refused is answered at once.
-  void Accept(Publication publication);
+  // Checks the batch and puts it in line; what is refused is answered at once. `may_schedule` says whether messages may
+  // be stored for later, if there are such.
+  void Accept(Publication publication, int64_t queue_time_ms, absl::FunctionRef<absl::Status()> may_schedule);
   // Answers the whole batch with why it is not taken.
   static void Refuse(const Publication& publication, const absl::Status& why, Refusal refusal = {});
   bool waiting() const { return !waiting_.empty(); }
@@ -62,8 +65,8 @@ class Publishing {
   // Messages that the queue's settings have refused.
   uint64_t refused() const { return refused_; }
 
-  // Appends what is in line, as far as the group takes it, and tells the dispatcher. Whether it appended anything.
-  bool Flush(int64_t queue_time_ms, queue::Dispatchers& dispatchers);
+  // Appends what is in line, as far as the group takes it, and tells those who decide. Whether it appended anything.
+  bool Flush(int64_t queue_time_ms, queue::Dispatchers& dispatchers, Scheduling& scheduling);
 
   // The entry at `index` was applied; false if it was not one of ours.
   bool Applied(uint64_t index, const queue::effect::Published& effect);
@@ -74,8 +77,27 @@ class Publishing {
   void Cut(CutReason reason, const std::string& text);
 
  private:
+  // When a message is due, in queue time.
+  struct Due {
+    uint32_t slot = 0;
+    int64_t at_ms = 0;
+  };
   struct Line : Publication {
     std::vector<uint32_t> checksums;
+    std::vector<Due> later = {};  // of those that were not due when it came; ascending
+  };
+  // Of a line: messages that are all due, or all not.
+  struct Part {
+    uint64_t first_sequence = 0;
+    uint32_t count = 0;
+    size_t bytes = 0;                  // of its batch, once that is made
+    std::vector<int64_t> due_ms = {};  // empty: they are
+  };
+  // For one turn.
+  struct Turn {
+    int64_t queue_time_ms;
+    queue::Dispatchers& dispatchers;
+    Scheduling& scheduling;
   };
   // In the log, and to be answered: a line, the part of one that was new, or several lines of an entry.
   struct Appended {
@@ -102,9 +124,12 @@ class Publishing {
 
   // How many of the lines that wait, from the first on, make one entry together: more than one where small frames of
   // one producer have gathered and all of them are new.
-  size_t LinesTogether() const;
-  bool AppendTogether(size_t lines, int64_t queue_time_ms, queue::Dispatchers& dispatchers);
-  Step Append(Line& line, int64_t queue_time_ms, queue::Dispatchers& dispatchers);
+  size_t LinesTogether(int64_t queue_time_ms) const;
+  bool AppendTogether(size_t lines, const Turn& turn);
+  Step Append(Line& line, const Turn& turn);
+  static void Tell(const Turn& turn, uint64_t index, const Part& part);
+  // What is stored of a line's messages from slot `from` on, in order.
+  static std::vector<Part> PartsOf(const Line& line, uint32_t from, uint32_t count, int64_t queue_time_ms);
   void NoteAppended(const Line& line, uint64_t index, uint32_t slot, uint64_t first_sequence, uint32_t count,
                     size_t bytes);
   std::optional<Bar> BarOf(const Line& line) const;
@@ -114,6 +139,7 @@ class Publishing {
     uint64_t first_sequence = 0;
     uint32_t stored = 0, refused = 0;
     size_t bytes = 0;  // of the batch that is stored
+    std::vector<Part> parts = {};
     Refusal refusal = {};
   };
   // Splits what is new by the room that there is; entries for what is stored.

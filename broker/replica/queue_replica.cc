@@ -18,6 +18,8 @@
 #include "broker/replica/moving.h"
 #include "broker/replica/producers.h"
 #include "broker/replica/publishing.h"
+#include "broker/replica/schedule_watch.h"
+#include "broker/replica/scheduling.h"
 #include "broker/replica/subscriptions.h"
 
 namespace trireme::broker {
@@ -29,6 +31,13 @@ using OpenDone = absl::AnyInvocable<void(absl::StatusOr<Opened>)>;
 constexpr char kMoved[] = "this node does not lead the queue any more";
 // While leadership is being handed over, whether it still is.
 constexpr std::chrono::milliseconds kHandingOverLook{5};
+
+raft::RowChange ForStore(queue::RowChange change) {
+  auto kind = raft::RowChange::Kind::kPut;
+  if (change.kind == queue::RowChange::Kind::kErase) kind = raft::RowChange::Kind::kErase;
+  if (change.kind == queue::RowChange::Kind::kEraseRange) kind = raft::RowChange::Kind::kEraseRange;
+  return {kind, std::move(change.key), std::move(change.value)};
+}
 
 absl::Status Moved() {
   return absl::UnavailableError(absl::StrCat(kMoved, "; the outcome is unknown"));
@@ -63,6 +72,7 @@ struct QueueReplica::Impl {
     LeaderPort port;
     std::optional<Subscriptions> subscriptions;
     std::optional<Moving> moving;
+    std::optional<Scheduling> scheduling;
     int64_t time_base_ms;  // queue time less the monotonic clock's
     // (Lists are for queues that are empty most of the time, of which there are many.)
     std::list<OwnFacts> own;
@@ -136,7 +146,8 @@ struct QueueReplica::Impl {
     // What comes meanwhile waits until another leads, who is to do it, or until this one goes on.
     if (self->group_->handing_over()) return FlushLater();
     const int64_t time_ms = QueueTimeMs();
-    const bool published = leading->publishing.Flush(time_ms, leading->dispatchers);
+    bool published = leading->publishing.Flush(time_ms, leading->dispatchers, *leading->scheduling);
+    if (leading != nullptr && leading->scheduling->Append(time_ms)) published = true;
     if (leading == nullptr) return;
     leading->subscriptions->ReadAhead();
     if (leading != nullptr) leading->moving->Go();
@@ -156,6 +167,7 @@ struct QueueReplica::Impl {
     if (append || leading->settling.due(NowMs())) Append(std::move(plan.facts), time_ms);
     // What came due just now may have to be looked up before it is given out.
     if (leading != nullptr) leading->subscriptions->ReadAhead();
+    if (leading != nullptr) leading->scheduling->Go(time_ms);
     if (leading != nullptr) SetTimer();
     // From where they begin anew there is something to read.
     if (leading != nullptr && plan.rebuilt) FlushSoon();
@@ -238,6 +250,11 @@ struct QueueReplica::Impl {
         return std::holds_alternative<queue::fact::Purged>(f);
       });
       if (purges) leading->dispatchers.Purged(index);
+      if (purges || std::any_of(own.facts.begin(), own.facts.end(), [](const queue::Fact& f) {
+            return std::holds_alternative<queue::fact::Cancelled>(f);
+          })) {
+        leading->scheduling->Changing(index);
+      }
       leading->own.push_back(std::move(own));
       ++index;
     }
@@ -246,6 +263,7 @@ struct QueueReplica::Impl {
   void SetTimer() {
     std::optional<queue::MonotonicMs> wake = leading->dispatchers.NextWake(NowMs(), QueueTimeMs());
     if (auto due = leading->settling.due_at()) wake = wake ? std::min(*wake, *due) : *due;
+    if (auto due = leading->scheduling->NextWake(NowMs(), QueueTimeMs())) wake = wake ? std::min(*wake, *due) : *due;
     if (!wake || (timer_at && *timer_at <= *wake && *timer_at > NowMs())) return;
     timer_at = wake;
     const auto delay = std::chrono::milliseconds{std::max<int64_t>(1, *wake - NowMs())};
@@ -288,6 +306,8 @@ struct QueueReplica::Impl {
       } else if (auto* change = std::get_if<QueueChangeWaiter>(&own.waiters[i])) {
         leading->publishing.room().Changed();
         change->done(absl::OkStatus());
+      } else if (auto* cancelled = std::get_if<CancelWaiter>(&own.waiters[i])) {
+        leading->scheduling->Cancelled(*cancelled, std::get<queue::effect::Cancelled>(effects.facts[i]).accepted);
       } else if (auto* subscription = std::get_if<SubscriptionWaiter>(&own.waiters[i])) {
         leading->subscriptions->Answer(*subscription, own.facts[i], effects.facts[i]);
       } else if (const auto* forgotten = std::get_if<queue::fact::ProducerForgotten>(&own.facts[i])) {
@@ -330,6 +350,7 @@ struct QueueReplica::Impl {
                      .damaged = [this](const absl::Status& status) { Damaged(status); }};
     leading->subscriptions.emplace(&leading->port, &limits, self->queue_name_);
     leading->moving.emplace(&leading->port, &limits, self->queue_name_);
+    leading->scheduling.emplace(&leading->port, &limits, self->queue_name_);
     FlushSoon();
   }
 
@@ -347,6 +368,9 @@ struct QueueReplica::Impl {
       if (auto* count = std::get_if<CountWaiter>(&waiter)) count->done(status);
       if (auto* change = std::get_if<QueueChangeWaiter>(&waiter)) change->done(status);
       if (auto* subscription = std::get_if<SubscriptionWaiter>(&waiter)) subscription->done(status);
+      if (auto* cancelled = std::get_if<CancelWaiter>(&waiter)) {
+        for (CancelWaiter::Asked& asked : cancelled->asked) asked.done(status);
+      }
     };
     for (OwnFacts& own : old->own) {
       for (Waiter& waiter : own.waiters) tell(waiter, Moved());
@@ -356,6 +380,7 @@ struct QueueReplica::Impl {
     for (Waiter& waiter : old->waiters) tell(waiter, not_done);
     for (auto& [stream, waits] : old->attaching) waits.sink->Cut(reason, text);
     old->settling.Fail(not_done);
+    old->scheduling->Fail(not_done);
     old->subscriptions->Lose(reason, text, not_done, Moved());
   }
 
@@ -369,6 +394,8 @@ struct QueueReplica::Impl {
   bool flush_due = false;
   bool flush_later = false;
   std::optional<queue::MonotonicMs> timer_at;
+  std::vector<raft::RowChange> rows;  // that Apply has changed, for the store
+  ScheduleWatch schedule_watch{shard, &machine};
   std::shared_ptr<bool> alive = std::make_shared<bool>(true);
 };
 
@@ -383,11 +410,13 @@ void QueueReplica::Start(raft::Group* group) {
   group_ = group;
   // It may have been elected before its handle was known.
   if (group->leading()) RoleChanged({raft::Role::kLeader, group->term(), group->spec().self}, true);
+  impl_->schedule_watch.Look(impl_->leading != nullptr ? nullptr : group_);
 }
 
 void QueueReplica::Stop(CutReason reason) {
   impl_->Lose(reason, reason == CutReason::kQueueDeleted ? "the queue was deleted" : "this node stops");
   group_ = nullptr;
+  impl_->schedule_watch.Look(nullptr);
 }
 
 bool QueueReplica::serving() const {
@@ -397,6 +426,7 @@ bool QueueReplica::serving() const {
 void QueueReplica::RoleChanged(const raft::RoleChange&, bool leading) {
   if (group_ == nullptr) return;
   impl_->Lose(impl_->NotServingReason(), impl_->NotServing());
+  impl_->schedule_watch.Look(leading ? nullptr : group_);
   if (!leading) return;
   impl_->Lead();
 }
@@ -436,7 +466,8 @@ void QueueReplica::Publish(Publication publication) {
     if (absl::Status room = i.limits.admits(publication.batch); !room.ok())
       return Publishing::Refuse(publication, room);
   }
-  i.leading->publishing.Accept(std::move(publication));
+  i.leading->publishing.Accept(std::move(publication), i.QueueTimeMs(),
+                               [&i] { return i.leading->subscriptions->MaySchedule(); });
   i.FlushSoon();
 }
 
@@ -593,6 +624,14 @@ void QueueReplica::ExtendTokens(queue::SubscriptionId subscription, std::chrono:
 
 // ---------------------------------------------------------------- looking and cleaning
 
+void QueueReplica::CancelScheduled(queue::Position position, absl::AnyInvocable<void(absl::Status)> done) {
+  Look([this, position, done = std::move(done)](const absl::Status& status) mutable {
+    if (!status.ok()) return done(status);
+    if (impl_->refuses()) return done(impl_->NotDone());
+    impl_->leading->scheduling->Cancel(position, std::move(done));
+  });
+}
+
 void QueueReplica::Purge(absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done) {
   Impl& i = *impl_;
   if (i.refuses()) return done(i.NotDone());
@@ -628,6 +667,10 @@ QueueFigures QueueReplica::Figures() const {
   figures.settings = i.machine.settings();
   figures.held = i.machine.Holds();
   if (i.leading != nullptr) figures.refused = i.leading->publishing.refused();
+  figures.scheduled = i.machine.schedule().messages();
+  figures.scheduled_bytes = i.machine.schedule().bytes();
+  if (figures.scheduled > 0) figures.next_due_ms = i.machine.schedule().next_ms();
+  if (i.leading != nullptr) figures.schedule_trouble = i.leading->scheduling->trouble();
   for (const auto& [id, s] : i.machine.subscriptions()) {
     figures.subscriptions.push_back({.id = id,
                                      .name = s.name,
@@ -715,19 +758,29 @@ absl::Status QueueReplica::Apply(const raft::Entry& entry) {
   }
   absl::StatusOr<queue::Effects> effects = i.machine.Apply(index, entry.data);
   if (!effects.ok()) return effects.status();
+  for (queue::RowChange& row : effects->rows) i.rows.push_back(ForStore(std::move(row)));
   if (i.leading == nullptr) return absl::OkStatus();
   if (!i.leading->own.empty() && i.leading->own.front().index == index) {
     Impl::OwnFacts own = std::move(i.leading->own.front());
     i.leading->own.pop_front();
     i.ApplyOwn(std::move(own), *effects);
   } else if (const auto* published = std::get_if<queue::effect::Published>(&effects->facts.front())) {
-    i.leading->publishing.Applied(index, *published);
+    if (!i.leading->scheduling->Applied(index, effects->facts.front()))
+      i.leading->publishing.Applied(index, *published);
   }
   return absl::OkStatus();
 }
 
+std::vector<raft::RowChange> QueueReplica::TakeRows() {
+  return std::exchange(impl_->rows, {});
+}
+
 void QueueReplica::AppliedBatch() {
-  if (impl_->leading != nullptr) impl_->Flush();
+  if (impl_->leading != nullptr) {
+    impl_->Flush();
+  } else {
+    impl_->schedule_watch.Look(group_);
+  }
 }
 
 raft::Bytes QueueReplica::Snapshot() const {

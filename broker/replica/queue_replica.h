@@ -56,8 +56,13 @@ struct QueueFigures {
   uint64_t producers = 0;
   int64_t queue_time_ms = 0;
   queue::QueueSettings settings;
-  std::optional<queue::Amount> held;               // with a limit
-  uint64_t refused = 0;                            // messages, by this leader since it leads
+  std::optional<queue::Amount> held;  // with a limit
+  uint64_t refused = 0;               // messages, by this leader since it leads
+  // Stored for later: messages, their bytes, and a time before which none is due (0 without any).
+  uint64_t scheduled = 0;
+  uint64_t scheduled_bytes = 0;
+  int64_t next_due_ms = 0;
+  std::string schedule_trouble = {};               // why what is due is not released
   std::vector<SubscriptionFigures> subscriptions;  // by id
 };
 
@@ -170,6 +175,9 @@ class QueueReplica final : public raft::StateMachine {
                absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done);
   // Null: this node does not lead, or there is no such subscription.
   const queue::Dispatcher* DispatcherOf(queue::SubscriptionId id) const;
+  // A message that was stored for later at `position` is dropped. NOT_FOUND: it is due, cancelled or purged by now, or
+  // there never was one.
+  void CancelScheduled(queue::Position position, absl::AnyInvocable<void(absl::Status)> done);
   // OK once machine() is as new as when this was asked. UNAVAILABLE with kNotLeader: another node leads.
   void Look(absl::AnyInvocable<void(const absl::Status&)> done);
   const queue::Machine& machine() const;
@@ -186,6 +194,7 @@ class QueueReplica final : public raft::StateMachine {
   // ---- raft::StateMachine
   absl::Status Check(const raft::Entry& entry) const override;
   absl::Status Apply(const raft::Entry& entry) override;
+  std::vector<raft::RowChange> TakeRows() override;
   void AppliedBatch() override;
   void RoleChanged(const raft::RoleChange& change, bool leading) override;
   raft::Bytes Snapshot() const override;

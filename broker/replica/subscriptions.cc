@@ -274,6 +274,14 @@ absl::Status Subscriptions::MayUnblock() {
   return RaiseTo(queue::kFactsOfKeys);
 }
 
+absl::Status Subscriptions::MaySchedule() {
+  if (!limits_->keeps_rows) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("queue '", queue_name_, "' is a temporary one, and keeps no messages for later"));
+  }
+  return RaiseTo(queue::kScheduleVersion);
+}
+
 std::vector<int64_t> Subscriptions::DueTimes(const Settling::Fact& settled, int64_t time_ms) const {
   const queue::Subscription* s = leader_->machine->FindSubscription(settled.kind.subscription);
   const int64_t asked = settled.kind.delay_ms;

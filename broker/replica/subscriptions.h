@@ -55,6 +55,7 @@ class Subscriptions {
   // knows them.
   absl::Status MaySet(const queue::QueueSettings& settings);
   absl::Status MayUnblock();
+  absl::Status MaySchedule();
   // When each of the tokens that are given back with an entry of this time is due; empty: at once.
   std::vector<int64_t> DueTimes(const Settling::Fact& settled, int64_t time_ms) const;
 

@@ -57,6 +57,13 @@ struct AttachWaiter {
 struct CountWaiter {
   absl::AnyInvocable<void(absl::StatusOr<uint64_t>)> done;
 };
+struct CancelWaiter {
+  struct Asked {
+    queue::Position position;
+    absl::AnyInvocable<void(absl::Status)> done;
+  };
+  std::vector<Asked> asked;  // one for each message of the fact
+};
 struct SubscriptionWaiter {
   std::string name;
   queue::SubscriptionSettings settings;
@@ -66,6 +73,6 @@ struct QueueChangeWaiter {
   absl::AnyInvocable<void(absl::Status)> done;
 };
 using Waiter = std::variant<std::monostate, OpenWaiter, AttachWaiter, AskedTokens, CountWaiter, SubscriptionWaiter,
-                            QueueChangeWaiter>;
+                            QueueChangeWaiter, CancelWaiter>;
 
 }  // namespace trireme::broker

@@ -126,6 +126,7 @@ absl::StatusOr<QueuePtr> TemporaryQueues::Create(const Place& place, Wish wish) 
   limits.max_message_bytes = limits_.max_message_bytes;
   limits.max_subscriptions = kMaxSubscriptions;
   limits.max_producers = kMaxProducers;
+  limits.keeps_rows = false;
   limits.admits = [this, &made](const raft::Bytes& batch) { return Room(made, batch); };
   made.replica = std::make_unique<QueueReplica>(shard_, std::move(limits), made.info->name);
   made.group->Drive(made.replica.get(), [this, &made] { Applied(made); });

@@ -24,6 +24,7 @@ struct Arguments {
   std::string consumer;
   std::string session;
   bool all = false;
+  bool scheduled = false;
 };
 
 const char* StateText(v1::MessageState state) {
@@ -36,6 +37,10 @@ const char* StateText(v1::MessageState state) {
       return "returned";
     case v1::MESSAGE_STATE_SETTLED:
       return "settled";
+    case v1::MESSAGE_STATE_SCHEDULED:
+      return "scheduled";
+    case v1::MESSAGE_STATE_UNSCHEDULED:
+      return "unscheduled";
     default:
       return "unknown";
   }
@@ -44,6 +49,7 @@ const char* StateText(v1::MessageState state) {
 void PutStand(Json& json, const v1::MessageStand& stand) {
   json["state"] = StateText(stand.state());
   json["deliveries"] = stand.deliveries();
+  if (stand.state() == v1::MESSAGE_STATE_SCHEDULED) json["due_at_ms"] = stand.due_at_ms();
   if (stand.state() != v1::MESSAGE_STATE_IN_FLIGHT) return;
   json["checkout_index"] = stand.checkout_index();
   json["holder"] = HolderJson(stand.holder());
@@ -61,7 +67,61 @@ absl::StatusOr<uint64_t> FromArgument(const std::string& text) {
   return text.empty() ? uint64_t{0} : ParsePosition(text);
 }
 
+int BrowseScheduled(Command& command, const Arguments& arguments) {
+  Client* client = command.Connect();
+  if (client == nullptr) return command.exit_code();
+  v1::BrowseQueueRequest request;
+  request.set_name(arguments.queue);
+  request.set_scheduled(true);
+  Table table({"DUE", "POSITION", "PUBLISHED", "KEY", "BYTES", "BODY"});
+  uint64_t shown = 0, next = 0;
+  do {
+    request.set_limit(static_cast<uint32_t>(std::min<uint64_t>(kPage, arguments.limit - shown)));
+    absl::StatusOr<v1::BrowseQueueResponse> page = client->BrowseQueue(request);
+    if (!page.ok()) return command.Fail(page.status());
+    for (const v1::BrowsedMessage& browsed : page->messages()) {
+      if (command.json()) {
+        Json json = {{"position", browsed.position()}, {"published_at_ms", browsed.published_at_ms()}};
+        PutStand(json, browsed.stand());
+        PutMessage(json, browsed.message());
+        std::printf("%s\n", json.dump().c_str());
+      } else {
+        table.Add({TimeText(browsed.stand().due_at_ms()), PositionText(browsed.position()),
+                   TimeText(browsed.published_at_ms()), browsed.message().key().empty() ? "-" : browsed.message().key(),
+                   absl::StrCat(browsed.message().body().size()), BodyText(browsed.message().body())});
+      }
+    }
+    shown += static_cast<uint64_t>(page->messages_size());
+    next = page->next_position();
+    request.set_from_position(next);
+    request.set_from_due_at_ms(page->next_due_at_ms());
+  } while (next != 0 && shown < arguments.limit && !interrupted);
+  if (!command.json()) std::printf("%s", shown == 0 ? "nothing is scheduled\n" : table.Text().c_str());
+  return kExitOk;
+}
+
+int Cancel(Command& command, const Arguments& arguments) {
+  absl::StatusOr<uint64_t> position = ParsePosition(arguments.position);
+  if (!position.ok()) return command.Usage(std::string(position.status().message()));
+  Client* client = command.Connect();
+  if (client == nullptr) return command.exit_code();
+  if (absl::Status status = client->CancelMessage(arguments.queue, *position); !status.ok())
+    return command.Fail(status);
+  if (command.json()) {
+    std::printf("%s\n", Json({{"name", arguments.queue}, {"cancelled", *position}}).dump(2).c_str());
+  } else {
+    std::printf("%s: the message at %s is cancelled\n", arguments.queue.c_str(), PositionText(*position).c_str());
+  }
+  return kExitOk;
+}
+
 int Browse(Command& command, const Arguments& arguments) {
+  if (arguments.scheduled) {
+    if (!arguments.from.empty())
+      return command.Usage(
+          "--from names a position, and what is scheduled is listed by due time; leave one of them out");
+    return BrowseScheduled(command, arguments);
+  }
   absl::StatusOr<uint64_t> from = FromArgument(arguments.from);
   if (!from.ok()) return command.Usage(std::string(from.status().message()));
   Client* client = command.Connect();
@@ -116,6 +176,11 @@ std::string Sentence(const v1::ExplainMessageResponse& explained) {
                           ", as delivery number ", stand.deliveries(), ".");
     case v1::MESSAGE_STATE_RETURNED:
       return absl::StrCat("It was delivered ", stand.deliveries(), " times and came back; it is next to be delivered.");
+    case v1::MESSAGE_STATE_SCHEDULED:
+      return absl::StrCat("It is scheduled, and due at ", TimeText(stand.due_at_ms()), ".");
+    case v1::MESSAGE_STATE_UNSCHEDULED:
+      return "It was scheduled, and is so no more: it came due, and is at another position now, or was cancelled or "
+             "purged.";
     default:
       return absl::StrCat("It is settled: acknowledged, rejected or purged.",
                           explained.in_log() ? "" : " The log holds it no more.");
@@ -272,16 +337,18 @@ void AddBrowseCommand(CLI::App& queue, Command& command) {
   CLI::App* browse = command.Add(&queue, "browse", "Print messages that are not settled, without taking them",
                                  "  trireme queue browse orders\n"
                                  "  trireme queue browse orders --from 1042:0 --limit 10\n"
+                                 "  trireme queue browse orders --scheduled           # what is due later, by time\n"
                                  "  trireme queue browse orders --output json         # a line for each message\n",
                                  [&command, arguments] { return Browse(command, *arguments); });
   browse->add_option("NAME", arguments->queue, "The queue")->required();
   browse->add_option("--from", arguments->from, "The first position: INDEX:SLOT, or the number that JSON shows");
   browse->add_option("--limit", arguments->limit, "At most so many messages")->check(Positive())->capture_default_str();
+  browse->add_flag("--scheduled", arguments->scheduled, "What is stored for later and not due, by due time");
   AddSubscription(browse, arguments);
 }
 
 void AddMessageCommands(CLI::App& app, Command& command) {
-  CLI::App* message = command.AddGroup(app, "message", "Explain a message");
+  CLI::App* message = command.AddGroup(app, "message", "Explain a message, cancel one that is scheduled");
   auto arguments = std::make_shared<Arguments>();
   CLI::App* explain = command.Add(message, "explain", "Print what the log and the state still hold of one message",
                                   "  trireme message explain orders 1042:0\n"
@@ -290,6 +357,13 @@ void AddMessageCommands(CLI::App& app, Command& command) {
   explain->add_option("QUEUE", arguments->queue, "The queue")->required();
   explain->add_option("POSITION", arguments->position, "INDEX:SLOT, or the number that JSON shows")->required();
   AddSubscription(explain, arguments);
+
+  CLI::App* cancel = command.Add(message, "cancel", "Drop a message that was published for later, before it is due",
+                                 "  trireme publish orders 'reminder' --delay 3600    # says its position\n"
+                                 "  trireme message cancel orders 1042:0\n",
+                                 [&command, arguments] { return Cancel(command, *arguments); });
+  cancel->add_option("QUEUE", arguments->queue, "The queue")->required();
+  cancel->add_option("POSITION", arguments->position, "As it was confirmed: INDEX:SLOT, or the number")->required();
 }
 
 void AddLeaseCommands(CLI::App& app, Command& command) {

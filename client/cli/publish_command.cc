@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "client/cli/command.h"
 #include "client/sync.h"
 
@@ -27,6 +28,8 @@ struct Arguments {
   std::string key, id, content_type, correlation_id, reply_to, routing_key, producer;
   std::vector<std::string> headers;
   uint32_t priority = 0;
+  double delay_s = 0;
+  std::string due;
 };
 
 // What became of the messages. By the client's thread; read when all are resolved, and for the progress.
@@ -103,6 +106,16 @@ class Publishing {
     message.set_reply_to(arguments_.reply_to);
     message.set_routing_key(arguments_.routing_key);
     message.set_priority(arguments_.priority);
+    message.set_delay_ms(static_cast<int64_t>(arguments_.delay_s * 1000));
+    if (!arguments_.due.empty()) {
+      absl::Time due;
+      std::string error;
+      if (!absl::ParseTime(absl::RFC3339_full, arguments_.due, &due, &error)) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("--due ", arguments_.due, " is no time such as 2030-01-31T08:00:00Z: ", error));
+      }
+      message.set_due_at_ms(absl::ToUnixMillis(due));
+    }
     for (const std::string& header : arguments_.headers) {
       absl::StatusOr<Header> parsed = ParseHeader(header);
       if (!parsed.ok()) return parsed.status();
@@ -227,6 +240,7 @@ void AddPublishCommand(CLI::App& app, Command& command) {
       "  seq 1 100000 | trireme publish numbers            # each line is a message\n"
       "  trireme publish orders 'x' --producer shop --first-sequence 7   # may be repeated: stored once\n"
       "  trireme publish orders 'x' --key k1 --header kind=test --count 10 --output json\n"
+      "  trireme publish orders 'reminder' --delay 3600    # delivered in an hour\n"
       "  trireme publish --exchange shop --routing-key order.new --mandatory 'one message'\n",
       [&command, arguments, text] {
         arguments->has_text = (*text)->count() > 0;
@@ -269,6 +283,9 @@ void AddPublishCommand(CLI::App& app, Command& command) {
   publish->add_option("--correlation-id", arguments->correlation_id, "The correlation id");
   publish->add_option("--reply-to", arguments->reply_to, "Where an answer goes");
   publish->add_option("--routing-key", arguments->routing_key, "What an exchange routes by");
+  publish->add_option("--delay", arguments->delay_s, "Deliver it after so many seconds, at most 10 years")
+      ->check(CLI::Range(0.0, 315'600'000.0));
+  publish->add_option("--due", arguments->due, "Deliver it not before this time: 2030-01-31T08:00:00Z");
   publish->add_option("--priority", arguments->priority, "0 (lowest) to 9")->check(CLI::Range(0, 9));
   publish->add_option(
       "--producer", arguments->producer,

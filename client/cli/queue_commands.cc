@@ -205,6 +205,10 @@ int Describe(Command& command, const std::string& name) {
     Json json = InfoJson(response->queue());
     json["at_index"] = figures.at_index();
     json["published"] = figures.published();
+    json["scheduled"] = figures.schedule().messages();
+    json["scheduled_bytes"] = figures.schedule().bytes();
+    if (figures.schedule().messages() > 0) json["next_due_at_ms"] = figures.schedule().next_due_at_ms();
+    if (!figures.schedule().trouble().empty()) json["schedule_trouble"] = figures.schedule().trouble();
     json["producers"] = figures.producers();
     json["queue_time_ms"] = figures.queue_time_ms();
     json["limits"] = {{"max_messages", limits.max_messages()},
@@ -234,6 +238,11 @@ int Describe(Command& command, const std::string& name) {
     std::printf("; refused %s\n", Thousands(figures.refused()).c_str());
   }
   std::printf("\n");
+  if (const v1::ScheduleFigures& schedule = figures.schedule(); schedule.messages() > 0) {
+    std::printf("scheduled %s, of %s bytes%s%s\n\n", Thousands(schedule.messages()).c_str(),
+                Thousands(schedule.bytes()).c_str(), schedule.trouble().empty() ? "" : "; ",
+                schedule.trouble().c_str());
+  }
   std::printf("%s", SubscriptionsTable(figures).c_str());
   return kExitOk;
 }

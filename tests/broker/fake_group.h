@@ -76,7 +76,7 @@ class FakeGroup final : public raft::Group {
   bool cut_off() const override { return false; }
   std::optional<raft::TransferError> HandOver() override { return raft::TransferError::kNotLeader; }
   bool handing_over() const override { return false; }
-  void WantLeader() override {}
+  void WantLeader() override { ++wanted; }
   const absl::Status& halted() const override { return halted_; }
   const raft::Membership& membership() const override { return membership_; }
   bool membership_committed() const override { return true; }
@@ -86,6 +86,7 @@ class FakeGroup final : public raft::Group {
 
   size_t reads = 0;
   size_t bytes_read = 0;
+  int wanted = 0;
   bool hold = false;
 
  private:

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "broker/message/message.h"
 #include "broker/queue/batch.h"
 #include "broker/replica/queue_replica.h"
 #include "raft/core/coding.h"
@@ -22,13 +23,17 @@ using raft::testing::World;
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
-// An encoded MessageBatch with these bodies.
-inline raft::Bytes BatchOf(const std::vector<std::string>& bodies) {
+// An encoded MessageBatch with these bodies, each to be delivered after so long.
+inline raft::Bytes BatchOf(const std::vector<std::string>& bodies, int64_t delay_ms = 0) {
   raft::Writer batch;
   for (const std::string& body : bodies) {
     raft::Writer message;
     message.Byte(1 << 3 | 2);
     message.Counted(body);
+    if (delay_ms != 0) {
+      message.Byte(message::kDelayMs << 3);
+      message.Varint(static_cast<uint64_t>(delay_ms));
+    }
     batch.Byte(1 << 3 | 2);
     batch.Counted(message.bytes());
   }

@@ -107,7 +107,7 @@ void ReadBatch(Mutator& random, const raft::Bytes& batch) {
 // Every decoder of an entry. What decodes is written as it was read.
 void ReadEntry(Mutator& random, const raft::Bytes& entry) {
   const bool whole = CheckEntry(entry).ok();
-  auto view = DecodePublished(entry);
+  auto view = DecodeStored(entry);
   if (view.ok()) {
     auto messages = CheckedMessages(*view, static_cast<uint32_t>(random.Below(view->count)),
                                     static_cast<uint32_t>(random.Below(view->count + 2)));
@@ -120,8 +120,10 @@ void ReadEntry(Mutator& random, const raft::Bytes& entry) {
     }
   }
   auto decoded = DecodeEntry(entry);
-  if (!decoded.ok() || view.ok()) return;
-  auto again = DecodeEntry(EncodeFacts(decoded->facts, decoded->time_ms));
+  if (!decoded.ok()) return;
+  auto again = DecodeEntry(view.ok() ? EncodePublished(std::get<fact::Published>(decoded->facts.at(0)),
+                                                       decoded->time_ms, decoded->batch.view())
+                                     : EncodeFacts(decoded->facts, decoded->time_ms));
   ASSERT_TRUE(again.ok()) << again.status();
   ASSERT_EQ(again->facts, decoded->facts);
 }

@@ -260,7 +260,7 @@ TEST(EntryTest, ManyFactsGoIntoEntriesOfABoundedSize) {
 
 // Safety rule 3: what a version to come wrote is kept by a follower, and stopped at by apply, which says what it met.
 TEST(EntryTest, AnEntryOfALaterVersionIsKeptAndNotRead) {
-  for (const raft::Bytes& entry : {SealedEntry(2, kFactsKind, "anything"), SealedEntry(1, 3, "anything", "at all")}) {
+  for (const raft::Bytes& entry : {SealedEntry(2, kFactsKind, "anything"), SealedEntry(1, 9, "anything", "at all")}) {
     EXPECT_TRUE(CheckEntry(entry).ok());
     EXPECT_EQ(DecodeEntry(entry).status().code(), absl::StatusCode::kUnimplemented);
     EXPECT_EQ(DecodePublished(entry).status().code(), absl::StatusCode::kUnimplemented);

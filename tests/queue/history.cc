@@ -29,10 +29,13 @@ void History::NewLeader() {
   // What was not committed may be lost, or not.
   if (Chance(50)) log_.Truncate(log_.machine.applied() + Below(log_.last() - log_.machine.applied() + 1));
   dispatchers_.reset();
+  scheduler_.reset();
+  look_.reset();
   log_.Append(raft::Bytes());
   ApplyAll();
   if (Chance(30)) compacted_ = log_.machine.Live().floor;
   dispatchers_ = std::make_unique<Dispatchers>(&log_.machine, log_.last(), now_, limits_);
+  scheduler_ = std::make_unique<Scheduler>(&log_.machine);
   for (auto& [subscription, clients] : clients_) {
     for (auto& [id, client] : clients.sessions) client.connected = false;
   }
@@ -76,10 +79,14 @@ void History::Step() {
     Unblock();
   } else if (dice < 64) {
     SettleSome();
-  } else if (dice < 66) {
+  } else if (dice < 65) {
     Append({fact::Purged{}});
-  } else if (dice < 78) {
+  } else if (dice < 66) {
+    Cancel();
+  } else if (dice < 73) {
     Decide();
+  } else if (dice < 78) {
+    Schedule();
   } else if (dice < 90) {
     if (Chance(50)) {
       ApplyAll();
@@ -117,9 +124,64 @@ void History::Publish() {
     for (uint64_t s = first; s < first + count; ++s) it->second.sequences.insert(s);
     it->second.next_sequence = std::max(it->second.next_sequence, first + count);
   }
-  raft::Bytes entry = PublishedEntry(count, name, epoch, first, now_, body);
+  std::vector<int64_t> due;
+  if (log_.machine.version() >= kScheduleVersion && Chance(30)) {
+    for (uint32_t i = 0; i < count; ++i) due.push_back(now_ + 1 + static_cast<int64_t>(Below(300)));
+  }
+  raft::Bytes entry = PublishedEntry(count, name, epoch, first, now_, body, due);
   const EntryShape shape = ShapeOf(entry);
-  dispatchers_->Appended(log_.Append(std::move(entry)), shape);
+  const uint64_t index = log_.Append(std::move(entry));
+  dispatchers_->Appended(index, shape);
+  if (!due.empty()) scheduler_->Parked(index, *std::min_element(due.begin(), due.end()));
+}
+
+// What is due is found now and then later than it was looked for: with what was applied meanwhile.
+void History::Schedule() {
+  if (!look_) look_ = scheduler_->Begin(now_);
+  if (!look_ || (!draining_ && Chance(40))) return;
+  if (!scheduler_->looking()) return look_.reset();  // purged
+  const auto& all = model_.rows();
+  std::vector<Scheduler::Row> rows;
+  auto it = all.upper_bound(DueRowKey(look_->behind));
+  for (const size_t most = 1 + Below(8); rows.size() < most && it != all.end() && it->first < DueRowsEnd(); ++it) {
+    const auto message = DecodeDueRow(it->second);
+    rows.push_back({*ParseDueRowKey(it->first), message->checksum, message->message});
+  }
+  const bool more = it != all.end() && it->first < DueRowsEnd();
+  look_.reset();
+  for (Scheduler::Released& released : scheduler_->Decide(rows, more)) {
+    // Now and then by a leader that does not judge well (Safety rules 2 and 7): that one is refused.
+    Scheduler::Released wrong = released;
+    const bool lies = !draining_ && Chance(10);
+    if (lies) {
+      Release& r = *wrong.fact.release;
+      const uint64_t how = Below(5);
+      if (how == 0) ++r.changes;
+      if (how == 1) --r.last_parked;
+      if (how == 2) r.rows.back().due_ms = now_ + 1'000'000;
+      if (how == 3) r.rows.front() = {};
+      if (how == 4) r.next_ms = r.next_ms == Schedule::kNever ? now_ : Schedule::kNever;
+      const raft::Bytes entry = EncodePublished(wrong.fact, now_, wrong.batch);
+      dispatchers_->Appended(log_.Append(entry), ShapeOf(entry));
+    }
+    const raft::Bytes entry = EncodePublished(released.fact, now_, released.batch);
+    const uint64_t index = log_.Append(entry);
+    dispatchers_->Appended(index, ShapeOf(entry));
+    scheduler_->Changing(index);
+  }
+}
+
+void History::Cancel() {
+  if (log_.machine.version() < kScheduleVersion || !scheduler_->idle()) return;
+  fact::Cancelled cancelled{.changes = log_.machine.schedule().changes(), .messages = {}};
+  for (const auto& [key, value] : model_.rows()) {
+    const auto at = ParseDueRowKey(key);
+    if (!at || !Chance(20)) continue;
+    const auto message = DecodeDueRow(value);
+    cancelled.messages.push_back({*at, message->checksum, message->message.size()});
+  }
+  if (Chance(10)) ++cancelled.changes;
+  if (!cancelled.messages.empty()) Append({std::move(cancelled)});
 }
 
 SubscriptionId History::SomeSubscription() {
@@ -308,6 +370,7 @@ void History::Append(std::vector<Fact> facts) {
   const uint64_t index = log_.Append(FactsEntry(facts, now_));
   dispatchers_->Appended(index, {});
   if (purges) dispatchers_->Purged(index);
+  if (purges || std::holds_alternative<fact::Cancelled>(facts.front())) scheduler_->Changing(index);
 }
 
 void History::Decide() {
@@ -419,7 +482,7 @@ void History::Drain() {
     uint64_t messages = 0;
     for (const auto& [id, s] : log_.machine.subscriptions())
       messages += s.waiting + s.returned_messages + s.in_flight_messages;
-    return messages;
+    return messages + log_.machine.schedule().messages();
   };
   while (remains() > 0 && !problem_) {
     if (++rounds > 3'000) {
@@ -432,6 +495,7 @@ void History::Drain() {
     }
     now_ += 100;
     Depart();
+    Schedule();
     Decide();
     ApplyAll();
     for (auto& [id, clients] : clients_) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "broker/queue/dispatchers.h"
+#include "broker/queue/scheduler.h"
 #include "tests/queue/log.h"
 #include "tests/queue/model.h"
 
@@ -59,6 +60,9 @@ class History {
   void Unblock();
   void Append(std::vector<Fact> facts);
   void Decide();
+  // Releases, cancels.
+  void Schedule();
+  void Cancel();
   void ApplyOne();
   void ApplyAll();
   void Deliver(const Dispatcher::Delivery& delivery);
@@ -73,6 +77,8 @@ class History {
   Model model_;
   std::vector<raft::Bytes> snapshots_;
   std::unique_ptr<Dispatchers> dispatchers_;
+  std::unique_ptr<Scheduler> scheduler_;
+  std::optional<Scheduler::Look> look_;
   Dispatcher::Limits limits_;
   int64_t now_ = 0;
   uint64_t compacted_ = 0;  // entries up to here are gone unless live

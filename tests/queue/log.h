@@ -22,11 +22,12 @@ inline void PrintTo(const Slots& slots, std::ostream* out) {
 }
 
 inline raft::Bytes PublishedEntry(uint32_t count, const std::string& producer = "", uint64_t epoch = 0,
-                                  uint64_t first_sequence = 0, int64_t time_ms = 0, std::string_view body = "x") {
+                                  uint64_t first_sequence = 0, int64_t time_ms = 0, std::string_view body = "x",
+                                  std::vector<int64_t> due_ms = {}) {
   std::string batch = BatchOf(count, body);
   auto checksums = CheckBatch(batch, {});
   TRIREME_CHECK(checksums.ok()) << checksums.status();
-  fact::Published fact{producer, epoch, first_sequence, count, *checksums};
+  fact::Published fact{producer, epoch, first_sequence, count, *checksums, std::move(due_ms)};
   return EncodePublished(fact, time_ms, batch);
 }
 

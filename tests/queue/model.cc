@@ -54,8 +54,55 @@ struct Model::Applier {
     if (target != 0) sub.departures[++sub.left] = {p, message.deliveries, reason, now_ms, target};
   }
 
+  // Rounded up, each.
+  void Size(uint32_t count) {
+    m.sizes_[index] = m.sized_from_ == 0 ? 0 : batch_bytes / count + (batch_bytes % count == 0 ? 0 : 1);
+  }
+  void Wait(Position p) {
+    m.stored_.insert(p);
+    for (auto& [id, sub] : m.subscriptions_) sub.messages[p] = {};
+  }
+
+  // None lost, none twice, none early.
+  Problem Released(const fact::Published& f, bool stored) {
+    const queue::Release& r = *f.release;
+    bool fits = r.changes == m.schedule_changes_ && r.last_parked == m.last_parked_ && !r.rows.empty() &&
+                r.rows.back().due_ms <= now_ms && r.rows.size() <= m.scheduled_.size() &&
+                (r.rows.size() < m.scheduled_.size()) == (r.next_ms != Schedule::kNever);
+    for (size_t i = 0; i < r.rows.size(); ++i) fits = fits && r.rows[i] > (i == 0 ? m.bound_ : r.rows[i - 1]);
+    if (stored != fits) return Say("released: ", stored);
+    if (!stored) {
+      m.last_refused_ = index;
+      return {};
+    }
+    for (uint32_t i = 0; i < f.count; ++i) {
+      auto it = m.scheduled_.begin();
+      if (it == m.scheduled_.end() || it->first != r.rows[i])
+        return Say("released ", r.rows[i].position, " which is not the next one of the schedule");
+      if (it->first.due_ms > now_ms) return Say(r.rows[i].position, " is released early");
+      if (it->second.first != f.checksums[i]) return Say(r.rows[i].position, " is released as something else");
+      m.scheduled_.erase(it);
+      Wait(Position(index, i));
+    }
+    Size(f.count);
+    m.bound_ = r.rows.back();
+    ++m.schedule_changes_;
+    return {};
+  }
+
+  Problem operator()(const fact::Cancelled& f) {
+    bool fits = f.changes == m.schedule_changes_;
+    for (const auto& message : f.messages) fits = fits && m.scheduled_.contains(message.key);
+    if (std::get<effect::Cancelled>(effect).accepted != fits) return Say("cancelled: ", !fits);
+    if (!fits) return {};
+    for (const auto& message : f.messages) m.scheduled_.erase(message.key);
+    ++m.schedule_changes_;
+    return {};
+  }
+
   Problem operator()(const fact::Published& f) {
     const auto& e = std::get<effect::Published>(effect);
+    if (f.release) return Released(f, e.outcome == effect::Published::Outcome::kStored);
     using Outcome = effect::Published::Outcome;
     if (!f.producer.empty()) {
       auto it = m.producers_.find(f.producer);
@@ -92,11 +139,14 @@ struct Model::Applier {
       for (uint32_t i = 0; i < f.count; ++i) stored[f.first_sequence + i] = Position(index, i);
     }
     if (e.outcome != Outcome::kStored) return Say("not stored: ", int(e.outcome));
-    // Rounded up, each.
-    m.sizes_[index] = m.sized_from_ == 0 ? 0 : batch_bytes / f.count + (batch_bytes % f.count == 0 ? 0 : 1);
+    Size(f.count);
     for (uint32_t i = 0; i < f.count; ++i) {
-      m.stored_.insert(Position(index, i));
-      for (auto& [id, sub] : m.subscriptions_) sub.messages[Position(index, i)] = {};
+      if (f.due_ms.empty()) {
+        Wait(Position(index, i));
+      } else {
+        m.scheduled_[{f.due_ms[i], Position(index, i)}] = {f.checksums[i], 0};
+        m.last_parked_ = index;
+      }
     }
     return {};
   }
@@ -282,6 +332,9 @@ struct Model::Applier {
       }
       sub.next = std::max(sub.next, Position(index, 0));
     }
+    purged += m.scheduled_.size();
+    if (!m.scheduled_.empty()) ++m.schedule_changes_;
+    m.scheduled_.clear();
     const auto& e = std::get<effect::Purged>(effect);
     return e.messages == purged ? Problem() : Say("purged ", e.messages, ", not ", purged);
   }
@@ -450,6 +503,15 @@ Problem Model::Apply(uint64_t index, const std::vector<Fact>& facts, const Effec
     Applier applier{*this, index, effects.facts[i], now_ms, batch_bytes, returned};
     if (Problem bad = std::visit(applier, facts[i])) return Say("fact ", i, " of kind ", facts[i].index(), ": ", *bad);
   }
+  for (const RowChange& row : effects.rows) {
+    if (row.kind == RowChange::Kind::kPut) {
+      rows_[row.key] = row.value;
+    } else if (row.kind == RowChange::Kind::kErase) {
+      if (rows_.erase(row.key) == 0) return Say("a row is erased that is not there");
+    } else {
+      rows_.erase(rows_.lower_bound(row.key), rows_.lower_bound(row.value));
+    }
+  }
   std::map<std::pair<SubscriptionId, Position>, uint32_t> said;
   for (const auto& back : effects.returned) {
     for (uint32_t i = 0; i < back.slots.count; ++i) said[{back.subscription, back.slots.first + i}] = back.deliveries;
@@ -478,6 +540,7 @@ Problem Model::Compare(const Machine& machine) {
       bytes += sizes_.at(it->index());
     if (bytes != stone.bytes) return Say(bytes, " bytes lie before ", stone.index, ", not ", stone.bytes);
   }
+  if (Problem bad = Compare(machine.schedule())) return Say("schedule: ", *bad);
   // Compaction keeps every entry that is wanted, and below the floor no other.
   auto live = machine.Live();
   std::set<uint64_t> kept;
@@ -509,6 +572,30 @@ Problem Model::CompareHoldings(const Machine& machine) const {
   for (Position p : needed) mine.bytes += sizes_.at(p.index());
   if (*held == mine) return {};
   return Say(held->messages, " messages of ", held->bytes, " bytes are held, not ", mine.messages, " of ", mine.bytes);
+}
+
+// Safety rule 14: the rows are what the log made of them, whatever came in which order.
+Problem Model::Compare(const Schedule& schedule) const {
+  if (schedule.messages() != scheduled_.size()) return Say(schedule.messages(), " messages, not ", scheduled_.size());
+  if (rows_.size() != 2 * scheduled_.size()) return Say(rows_.size(), " rows of ", scheduled_.size(), " messages");
+  if (schedule.bound() != bound_ || schedule.changes() != schedule_changes_ || schedule.last_parked() != last_parked_)
+    return Say("bound ", schedule.bound().position, ", changes ", schedule.changes());
+  uint64_t bytes = 0;
+  for (const auto& [key, message] : scheduled_) {
+    auto row = rows_.find(DueRowKey(key));
+    if (row == rows_.end() || !rows_.contains(PositionRowKey(key.position))) return Say(key.position, " has no row");
+    if (ParsePositionRow(rows_.at(PositionRowKey(key.position))) != key.due_ms) return Say(key.position, ": its time");
+    const auto value = DecodeDueRow(row->second);
+    if (!value || value->checksum != message.first) return Say(key.position, " has another row");
+    if (key <= bound_) return Say(key.position, " is below the bound");
+    bytes += value->message.size();
+  }
+  if (schedule.bytes() != bytes) return Say(schedule.bytes(), " bytes, not ", bytes);
+  // Nothing is due before it is said to be.
+  if (scheduled_.empty() ? schedule.next_ms() != Schedule::kNever
+                         : schedule.next_ms() > scheduled_.begin()->first.due_ms)
+    return Say("next at ", schedule.next_ms());
+  return {};
 }
 
 Problem Model::Compare(const queue::Subscription& s, Subscription& mine, std::set<uint64_t>& wanted) const {

@@ -43,6 +43,7 @@ class Model {
   // What is wrong, or nothing.
   std::optional<std::string> Apply(uint64_t index, const std::vector<Fact>& facts, const Effects& effects,
                                    int64_t now_ms, uint64_t batch_bytes = 0);
+  const std::map<std::string, std::string>& rows() const { return rows_; }
   // Compares the machine's state, message by message.
   std::optional<std::string> Compare(const Machine& machine);
 
@@ -85,6 +86,7 @@ class Model {
   std::optional<std::string> CompareHoldings(const Machine& machine) const;
   // What is wrong with giving this one, in the order of keys: one of its key is held, or comes before it.
   static std::optional<std::string> KeyProblem(const Subscription& sub, Position position);
+  std::optional<std::string> Compare(const Schedule& schedule) const;
   std::optional<std::string> Compare(const queue::Subscription& s, Subscription& mine,
                                      std::set<uint64_t>& wanted) const;
 
@@ -92,6 +94,11 @@ class Model {
   std::map<uint64_t, uint64_t> sizes_;  // by entry: what each of its messages counts for
   uint64_t sized_from_ = 0;
   QueueSettings settings_;
+  // What is scheduled: its checksum and bytes. The rows that the machine made and erased must be these.
+  std::map<ScheduleKey, std::pair<uint32_t, uint64_t>> scheduled_;
+  std::map<std::string, std::string> rows_;
+  ScheduleKey bound_;
+  uint64_t last_parked_ = 0, schedule_changes_ = 0;
   uint64_t last_refused_ = 0;  // entry whose batch was not stored
   std::map<SubscriptionId, Subscription> subscriptions_ = {{0, {.name = "default"}}};
   SubscriptionId last_subscription_ = 0;

@@ -156,7 +156,7 @@ TEST_F(SingleActiveTest, ACheckoutForAnotherOneIsRefused) {
 TEST_F(SingleActiveTest, TheModelFindsASecondHolder) {
   Model model;
   auto apply = [&](uint64_t index, std::vector<Fact> facts, std::vector<Effect> effects) {
-    return model.Apply(index, facts, {std::move(effects), {}}, 0);
+    return model.Apply(index, facts, {.facts = std::move(effects), .returned = {}, .rows = {}}, 0);
   };
   EXPECT_FALSE(apply(1, {Set(true)}, {effect::SubscriptionChanged{true}}));
   EXPECT_FALSE(apply(2, {fact::Attached{0, "a", 1, "", 1}, fact::Attached{0, "b", 1, "", 1}},

@@ -125,7 +125,7 @@ std::string DescribeSettings(const SubscriptionSettings& settings) {
 // A fact, without the subscription that it may name.
 struct Teller {
   std::string operator()(const fact::Published& f) {
-    std::string text = Say("publish ", f.count);
+    std::string text = Say(f.release ? "release " : f.due_ms.empty() ? "publish " : "park ", f.count);
     if (!f.producer.empty()) text += Say(" as=", f.producer, "@", f.epoch);
     return f.first_sequence == 0 ? text : text + Say(" seq=", f.first_sequence);
   }
@@ -181,6 +181,7 @@ struct Teller {
   }
   std::string operator()(const fact::Released& f) { return "release" + DescribeRuns("returned", f.returned); }
   std::string operator()(const fact::Redirected& f) { return Say("redirect ", f.from, " to=", f.to); }
+  std::string operator()(const fact::Cancelled& f) { return Say("cancel ", f.messages.size(), " changes=", f.changes); }
 };
 
 struct EffectTeller {
@@ -195,6 +196,8 @@ struct EffectTeller {
         return "not stored: fenced";
       case effect::Published::Outcome::kForgotten:
         return "not stored: the producer is not known";
+      case effect::Published::Outcome::kOutdated:
+        return "not released";
     }
     return "?";
   }
@@ -234,6 +237,7 @@ struct EffectTeller {
   }
   std::string operator()(const effect::SubscriptionChanged& e) { return e.accepted ? "done" : "ignored"; }
   std::string operator()(const effect::DeadLettered& e) { return Say("dead ", e.messages); }
+  std::string operator()(const effect::Cancelled& e) { return e.accepted ? "cancelled" : "ignored"; }
   std::string operator()(const effect::Departures& e) { return Say(e.messages, " of those on their way"); }
 };
 
