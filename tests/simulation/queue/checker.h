@@ -17,12 +17,19 @@ namespace trireme::queue_simulation {
 
 using queue::Position;
 
+// Whether the body is of a producer whose messages are all for later: they are delivered at other positions than they
+// are confirmed at, and in the order of their times.
+inline bool IsForLater(const std::string& body) {
+  return body.starts_with('l');
+}
+
 struct Delivered {
   std::string session;
   std::string body;  // unique: producer ':' sequence
   Position position;
   uint64_t checkout_index = 0;
   uint32_t deliveries = 0;
+  int64_t queue_time_ms = 0;  // by then, of whoever delivers; 0: gone
 };
 
 class Checker {
@@ -31,6 +38,8 @@ class Checker {
   virtual const char* name() const = 0;
 
   // ---- what clients see
+  // It is sent for the first time, and not to be delivered before this queue time.
+  virtual void SendingForLater(const std::string& body, int64_t due_ms) { (void)body, (void)due_ms; }
   virtual void Confirming(const std::string& body, Position) { (void)body; }
   virtual void Delivering(const Delivered&) {}
   // A client sends it back: from now on it may be anyone's.

@@ -34,6 +34,11 @@ Clients::Clients(QueueWorld* queue, Chance* chance, Suite* suite, Trace* trace, 
     : queue_(queue), chance_(chance), suite_(suite), trace_(trace), plant_(plant) {
   producers_.resize(1 + chance_->Below(3));
   for (size_t i = 0; i < producers_.size(); ++i) producers_[i].name = "p" + std::to_string(i);
+  if (chance_->PerMille(500)) {
+    producers_.emplace_back();
+    producers_.back().name = "l";
+    producers_.back().delay_ms = static_cast<int64_t>(1 + chance_->Below(4'000));
+  }
   consumers_.resize(1 + chance_->Below(3));
   for (size_t i = 0; i < consumers_.size(); ++i) {
     consumers_[i].session = "s" + std::to_string(i);
@@ -106,7 +111,15 @@ void Clients::Produce(Producer& p, bool more) {
     return;
   }
   p.open.push_back(batch);
+  if (p.delay_ms > 0) TellOfLater(p, batch);
   Send(p, batch);
+}
+
+// As far as the leader has come by now; whoever stores it goes on from there.
+void Clients::TellOfLater(const Producer& p, const Batch& batch) {
+  QueueReplica* replica = At(p.stream);
+  const int64_t due_ms = (replica == nullptr ? 0 : replica->machine().time_ms()) + p.delay_ms;
+  for (const std::string& body : batch.bodies) suite_->Tell([&](Checker& c) { c.SendingForLater(body, due_ms); });
 }
 
 void Clients::Bind(Producer& p) {
@@ -133,7 +146,8 @@ void Clients::Bind(Producer& p) {
 
 void Clients::Send(Producer& p, const Batch& batch) {
   if (QueueReplica* replica = At(p.stream)) {
-    replica->Publish({p.sink, 0, p.name, p.epoch, batch.first, BatchOf(batch.bodies)});
+    const int64_t delay_ms = plant_ == Plant::kDeliversEarly ? 0 : p.delay_ms;
+    replica->Publish({p.sink, 0, p.name, p.epoch, batch.first, BatchOf(batch.bodies, delay_ms)});
   }
 }
 
@@ -339,7 +353,10 @@ void Clients::TakeDeliveries(Consumer& c) {
     uint32_t slot = 0;
     for (const std::string& body : BodiesOf(run.batch)) {
       const Position position = run.slots.first + slot++;
-      const Delivered delivered{c.session, body, position, run.checkout_index, run.deliveries};
+      QueueReplica* replica = At(c.stream);
+      const Delivered delivered{c.session,      body,
+                                position,       run.checkout_index,
+                                run.deliveries, replica == nullptr ? 0 : replica->machine().time_ms()};
       trace_->Add(4, position.packed(), run.checkout_index, run.deliveries);
       Say(c, "gets " + body + ", checkout " + std::to_string(run.checkout_index));
       suite_->Tell([&](Checker& checker) { checker.Delivering(delivered); });

@@ -60,6 +60,7 @@ class Clients {
   struct Producer {
     enum class State : uint8_t { kUnbound, kBinding, kBound };
     std::string name;
+    int64_t delay_ms = 0;  // of all its messages
     uint64_t epoch = 0;
     uint64_t next = 1;
     std::deque<Batch> open;  // not confirmed in full
@@ -103,6 +104,7 @@ class Clients {
   void Produce(Producer& p, bool more);
   void Bind(Producer& p);
   void Send(Producer& p, const Batch& batch);
+  void TellOfLater(const Producer& p, const Batch& batch);
   void Note(Producer& p, const PublishOutcome& outcome);
   void Consume(Consumer& c);
   void Attach(Consumer& c);

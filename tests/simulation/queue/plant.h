@@ -8,6 +8,7 @@ namespace trireme::queue_simulation {
 enum class Plant : uint8_t {
   kNone,
   kConfirmsEarly,     // tells a producer that all is stored when it has only been sent
+  kDeliversEarly,     // takes a message for later for one that is due
   kMixesSessions,     // sends a session's messages to another one as well
   kRepeatsSettled,    // sends what was acknowledged again
   kTakesOldTokens,    // answers every token as current

@@ -73,7 +73,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{Plant::kSwapsRuns, "producer order"}, Case{Plant::kOldFigures, "current figures"},
                       Case{Plant::kDiverges, "replicas agree"}, Case{Plant::kLosesOfSnapshots, "snapshot is replay"},
                       Case{Plant::kDeletesEarly, "members"}, Case{Plant::kInstallsHalf, "live is kept"},
-                      Case{Plant::kVotesAfterLoss, "replicas agree"}));
+                      Case{Plant::kVotesAfterLoss, "replicas agree"}, Case{Plant::kDeliversEarly, "not early"}));
 
 }  // namespace
 }  // namespace trireme::queue_simulation

@@ -5,6 +5,7 @@
 #include "tests/simulation/queue/checkers/delivery_count.h"
 #include "tests/simulation/queue/checkers/live_is_kept.h"
 #include "tests/simulation/queue/checkers/members.h"
+#include "tests/simulation/queue/checkers/not_early.h"
 #include "tests/simulation/queue/checkers/old_token.h"
 #include "tests/simulation/queue/checkers/one_holder.h"
 #include "tests/simulation/queue/checkers/producer_order.h"
@@ -16,6 +17,7 @@ namespace trireme::queue_simulation {
 
 Suite::Suite() {
   checkers_.push_back(std::make_unique<ConfirmedIsKept>());
+  checkers_.push_back(std::make_unique<NotEarly>());
   checkers_.push_back(std::make_unique<OneHolder>());
   checkers_.push_back(std::make_unique<SettledStays>());
   checkers_.push_back(std::make_unique<OldToken>());

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "raft/host/state_machine.h"
 #include "tests/simulation/queue/plant.h"
@@ -33,6 +34,7 @@ class WatchedMachine final : public raft::StateMachine {
     suite_->Tell([&](Checker& c) { c.Applying(node_, entry, digest); });
     return applied;
   }
+  std::vector<raft::RowChange> TakeRows() override { return machine_->TakeRows(); }
   void AppliedBatch() override { machine_->AppliedBatch(); }
   void RoleChanged(const raft::RoleChange& change, bool leading) override {
     trace_->Add(2, node_, change.term.value(), leading);

@@ -13,7 +13,9 @@ class CurrentFigures : public Checker {
  public:
   const char* name() const override { return "current figures"; }
 
-  void Confirming(const std::string& body, Position) override { confirmed_.insert(body); }
+  void Confirming(const std::string& body, Position) override {
+    if (!IsForLater(body)) confirmed_.insert(body);
+  }
   void Acknowledged(const std::string& body, Position) override { acknowledged_.insert(body); }
   void AskingFigures(uint64_t ask) override { asked_[ask] = {confirmed_.size(), acknowledged_.size()}; }
   void AnsweringFigures(uint64_t ask, uint64_t published, uint64_t acknowledged) override {

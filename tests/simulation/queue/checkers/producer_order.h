@@ -16,7 +16,7 @@ class ProducerOrder : public Checker {
   const char* name() const override { return "producer order"; }
 
   void Delivering(const Delivered& d) override {
-    if (d.deliveries != 1) return;
+    if (d.deliveries != 1 || IsForLater(d.body)) return;
     const size_t colon = d.body.find(':');
     auto& first = first_[d.body.substr(0, colon)];
     auto [it, is_new] = first.emplace(std::stoull(d.body.substr(colon + 1)), std::pair(d.position, d.checkout_index));
