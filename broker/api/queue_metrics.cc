@@ -27,6 +27,8 @@ enum Family {
   kAcknowledged,
   kRejected,
   kSkipped,
+  kExpired,
+  kOverflowed,
   kCapped,
 };
 
@@ -47,6 +49,8 @@ std::vector<prometheus::MetricFamily> Families() {
       {"trireme_subscription_acknowledged_total", "Messages acknowledged.", MetricType::Counter, {}},
       {"trireme_subscription_rejected_total", "Messages rejected.", MetricType::Counter, {}},
       {"trireme_subscription_skipped_total", "Messages that the filter passed over.", MetricType::Counter, {}},
+      {"trireme_subscription_expired_total", "Messages whose time to live was over.", MetricType::Counter, {}},
+      {"trireme_subscription_overflowed_total", "Messages that left for newer ones.", MetricType::Counter, {}},
       {"trireme_subscription_capped",
        "1 while it takes nothing new because too much is out of line.",
        MetricType::Gauge,
@@ -84,6 +88,8 @@ struct Walk : std::enable_shared_from_this<Walk> {
       Add(kAcknowledged, labels, s.acknowledged);
       Add(kRejected, labels, s.rejected);
       Add(kSkipped, labels, s.skipped);
+      Add(kExpired, labels, s.expired);
+      Add(kOverflowed, labels, s.overflowed);
       Add(kCapped, labels, s.capped ? 1 : 0);
     }
   }

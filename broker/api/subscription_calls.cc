@@ -111,6 +111,8 @@ v1::SubscriptionFigures ToProto(const SubscriptionFigures& figures) {
   out.set_full(figures.capped);
   out.set_dead(figures.dead);
   out.set_redriven(figures.redriven);
+  out.set_expired(figures.expired);
+  out.set_overflowed(figures.overflowed);
   out.set_leaving(figures.leaving);
   out.set_arrived(figures.arrived);
   out.set_trouble(figures.trouble);

@@ -43,7 +43,7 @@ const char* BeginOf(std::string_view message) {
     const bool header =
         field.number == kHeaders && field.type == WireType::kCounted && ReadHeader(field.contents, &name, &value);
     const bool ours = header && name.substr(0, kOurs.size()) == kOurs;
-    if (begin != nullptr && (ours || field.number == kRoutingKey)) return true;
+    if (begin != nullptr && (ours || field.number == kRoutingKey || field.number == kExpiresAtMs)) return true;
     // What is behind them is the producer's, and so are they.
     begin = nullptr;
     if (!ours || name != kDeadQueue) return true;
@@ -63,6 +63,24 @@ const char* BeginOf(std::string_view message) {
 std::string_view WithoutDeadLetter(std::string_view message) {
   const char* begin = BeginOf(message);
   return begin == nullptr ? message : message.substr(0, static_cast<size_t>(begin - message.data()));
+}
+
+namespace {
+
+// The last one counts.
+void PutNoExpiry(raft::Writer& out) {
+  PutTag(out, kExpiresAtMs, WireType::kVarint);
+  out.Varint(0);
+}
+
+}  // namespace
+
+std::string Redriven(std::string_view message) {
+  const std::string_view bare = WithoutDeadLetter(message);
+  raft::Writer out;
+  out.Raw(bare);
+  if (ExpiresAtMs(bare) != 0) PutNoExpiry(out);
+  return out.Take();
 }
 
 uint64_t DeadLetterHops(std::string_view message) {
@@ -99,6 +117,7 @@ std::string WithDeadLetter(std::string_view message, const DeadLetter& letter) {
     PutTag(out, kRoutingKey, WireType::kCounted);
     out.Counted(letter.routing_key);
   }
+  if (ExpiresAtMs(WithoutDeadLetter(message)) != 0) PutNoExpiry(out);
   return out.Take();
 }
 

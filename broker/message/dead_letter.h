@@ -32,10 +32,13 @@ inline constexpr char kDeadHops[] = "trireme-dead-hops";
 // So much longer a message gets, at most: with names and a routing key of 255 bytes each.
 inline constexpr size_t kMaxDeadLetterBytes = 2'048;
 
-// The encoded message with these headers behind it, in place of those of an earlier time.
+// The encoded message with these headers behind it, in place of those of an earlier time. It expires no more by a time
+// of its own.
 std::string WithDeadLetter(std::string_view message, const DeadLetter& letter);
 // As it was before the first time. What is no dead letter comes back as it is.
 std::string_view WithoutDeadLetter(std::string_view message);
+// The same, without a time of its own at which it expires: that ended with its first hop.
+std::string Redriven(std::string_view message);
 // How often it was a dead letter; 0: never.
 uint64_t DeadLetterHops(std::string_view message);
 // The queue that it came from last; empty: it is no dead letter.

@@ -84,6 +84,15 @@ bool ReadHeader(std::string_view entry, std::string_view* name, Value* value) {
   });
 }
 
+int64_t ExpiresAtMs(std::string_view message) {
+  int64_t at = 0;  // the last one counts
+  WalkFields(message, [&](const Field& field) {
+    if (field.number == kExpiresAtMs && field.type == WireType::kVarint) at = static_cast<int64_t>(field.integer);
+    return true;
+  });
+  return at;
+}
+
 std::string_view RoutingKey(std::string_view message) {
   std::string_view key;
   const bool whole = WalkFields(message, [&key](const Field& field) {

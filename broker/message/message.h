@@ -67,6 +67,9 @@ bool WalkHeaders(std::string_view message, Visit visit) {
   });
 }
 
+// When it is not to be delivered any more, in milliseconds since the Unix epoch; 0: never said.
+int64_t ExpiresAtMs(std::string_view message);
+
 // What an exchange routes by; empty if the message has none or is no message.
 std::string_view RoutingKey(std::string_view message);
 

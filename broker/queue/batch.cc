@@ -66,7 +66,7 @@ bool HeaderIsGood(std::string_view entry) {
   });
 }
 
-absl::Status CheckMessage(std::string_view encoded, size_t slot) {
+absl::Status CheckMessage(std::string_view encoded, size_t slot, bool* expires) {
   size_t too_long = 0;
   const char* field = "";
   bool good = message::WalkFields(encoded, [&](const Field& f) {
@@ -85,6 +85,9 @@ absl::Status CheckMessage(std::string_view encoded, size_t slot) {
       case message::kContentType:
       case message::kRoutingKey:
         return IsText(f);
+      case message::kExpiresAtMs:
+        if (expires != nullptr) *expires |= f.integer != 0;
+        return true;
       default:
         return true;
     }
@@ -113,7 +116,7 @@ bool BatchWalker::Next() {
   return true;
 }
 
-absl::StatusOr<std::vector<uint32_t>> CheckBatch(std::string_view batch, const BatchLimits& limits) {
+absl::StatusOr<std::vector<uint32_t>> CheckBatch(std::string_view batch, const BatchLimits& limits, bool* expires) {
   std::vector<uint32_t> checksums;
   BatchWalker walker(batch);
   while (walker.Next()) {
@@ -123,7 +126,7 @@ absl::StatusOr<std::vector<uint32_t>> CheckBatch(std::string_view batch, const B
                                                        message.size(), " bytes; the limit is ",
                                                        limits.max_message_bytes));
     }
-    if (absl::Status good = CheckMessage(message, checksums.size()); !good.ok()) return good;
+    if (absl::Status good = CheckMessage(message, checksums.size(), expires); !good.ok()) return good;
     if (checksums.size() == kMaxBatchMessages) {
       return absl::InvalidArgumentError(
           absl::StrCat("the batch has more than ", kMaxBatchMessages, " messages, which is the limit"));

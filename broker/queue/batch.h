@@ -40,7 +40,9 @@ class BatchWalker {
 // Checks a producer's batch and gives the CRC-32C of each message's encoding (so their number, too). INVALID_ARGUMENT
 // for an empty batch, one that does not parse, or a key or id that is too long; RESOURCE_EXHAUSTED for a message or
 // batch above the limits. The message names the value and the limit.
-absl::StatusOr<std::vector<uint32_t>> CheckBatch(std::string_view batch, const BatchLimits& limits);
+// `expires`, unless null, says whether one of them has a time at which it expires.
+absl::StatusOr<std::vector<uint32_t>> CheckBatch(std::string_view batch, const BatchLimits& limits,
+                                                 bool* expires = nullptr);
 
 // The messages [from, from + count) as a batch of their own: records lie one behind the other. Empty if there are not
 // so many.

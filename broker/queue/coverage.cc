@@ -7,6 +7,15 @@
 
 namespace trireme::queue {
 
+uint32_t Amount::Take(uint32_t count, uint64_t size) {
+  uint64_t take = messages;
+  if (bytes > 0) take = std::max(take, size == 0 ? count : (bytes + size - 1) / size);
+  take = std::min<uint64_t>(take, count);
+  messages -= std::min(messages, take);
+  bytes -= std::min(bytes, take * size);
+  return static_cast<uint32_t>(take);
+}
+
 void Coverage::Split(Position at) {
   auto it = runs_.lower_bound(at);
   if (it == runs_.begin()) return;

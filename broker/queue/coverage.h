@@ -14,6 +14,8 @@ struct Amount {
   uint64_t messages = 0;
   uint64_t bytes = 0;
 
+  // How many messages of a run it takes to make this up; takes what they do off it.
+  uint32_t Take(uint32_t count, uint64_t size);
   friend bool operator==(const Amount&, const Amount&) = default;
 };
 

@@ -53,7 +53,7 @@ void Dispatcher::Rebuild() {
   DropReturned();
   for (const auto& [first, run] : subscription().returned) {
     // What was found out of those that a new subscription was given is dropped: they are looked at again.
-    if (run.deliveries == 0 && !subscription().settings.filter.empty()) bytes_each_.erase(first.index());
+    if (run.deliveries == 0 && !subscription().settings.filter.empty()) known_.erase(first.index());
     PutBack(first, run);
   }
   rebuild_ = false;
@@ -65,13 +65,20 @@ void Dispatcher::PutBack(Position first, const Returned& run) {
     dead_.push_back({first, run.count});
     return;
   }
+  if (machine_->expires()) {
+    if (!known_.contains(first.index())) {
+      unknown_sizes_.insert(first.index());
+    } else {
+      expiries_.emplace(queue_time_ms_, first.index());  // it is found out with the next decision
+    }
+  }
   if (run.due_ms > queue_time_ms_) {
     later_.emplace(run.due_ms, first.index());
     return;
   }
   returned_.emplace(first, Waiting{run.count});
   returned_messages_ += run.count;
-  if (!bytes_each_.contains(first.index())) unknown_sizes_.insert(first.index());
+  if (!known_.contains(first.index())) unknown_sizes_.insert(first.index());
 }
 
 // What has come due. None of it was given out in this term, for until now nothing knew of it.
@@ -105,6 +112,8 @@ void Dispatcher::DropReturned() {
   returned_.clear();
   later_.clear();
   dead_.clear();
+  expiries_.clear();
+  overdue_.clear();
   passed_returned_.clear();
   returned_messages_ = 0;
   unknown_sizes_.clear();
@@ -113,8 +122,8 @@ void Dispatcher::DropReturned() {
 // Sizes of entries that have nothing out of line any more, once many have gathered.
 void Dispatcher::ForgetSizes() {
   const Subscription& s = subscription();
-  if (bytes_each_.size() < 2 * (s.exceptions() + decided_runs_) + 1024) return;
-  absl::erase_if(bytes_each_,
+  if (known_.size() < 2 * (s.exceptions() + decided_runs_) + 1024) return;
+  absl::erase_if(known_,
                  [&](const auto& entry) { return entry.first < s.next.index() && !s.HasOutOfLine(entry.first); });
 }
 
@@ -150,8 +159,9 @@ std::optional<Dispatcher::Range> Dispatcher::Wanted() {
   return ahead_.Wanted();
 }
 
-bool Dispatcher::KnowsEnough() const {
+bool Dispatcher::KnowsEnough() {
   if (ahead_.full()) return true;
+  if (LacksHead()) return false;
   // Streams will want what comes next; a single receive is not read ahead for.
   for (const auto& [id, consumer] : consumers_) {
     if (consumer.connected) return false;
@@ -165,7 +175,9 @@ void Dispatcher::Shapes(uint64_t first, const std::vector<EntryShape>& shapes) {
   for (size_t i = 0; i < shapes.size(); ++i) {
     const uint64_t index = first + i;
     if (unknown_sizes_.erase(index) == 0) continue;
-    bytes_each_[index] = BytesEach(shapes[i]);
+    Known& known = known_[index] = {BytesEach(shapes[i]), shapes[i]};
+    known.shape.picked = nullptr;
+    WatchExpiry(index);
     if (shapes[i].picked != nullptr) JudgeReturned(index, shapes[i]);
   }
   ahead_.Shapes(first, shapes);
@@ -252,12 +264,13 @@ bool Dispatcher::capped() const {
 
 // What comes first waits for its size to be known, and what is behind it with it.
 bool Dispatcher::MayTakeReturned() const {
-  return !rebuild_ && runs_left_ > 0 && !returned_.empty() && bytes_each_.contains(returned_.begin()->first.index());
+  return !rebuild_ && runs_left_ > 0 && !returned_.empty() && known_.contains(returned_.begin()->first.index());
 }
 
 bool Dispatcher::MayTakeWaiting() {
   return !rebuild_ && runs_left_ > 0 && returned_.empty() &&
-         subscription().exceptions() + decided_runs_ < limits_.max_exceptions && ahead_.Next().has_value();
+         subscription().exceptions() + decided_runs_ < limits_.max_exceptions && ahead_.Next().has_value() &&
+         !HeadExpired();
 }
 
 uint64_t Dispatcher::MayBeInFlight() const {
@@ -291,7 +304,7 @@ Credit Dispatcher::Take(Share share, fact::CheckedOut& out) {
   while (!full() && MayTakeReturned()) {
     const auto [first, waiting] = *returned_.begin();
     const uint32_t count = waiting.count;
-    const uint64_t each = bytes_each_.at(first.index());
+    const uint64_t each = known_.at(first.index()).bytes_each;
     const uint32_t n = fit(count, each);
     if (n == 0) return took;
     put(out.returned, first, n, each);
@@ -305,7 +318,8 @@ Credit Dispatcher::Take(Share share, fact::CheckedOut& out) {
     if (n == 0) return took;
     put(out.waiting, run.slots.first, n, run.bytes_each);
     out.sizes.push_back(run.size);
-    bytes_each_[run.slots.first.index()] = run.bytes_each;
+    Known& known = known_[run.slots.first.index()] = {run.bytes_each, *run.shape};
+    known.shape.picked = nullptr;
     ahead_.Take(n);
   }
   return took;
@@ -365,7 +379,7 @@ void Dispatcher::ServeReceivers(MonotonicMs now, int64_t queue_time_ms, Plan& pl
       Take({it->max_messages, limits_.receive_bytes, /*one_fits=*/true, limits_.receive_bytes}, out);
       Conclude(std::move(out), {{}, it->id}, plan);
       it = receivers_.erase(it);
-    } else if (now >= it->until && unknown_sizes_.empty() && (capped() || !Wanted().has_value())) {
+    } else if (now >= it->until && unknown_sizes_.empty() && !HeadExpired() && (capped() || !Wanted().has_value())) {
       // With entries that are not known yet it cannot be said that there is nothing.
       plan.empty_handed.push_back(it->id);
       it = receivers_.erase(it);
@@ -469,8 +483,13 @@ void Dispatcher::Decide(MonotonicMs now, int64_t queue_time_ms, size_t& runs, Pl
   ExpireLeases(queue_time_ms, plan);
   ReleaseDue(queue_time_ms);
   BuryDead(plan);
-  ServeReceivers(now, queue_time_ms, plan);
-  ServeConsumers(plan);
+  BuryExpiredReturned(plan);
+  do {
+    ServeReceivers(now, queue_time_ms, plan);
+    ServeConsumers(plan);
+  } while (BuryExpiredWaiting(plan));
+  head_expires_ms_.reset();
+  if (machine_->expires() && ahead_.Next()) head_expires_ms_ = ahead_.Next()->expires_at_ms;
   if (!rebuild_) TellSkipped(now, plan);
   runs = runs_left_;
 }
@@ -496,6 +515,12 @@ void Dispatcher::Applied(uint64_t index, const Fact& fact, const Effect& effect,
     if (tokens != nullptr) NoteDeadlines(*tokens);
   } else if (std::holds_alternative<effect::Purged>(effect)) {
     DropReturned();
+  } else if (const auto* dead = std::get_if<effect::DeadUnseen>(&effect)) {
+    if (skips_under_way_ > 0) --skips_under_way_;
+    if (!dead->accepted) rebuild_ = true;
+    if (std::get<fact::DeadUnseen>(fact).reason == DeadReason::kOverflow && leaving_ > 0) --leaving_;
+  } else if (const auto* buried = std::get_if<fact::DeadLettered>(&fact)) {
+    if (buried->reason == DeadReason::kOverflow && leaving_ > 0) --leaving_;
   } else if (const auto* skipped = std::get_if<effect::Skipped>(&effect)) {
     if (skips_under_way_ > 0) --skips_under_way_;
     if (!skipped->accepted) rebuild_ = true;
@@ -576,6 +601,12 @@ std::optional<MonotonicMs> Dispatcher::NextWake(MonotonicMs now, int64_t queue_t
   if (!deadlines_.empty()) at(now + std::max<int64_t>(0, deadlines_.begin()->first - queue_time_ms));
   if (!later_.empty()) at(now + std::max<int64_t>(0, later_.begin()->first - queue_time_ms));
   if (passed_since_) at(*passed_since_ + limits_.skip_delay_ms);
+  auto expires = [&](int64_t at_ms) {
+    if (at_ms != kNever) at(now + std::max<int64_t>(0, at_ms - queue_time_ms));
+  };
+  if (!expiries_.empty()) expires(expiries_.begin()->first);
+  // What has expired and could not leave waits for something else to happen.
+  if (head_expires_ms_ && *head_expires_ms_ > queue_time_ms_) expires(*head_expires_ms_);
   return wake;
 }
 

@@ -109,6 +109,18 @@ class Dispatcher {
   };
   // `queue_time_ms`: of the entry that will carry the facts. `runs`: how many they may name, of which it takes its own.
   void Decide(MonotonicMs now, int64_t queue_time_ms, size_t& runs, Plan& plan);
+  // Has all that waits below `end` leave, and what is returned there, for newer messages; as far as it is known.
+  // Whether anything does.
+  bool LeaveBelow(Position end, Plan& plan);
+  // Something left so, and that is not applied.
+  bool leaving() const { return leaving_ > 0; }
+  // From where on it looks for the next message that waits.
+  Position next() const { return ahead_.next(); }
+  // It knows nothing until it has begun anew.
+  bool rebuilding() const { return rebuild_; }
+  // Where what comes first of what waits, not decided, makes up `wanted`; takes what does off it.
+  Position EndOf(Amount& wanted) const { return ahead_.EndOf(wanted); }
+  bool LacksHead();
   // The owner appended a Purged fact in the entry at `index`. Before the next Decide.
   void Purged(uint64_t index);
 
@@ -133,6 +145,13 @@ class Dispatcher {
 
   // Its filter, or another setting, is another one now.
   void SettingsChanged() { rebuild_ = true; }
+  // What is known of entries may lack what is to be known now.
+  void VersionRaised() {
+    rebuild_ = true;
+    known_.clear();
+  }
+  // Something is wanted although nobody is there to whom messages could go: what may expire.
+  bool Looks();
   // The subscription has as many exceptions as it may (status output).
   bool capped() const;
 
@@ -179,7 +198,7 @@ class Dispatcher {
   // Takes up to `share` into `out`; what it took.
   Credit Take(Share share, fact::CheckedOut& out);
   // Whether what is known ahead of the cursor is enough until more is read: nobody is there who would take more.
-  bool KnowsEnough() const;
+  bool KnowsEnough();
   // Whether something may be taken now. What was returned always may: it is an exception already, and at the cap only
   // giving it out again makes room.
   bool MayTake();
@@ -198,6 +217,15 @@ class Dispatcher {
   void TellSkipped(MonotonicMs now, Plan& plan);
   void ReleaseDue(int64_t queue_time_ms);
   void BuryDead(Plan& plan);
+  void BuryExpiredReturned(Plan& plan);
+  bool BuryExpiredWaiting(Plan& plan);
+  // Has the messages that wait leave for which `goes` is true of the next run, with how many of it.
+  template <typename Goes>
+  bool LeaveUnseen(DeadReason reason, uint64_t target, Plan& plan, Goes goes);
+  bool watches() const;
+  bool HeadExpired();
+  // Finds out when what is returned of an entry expires next, and puts what has by now among the overdue.
+  void WatchExpiry(uint64_t index);
   void ServeReceivers(MonotonicMs now, int64_t queue_time_ms, Plan& plan);
   void ServeConsumers(Plan& plan);
   void Free(uint64_t holder, uint32_t count);
@@ -216,7 +244,8 @@ class Dispatcher {
   Lookahead ahead_;
   std::optional<MonotonicMs> passed_since_;  // something was passed over, and the state was not told
   std::vector<Slots> passed_returned_;       // of the returned ones, likewise
-  size_t skips_under_way_ = 0;               // Skipped facts, not applied
+  size_t skips_under_way_ = 0;               // Skipped and DeadUnseen facts, not applied
+  size_t leaving_ = 0;                       // facts that let messages leave for newer ones, likewise
   // Returned runs that were not given out again yet.
   struct Waiting {
     uint32_t count = 0;
@@ -227,8 +256,17 @@ class Dispatcher {
   std::set<std::pair<int64_t, uint64_t>> later_;
   // Returned runs that were delivered too often.
   std::vector<Slots> dead_;
-  // Bytes per message of entries that this leader has given messages of, or has looked up, for when they come back.
-  absl::flat_hash_map<uint64_t, uint64_t> bytes_each_;
+  // Of entries that this leader has given messages of, or has looked up, for when they come back.
+  struct Known {
+    uint64_t bytes_each = 0;
+    EntryShape shape = {};  // without what a filter picks
+  };
+  absl::flat_hash_map<uint64_t, Known> known_;
+  // Entries with returned runs, by when the first of those expires, in queue time.
+  std::set<std::pair<int64_t, uint64_t>> expiries_;
+  // Returned runs that have expired.
+  std::vector<Slots> overdue_;
+  std::optional<int64_t> head_expires_ms_;  // the first that waits
   // Entries of returned runs for which that is not known: an earlier leader gave them.
   absl::btree_set<uint64_t> unknown_sizes_;
 

@@ -13,6 +13,7 @@ constexpr int64_t kProducerCheckMs = 60'000;
 constexpr int64_t kProducerCheckAgainMs = 1'000;
 // In one entry, so that it does not grow without bound.
 constexpr size_t kMaxForgotten = 1'000;
+constexpr Position kNowhere(kMaxLogIndex, 0);
 
 // The subscription that a fact is about; nothing for one that is about the queue.
 std::optional<SubscriptionId> SubscriptionOf(const Fact& fact) {
@@ -52,8 +53,47 @@ void Dispatchers::Purged(uint64_t index) {
   for (const auto& [id, dispatcher] : all_) dispatcher->Purged(index);
 }
 
-Dispatcher::Plan Dispatchers::Decide(MonotonicMs now, int64_t queue_time_ms) {
-  Dispatcher::Plan plan;
+// What several subscriptions have is counted more than once, and what one of them holds counts though it will not be
+// free: so what leaves may be too little, and the rest leaves the next time. That too much does cannot be.
+Dispatchers::Made Dispatchers::MakeRoom(Amount wanted, Dispatcher::Plan& plan) {
+  for (const auto& [id, dispatcher] : all_) {
+    if (dispatcher->leaving()) return Made::kSome;
+  }
+  // What is returned comes first, wherever it is; all of it that may be needed, by position.
+  Position end;
+  std::map<SubscriptionId, absl::btree_map<Position, Returned>::const_iterator> next;
+  for (const auto& [id, s] : machine_->subscriptions()) next[id] = s.returned.begin();
+  Position waiting = kNowhere;  // what waits, and was not decided or passed over, begins here
+  Dispatcher* slowest = nullptr;
+  bool lacks = false;
+  for (const auto& [id, dispatcher] : all_) {
+    const Subscription& s = machine_->subscription(id);
+    lacks |= dispatcher->rebuilding();
+    if (s.waiting == 0) continue;
+    lacks |= dispatcher->LacksHead();
+    const Position at = std::max(dispatcher->next(), Position(s.waiting_from, 0));
+    if (at >= waiting) continue;
+    waiting = at;
+    slowest = dispatcher.get();
+  }
+  while (wanted != Amount()) {
+    auto first = next.end();
+    for (auto it = next.begin(); it != next.end(); ++it) {
+      if (it->second == machine_->subscription(it->first).returned.end() || it->second->first >= waiting) continue;
+      if (first == next.end() || it->second->first < first->second->first) first = it;
+    }
+    if (first == next.end()) break;
+    const auto& [position, run] = *first->second;
+    end = std::max(end, position + wanted.Take(run.count, run.size));
+    ++first->second;
+  }
+  if (wanted != Amount() && slowest != nullptr && !lacks) end = std::max(end, slowest->EndOf(wanted));
+  bool some = false;
+  for (const auto& [id, dispatcher] : all_) some |= dispatcher->LeaveBelow(end, plan);
+  return some ? Made::kSome : lacks ? Made::kLater : Made::kNone;
+}
+
+void Dispatchers::Decide(MonotonicMs now, int64_t queue_time_ms, Dispatcher::Plan& plan) {
   ForgetProducers(queue_time_ms, plan);
   size_t runs = limits_.decision_runs;
   auto first = all_.lower_bound(turn_);
@@ -62,7 +102,6 @@ Dispatcher::Plan Dispatchers::Decide(MonotonicMs now, int64_t queue_time_ms) {
   // Another one is first the next time.
   if (runs == 0 && first != all_.end()) turn_ = first->first + 1;
   if (first == all_.end()) turn_ = 0;
-  return plan;
 }
 
 void Dispatchers::ForgetProducers(int64_t queue_time_ms, Dispatcher::Plan& plan) {
@@ -112,6 +151,8 @@ void Dispatchers::Applied(uint64_t index, const std::vector<Fact>& facts, const 
       }
     } else if (std::holds_alternative<fact::VersionRaised>(facts[i])) {
       // What was passed over was perhaps not counted as it is from here on.
+      for (const auto& [id, dispatcher] : all_) dispatcher->VersionRaised();
+    } else if (std::holds_alternative<fact::QueueChanged>(facts[i])) {
       for (const auto& [id, dispatcher] : all_) dispatcher->SettingsChanged();
     } else if (std::holds_alternative<fact::Purged>(facts[i])) {
       for (const auto& [id, dispatcher] : all_) dispatcher->Applied(index, facts[i], effect, deliveries);

@@ -33,8 +33,22 @@ class Dispatchers {
   // And it holds a Purged fact. Before the next Decide.
   void Purged(uint64_t index);
 
+  // For messages that are to be stored there is so much too little room: has the oldest leave that nobody holds, by
+  // facts for the same entry as what Decide gives, before it. Never more than that is needed.
+  enum class Made : uint8_t {
+    kSome,   // or it is under way: to be judged anew when that is applied
+    kLater,  // once more is read
+    kNone,   // nothing can leave
+  };
+  Made MakeRoom(Amount wanted, Dispatcher::Plan& plan);
+
   // `queue_time_ms`: of the entry that will carry the facts.
-  Dispatcher::Plan Decide(MonotonicMs now, int64_t queue_time_ms);
+  Dispatcher::Plan Decide(MonotonicMs now, int64_t queue_time_ms) {
+    Dispatcher::Plan plan;
+    Decide(now, queue_time_ms, plan);
+    return plan;
+  }
+  void Decide(MonotonicMs now, int64_t queue_time_ms, Dispatcher::Plan& plan);
 
   // An entry was applied. `facts` are its facts, `effects` what came of them.
   void Applied(uint64_t index, const std::vector<Fact>& facts, const Effects& effects,

@@ -100,6 +100,10 @@ struct DeadLettered {
   uint64_t messages = 0;
 };
 
+struct DeadUnseen {
+  bool accepted = false;
+};
+
 // Of Arrived and Redirected.
 struct Departures {
   uint64_t messages = 0;
@@ -109,10 +113,10 @@ struct None {};
 
 }  // namespace effect
 
-using Effect =
-    std::variant<effect::None, effect::Published, effect::ProducerOpened, effect::ProducerForgotten, effect::Attached,
-                 effect::Detached, effect::CheckedOut, effect::Settled, effect::Purged, effect::Skipped,
-                 effect::SubscriptionCreated, effect::SubscriptionChanged, effect::DeadLettered, effect::Departures>;
+using Effect = std::variant<effect::None, effect::Published, effect::ProducerOpened, effect::ProducerForgotten,
+                            effect::Attached, effect::Detached, effect::CheckedOut, effect::Settled, effect::Purged,
+                            effect::Skipped, effect::SubscriptionCreated, effect::SubscriptionChanged,
+                            effect::DeadLettered, effect::Departures, effect::DeadUnseen>;
 
 // Of one entry.
 struct Effects {

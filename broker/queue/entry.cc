@@ -47,6 +47,8 @@ enum class Code : uint8_t {
   kSkippedSized = 23,     // likewise
   kSubscriptionCreatedSized = 24,
   kQueueChanged = 25,
+  // From here on of kFactsOfExpiry.
+  kDeadUnseen = 26,
 };
 
 // Of a setting in SubscriptionSettings. Never reused.
@@ -236,6 +238,19 @@ struct Encoder {
     out.Varint(f.from);
     out.Varint(f.to);
   }
+  void operator()(const fact::DeadUnseen& f) {
+    Put(Code::kDeadUnseen);
+    out.Varint(f.subscription);
+    out.Byte(static_cast<uint8_t>(f.reason));
+    out.Varint(f.from_next.packed());
+    out.Varint(f.to_next.packed());
+    PutSlots(out, f.waiting);
+    for (uint64_t size : f.sizes) out.Varint(size);  // as many
+    out.Varint(f.skipped);
+    out.Varint(f.skipped_bytes);
+    out.Varint(f.counted_at);
+    out.Varint(f.target);
+  }
   void operator()(const fact::QueueChanged& f) {
     Put(Code::kQueueChanged);
     EncodeSettings(out, f.settings);
@@ -403,6 +418,23 @@ absl::StatusOr<Fact> DecodeFact(raft::Reader& in) {
       if (code == static_cast<uint8_t>(Code::kDeadLetteredTo)) f.target = in.Varint();
       return f;
     }
+    case Code::kDeadUnseen: {
+      fact::DeadUnseen f;
+      f.subscription = static_cast<SubscriptionId>(in.Varint());
+      const uint8_t reason = in.Byte();
+      if (!IsReason(reason)) return absl::DataLossError(absl::StrCat("a DeadUnseen fact has reason ", reason));
+      f.reason = static_cast<DeadReason>(reason);
+      f.from_next = Position(in.Varint());
+      f.to_next = Position(in.Varint());
+      f.waiting = GetSlots(in);
+      f.sizes.resize(f.waiting.size());
+      for (uint64_t& size : f.sizes) size = in.Varint();
+      f.skipped = in.Varint();
+      f.skipped_bytes = in.Varint();
+      f.counted_at = in.Varint();
+      f.target = in.Varint();
+      return f;
+    }
     case Code::kQueueChanged:
       return fact::QueueChanged{DecodeQueueSettings(in)};
     case Code::kSubscriptionDeleted:
@@ -494,15 +526,25 @@ uint32_t VersionOf(const Fact& fact) {
   if (const auto* out = std::get_if<fact::CheckedOut>(&fact))
     return out->sized ? kFactsOfLimits : out->skipped == 0 ? 1 : 2;
   if (const auto* skipped = std::get_if<fact::Skipped>(&fact)) return skipped->sized ? kFactsOfLimits : 2;
-  if (std::holds_alternative<fact::QueueChanged>(fact)) return kFactsOfLimits;
+  if (const auto* changed = std::get_if<fact::QueueChanged>(&fact)) return VersionOf(changed->settings);
+  if (const auto* unseen = std::get_if<fact::DeadUnseen>(&fact))
+    return unseen->reason == DeadReason::kOverflow ? kFactsOfOverflow : kFactsOfExpiry;
   if (const auto* settled = std::get_if<fact::Settled>(&fact))
     return settled->target != 0 ? 4 : settled->due_ms.empty() ? 1 : 3;
-  if (const auto* dead = std::get_if<fact::DeadLettered>(&fact)) return dead->target == 0 ? 3 : 4;
+  if (const auto* dead = std::get_if<fact::DeadLettered>(&fact)) {
+    if (dead->reason == DeadReason::kOverflow) return kFactsOfOverflow;
+    return dead->reason == DeadReason::kExpired ? kFactsOfExpiry : dead->target == 0 ? 3 : 4;
+  }
   if (std::holds_alternative<fact::Arrived>(fact) || std::holds_alternative<fact::Redirected>(fact)) return 4;
   if (const auto* made = std::get_if<fact::SubscriptionCreated>(&fact))
     return made->sized ? kFactsOfLimits : VersionOf(made->settings);
   if (const auto* changed = std::get_if<fact::SubscriptionChanged>(&fact)) return VersionOf(changed->settings);
   return std::holds_alternative<fact::SubscriptionDeleted>(fact) ? 2 : 1;
+}
+
+uint32_t VersionOf(const QueueSettings& settings) {
+  if (settings.overflow != Overflow::kReject) return kFactsOfOverflow;
+  return settings.ttl_ms == 0 ? kFactsOfLimits : kFactsOfExpiry;
 }
 
 uint32_t VersionOf(const SubscriptionSettings& settings) {

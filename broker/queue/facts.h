@@ -74,12 +74,21 @@ struct SubscriptionSettings {
   friend bool operator==(const SubscriptionSettings&, const SubscriptionSettings&) = default;
 };
 
+// What becomes of a message for which a queue has no room.
+enum class Overflow : uint8_t {
+  kReject = 0,
+  kDropOldest = 1,  // it is stored, and the oldest leave for it
+  kDeadLetter = 2,  // the same, into the dead-letter queues of the subscriptions
+};
+
 // What a queue is set to. Checked by whoever sets it, and kept by the leader that judges what is published. 0: no
 // limit.
 struct QueueSettings {
   uint64_t max_messages = 0;       // that any subscription needs: waiting, in flight or returned
   uint64_t max_bytes = 0;          // of those, as MessageBytes counts them
   uint64_t max_message_bytes = 0;  // of one message, encoded
+  uint64_t ttl_ms = 0;             // for so long in queue time a message may be delivered
+  Overflow overflow = Overflow::kReject;
 
   bool Limits() const { return max_messages != 0 || max_bytes != 0; }
   friend bool operator==(const QueueSettings&, const QueueSettings&) = default;
@@ -104,9 +113,11 @@ enum class DeadReason : uint8_t {
   kDeliveryLimit = 1,
   kRejected = 2,
   kRedriven = 3,  // back to where it came from
+  kExpired = 4,   // its time was over
+  kOverflow = 5,  // the queue was full, and it was the oldest
 };
 inline bool IsReason(uint8_t reason) {
-  return reason >= 1 && reason <= 3;
+  return reason >= 1 && reason <= 5;
 }
 
 namespace fact {
@@ -282,6 +293,22 @@ struct DeadLettered {
   friend bool operator==(const DeadLettered&, const DeadLettered&) = default;
 };
 
+// Messages that wait leave the subscription, as DeadLettered ones that are returned do. Conditional as CheckedOut is.
+struct DeadUnseen {
+  SubscriptionId subscription = 0;
+  DeadReason reason = DeadReason::kExpired;
+  Position from_next;
+  Position to_next;
+  std::vector<Slots> waiting;   // in [from_next, to_next), ascending
+  std::vector<uint64_t> sizes;  // as in CheckedOut, and so on
+  uint64_t skipped = 0;
+  uint64_t skipped_bytes = 0;
+  uint64_t counted_at = 0;
+  uint64_t target = 0;  // as in DeadLettered
+
+  friend bool operator==(const DeadUnseen&, const DeadUnseen&) = default;
+};
+
 // Messages that had left, with the ordinals [first, first + count), are stored where they went.
 struct Arrived {
   SubscriptionId subscription = 0;
@@ -320,12 +347,16 @@ using Fact =
     std::variant<fact::Published, fact::ProducerOpened, fact::ProducerForgotten, fact::Attached, fact::Detached,
                  fact::CheckedOut, fact::Settled, fact::LeaseExtended, fact::Expired, fact::Purged, fact::VersionRaised,
                  fact::Skipped, fact::SubscriptionCreated, fact::SubscriptionChanged, fact::SubscriptionDeleted,
-                 fact::DeadLettered, fact::Arrived, fact::Redirected, fact::QueueChanged>;
+                 fact::DeadLettered, fact::Arrived, fact::Redirected, fact::QueueChanged, fact::DeadUnseen>;
 
 // The meaning of the facts above, as this program knows it.
-inline constexpr uint32_t kFactVersion = 6;
+inline constexpr uint32_t kFactVersion = 8;
 // From this version on the state counts bytes: of messages that are stored once it is in force.
 inline constexpr uint32_t kFactsOfLimits = 6;
+// From this version on messages expire.
+inline constexpr uint32_t kFactsOfExpiry = 7;
+// From this version on messages leave for newer ones.
+inline constexpr uint32_t kFactsOfOverflow = 8;
 // What every log begins with. Facts of a higher version come only behind a VersionRaised, which a leader appends when
 // one is wanted and all replicas understand it; so replicas of different programs agree until then, and in their
 // digests, too.
@@ -334,5 +365,6 @@ inline constexpr uint32_t kFirstFactVersion = 1;
 uint32_t VersionOf(const Fact& fact);
 // The version that a fact with these settings belongs to.
 uint32_t VersionOf(const SubscriptionSettings& settings);
+uint32_t VersionOf(const QueueSettings& settings);
 
 }  // namespace trireme::queue

@@ -3,12 +3,45 @@
 #include <algorithm>
 #include <utility>
 
+#include "broker/message/message.h"
 #include "broker/queue/batch.h"
 
 namespace trireme::queue {
 
-EntryShape ShapeOf(const PublishedView& published, const filter::Filter* filter) {
-  EntryShape shape{published.count, published.batch.size()};
+std::shared_ptr<const std::vector<EntryShape::Expiring>> ExpiringOf(std::string_view batch) {
+  std::vector<EntryShape::Expiring> expiring;
+  uint32_t slot = 0;
+  for (BatchWalker walker(batch); walker.Next(); ++slot) {
+    const int64_t at_ms = message::ExpiresAtMs(walker.message());
+    if (at_ms == 0) continue;
+    if (!expiring.empty() && expiring.back().first + expiring.back().count == slot && expiring.back().at_ms == at_ms) {
+      ++expiring.back().count;
+    } else {
+      expiring.push_back({slot, 1, at_ms});
+    }
+  }
+  if (expiring.empty()) return nullptr;
+  return std::make_shared<const std::vector<EntryShape::Expiring>>(std::move(expiring));
+}
+
+Deadline DeadlineOf(const EntryShape& shape, uint32_t slot, const QueueSettings& settings) {
+  Deadline deadline{kNever, std::max(slot + 1, shape.messages)};
+  if (settings.ttl_ms != 0) deadline.at_ms = shape.time_ms + static_cast<int64_t>(settings.ttl_ms);
+  if (shape.expiring == nullptr) return deadline;
+  auto run = std::partition_point(shape.expiring->begin(), shape.expiring->end(),
+                                  [slot](const auto& r) { return r.first + r.count <= slot; });
+  if (run == shape.expiring->end()) return deadline;
+  if (run->first > slot) {
+    deadline.end = run->first;
+  } else {
+    deadline = {std::min(deadline.at_ms, run->at_ms), run->first + run->count};
+  }
+  return deadline;
+}
+
+EntryShape ShapeOf(const PublishedView& published, const filter::Filter* filter, bool expires) {
+  EntryShape shape{.messages = published.count, .bytes = published.batch.size(), .time_ms = published.time_ms};
+  if (expires) shape.expiring = ExpiringOf(published.batch.view());
   if (filter == nullptr) return shape;
   std::vector<EntryShape::Picked> picked;
   uint32_t slot = 0;
@@ -99,10 +132,13 @@ void Lookahead::Shapes(uint64_t first, const std::vector<EntryShape>& shapes) {
   }
 }
 
-uint64_t Lookahead::SizeOfFront() const {
+uint64_t Lookahead::SizeOf(uint64_t index, const EntryShape& shape) const {
   const uint64_t from = machine_->sized_from();
-  const EntryShape& shape = shapes_.front();
-  return from == 0 || shapes_first_ < from ? 0 : MessageBytes(shape.bytes, shape.messages);
+  return from == 0 || index < from ? 0 : MessageBytes(shape.bytes, shape.messages);
+}
+
+uint64_t Lookahead::SizeOfFront() const {
+  return SizeOf(shapes_first_, shapes_.front());
 }
 
 void Lookahead::Pass(uint32_t count) {
@@ -110,6 +146,16 @@ void Lookahead::Pass(uint32_t count) {
   passed_ += count;
   passed_bytes_ += count * SizeOfFront();
   next_ = next_ + count;
+}
+
+Lookahead::Run Lookahead::RunTo(uint32_t end) const {
+  const EntryShape& shape = shapes_.front();
+  Run run{.slots = {next_, end - next_.slot()}, .bytes_each = BytesEach(shape), .size = SizeOfFront(), .shape = &shape};
+  if (!machine_->expires()) return run;
+  const Deadline deadline = DeadlineOf(shape, next_.slot(), machine_->settings());
+  run.expires_at_ms = deadline.at_ms;
+  run.slots.count = std::min(end, deadline.end) - next_.slot();
+  return run;
 }
 
 std::optional<Lookahead::Run> Lookahead::Next() {
@@ -124,20 +170,31 @@ std::optional<Lookahead::Run> Lookahead::Next() {
     const EntryShape& shape = shapes_.front();
     const uint32_t slot = FrontSlot();
     const bool at_front = next_.index() == shapes_first_;
-    if (at_front && shape.picked == nullptr && slot < shape.messages)
-      return Run{{next_, shape.messages - slot}, BytesEach(shape), SizeOfFront()};
+    if (at_front && shape.picked == nullptr && slot < shape.messages) return RunTo(shape.messages);
     if (at_front && shape.picked != nullptr && slot < shape.messages) {
       for (const EntryShape::Picked& run : *shape.picked) {
         const uint32_t end = run.first + run.count;
         if (end <= slot) continue;
         if (run.first > slot) Pass(run.first - slot);
-        return Run{{next_, end - next_.slot()}, BytesEach(shape), SizeOfFront()};
+        return RunTo(end);
       }
       Pass(shape.messages - slot);
     }
     Pop();
   }
   return std::nullopt;
+}
+
+Position Lookahead::EndOf(Amount& wanted) const {
+  Position end = next_;
+  for (size_t i = 0; i < shapes_.size() && wanted != Amount(); ++i) {
+    const uint64_t index = shapes_first_ + i;
+    const EntryShape& shape = shapes_[i];
+    const uint32_t slot = next_.index() == index ? next_.slot() : 0;
+    if (index < next_.index() || machine_->IsRefused(index) || slot >= shape.messages) continue;
+    end = Position(index, slot) + wanted.Take(shape.messages - slot, SizeOf(index, shape));
+  }
+  return end;
 }
 
 void Lookahead::Take(uint32_t count) {

@@ -3,12 +3,15 @@
 
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <memory>
 #include <optional>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "broker/filter/filter.h"
+#include "broker/queue/coverage.h"
 #include "broker/queue/entry.h"
 #include "broker/queue/facts.h"
 #include "broker/queue/machine.h"
@@ -25,12 +28,30 @@ struct EntryShape {
 
   uint32_t messages = 0;
   uint64_t bytes = 0;
+  int64_t time_ms = 0;  // queue time at which they were published
+  // Those that say themselves when they expire, ascending and apart; null: none does.
+  struct Expiring {
+    uint32_t first = 0;
+    uint32_t count = 0;
+    int64_t at_ms = 0;
+  };
+  std::shared_ptr<const std::vector<Expiring>> expiring = nullptr;
   // Which of them the subscription's filter takes, ascending and apart; null: all.
   std::shared_ptr<const std::vector<Picked>> picked = nullptr;
 };
 
-// A null filter takes all.
-EntryShape ShapeOf(const PublishedView& published, const filter::Filter* filter);
+// A null filter takes all. `expires`: whether the messages are to be looked at for when they do.
+EntryShape ShapeOf(const PublishedView& published, const filter::Filter* filter, bool expires);
+// Of a batch; null: none says when it expires.
+std::shared_ptr<const std::vector<EntryShape::Expiring>> ExpiringOf(std::string_view batch);
+
+inline constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
+// When the message in a slot expires, in queue time, and up to which slot those behind it do as well.
+struct Deadline {
+  int64_t at_ms = kNever;
+  uint32_t end = 0;
+};
+Deadline DeadlineOf(const EntryShape& shape, uint32_t slot, const QueueSettings& settings);
 
 // What each message of an entry counts for: their average.
 inline uint64_t BytesEach(const EntryShape& shape) {
@@ -73,8 +94,12 @@ class Lookahead {
     Slots slots;
     uint64_t bytes_each = 0;
     uint64_t size = 0;  // what each counts for in the state
+    int64_t expires_at_ms = kNever;
+    const EntryShape* shape = nullptr;  // of their entry; until they are taken
   };
   std::optional<Run> Next();
+  // Where those end that come next and make up `wanted`, of which it takes what they do; or what is known ends.
+  Position EndOf(Amount& wanted) const;
   // Leaves `count` of them behind, as given.
   void Take(uint32_t count);
 
@@ -99,8 +124,11 @@ class Lookahead {
   // Of the first known entry.
   void Pass(uint32_t count);
   uint64_t SizeOfFront() const;
+  uint64_t SizeOf(uint64_t index, const EntryShape& shape) const;
   // Leaves the first known entry behind, and what was not taken of it.
   void Pop();
+  // From next_ to the slot `end` of the first known entry.
+  Run RunTo(uint32_t end) const;
   // The slot of the first known entry at which the next message is looked for.
   uint32_t FrontSlot() const;
 

@@ -108,6 +108,10 @@ struct Machine::Applier {
   // Messages have left the subscription; without a target they are gone.
   void Leave(Subscription& s, Position first, uint32_t count, uint32_t deliveries, DeadReason reason, uint64_t target) {
     Drop(first, count);
+    Depart(s, first, count, deliveries, reason, target);
+  }
+  void Depart(Subscription& s, Position first, uint32_t count, uint32_t deliveries, DeadReason reason,
+              uint64_t target) const {
     if (target != 0) s.departures.Add({first, count, deliveries, reason, m.time_ms_, target});
   }
 
@@ -218,15 +222,59 @@ struct Machine::Applier {
     return effect::Detached{true, number};
   }
 
-  Effect operator()(const fact::CheckedOut& f) {
-    Subscription* s = m.Find(f.subscription);
-    // Safety rule 2: all that it was decided from must hold still.
-    if (s == nullptr || s->next != f.from_next || f.to_next < f.from_next || f.to_next > Position(index, 0)) {
-      return effect::CheckedOut{};
-    }
+  // What a fact takes of what waits.
+  struct Taken {
+    uint64_t messages = 0;
+    uint64_t bytes = 0;
+  };
+  // Safety rule 2: all that it was decided from must hold still; else nothing.
+  template <typename F>
+  std::optional<Taken> Takes(const Subscription* s, const F& f) const {
+    if (s == nullptr || s->next != f.from_next || f.to_next < f.from_next || f.to_next > Position(index, 0)) return {};
     // By a leader that did not count bytes yet.
     const bool sized = m.sized_from_ != 0;
-    if (sized && (!f.sized || f.sizes.size() != f.waiting.size())) return effect::CheckedOut{};
+    if (sized && f.sizes.size() != f.waiting.size()) return {};
+    Taken taken;
+    Position last = f.from_next;
+    for (size_t i = 0; i < f.waiting.size(); ++i) {
+      const Slots& w = f.waiting[i];
+      const uint64_t entry = w.first.index();
+      if (!w.WithinEntry() || w.first < last || w.first + w.count > f.to_next || entry < s->waiting_from ||
+          m.IsRefused(entry)) {
+        return {};
+      }
+      last = w.first + w.count;
+      taken.messages += w.count;
+      if (sized) taken.bytes += w.count * f.sizes[i];
+    }
+    if (f.skipped > 0 && m.last_refused_ > f.counted_at) return {};
+    if (f.skipped > s->waiting || taken.messages > s->waiting - f.skipped) return {};
+    return taken;
+  }
+  template <typename F>
+  void Advance(Subscription& s, const F& f, const Taken& taken) {
+    s.Advance(f.to_next, taken.messages + f.skipped, taken.bytes + (m.sized_from_ == 0 ? 0 : f.skipped_bytes));
+    s.skipped += f.skipped;
+  }
+
+  static void CountDead(Subscription& s, DeadReason reason, uint64_t messages) {
+    (reason == DeadReason::kExpired ? s.expired : reason == DeadReason::kOverflow ? s.overflowed : s.dead) += messages;
+  }
+
+  Effect operator()(const fact::DeadUnseen& f) {
+    Subscription* s = m.Find(f.subscription);
+    const std::optional<Taken> taken = Takes(s, f);
+    if (!taken) return effect::DeadUnseen{};
+    Advance(*s, f, *taken);
+    CountDead(*s, f.reason, taken->messages);
+    for (const Slots& w : f.waiting) Depart(*s, w.first, w.count, 0, f.reason, f.target);
+    return effect::DeadUnseen{true};
+  }
+
+  Effect operator()(const fact::CheckedOut& f) {
+    Subscription* s = m.Find(f.subscription);
+    const std::optional<Taken> taken = Takes(s, f);
+    if (!taken || (m.sized_from_ != 0 && !f.sized)) return effect::CheckedOut{};
     Session* session = nullptr;
     if (!f.session.empty()) {
       auto it = s->sessions.find(f.session);
@@ -234,21 +282,6 @@ struct Machine::Applier {
       session = &it->second;
     }
     if (!s->MayHold(session == nullptr ? 0 : session->number)) return effect::CheckedOut{};
-    uint64_t taken = 0, bytes = 0;
-    Position last = f.from_next;
-    for (size_t i = 0; i < f.waiting.size(); ++i) {
-      const Slots& w = f.waiting[i];
-      const uint64_t entry = w.first.index();
-      if (!w.WithinEntry() || w.first < last || w.first + w.count > f.to_next || entry < s->waiting_from ||
-          m.IsRefused(entry)) {
-        return effect::CheckedOut{};
-      }
-      last = w.first + w.count;
-      taken += w.count;
-      if (sized) bytes += w.count * f.sizes[i];
-    }
-    if (f.skipped > 0 && m.last_refused_ > f.counted_at) return effect::CheckedOut{};
-    if (f.skipped > s->waiting || taken > s->waiting - f.skipped) return effect::CheckedOut{};
 
     effect::CheckedOut out{true, {}};
     out.runs.reserve(f.waiting.size() + f.returned.size());
@@ -259,8 +292,7 @@ struct Machine::Applier {
       if (holder != 0) s->held[holder] += count;
       out.runs.push_back({{first, count}, deliveries});
     };
-    s->Advance(f.to_next, taken + f.skipped, bytes + (sized ? f.skipped_bytes : 0));
-    s->skipped += f.skipped;
+    Advance(*s, f, *taken);
     for (const Slots& r : f.returned) {
       if (!r.WithinEntry()) continue;
       std::vector<std::pair<Position, Returned>> parts;
@@ -275,7 +307,7 @@ struct Machine::Applier {
     }
     for (size_t i = 0; i < f.waiting.size(); ++i) {
       const Slots& w = f.waiting[i];
-      const uint64_t size = sized ? f.sizes[i] : 0;
+      const uint64_t size = m.sized_from_ != 0 ? f.sizes[i] : 0;
       Hold(w.first, w.count, size);
       give(w.first, w.count, 1, size);
     }
@@ -465,7 +497,7 @@ struct Machine::Applier {
       });
     }
     s->returned_messages -= messages;
-    s->dead += messages;
+    CountDead(*s, f.reason, messages);
     return effect::DeadLettered{messages};
   }
 

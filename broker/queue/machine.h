@@ -76,6 +76,8 @@ class Machine {
   // long as a cursor has not passed it.
   bool IsRefused(uint64_t index) const { return refused_.contains(index); }
   const QueueSettings& settings() const { return settings_; }
+  // Whether messages expire: before, none was published that says when, and the queue has no time to live.
+  bool expires() const { return version_ >= kFactsOfExpiry; }
   // What any subscription needs: waiting, in flight or returned. Nothing: there is no limit to it, so it is not
   // counted.
   std::optional<Amount> Holds() const;

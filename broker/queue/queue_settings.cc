@@ -8,6 +8,10 @@ namespace {
 
 // Never reused.
 constexpr uint64_t kMaxMessagesTag = 1, kMaxBytesTag = 2, kMaxMessageBytesTag = 3;
+// Of kFactsOfExpiry.
+constexpr uint64_t kTtlTag = 4;
+// Of kFactsOfOverflow.
+constexpr uint64_t kOverflowTag = 5;
 
 }  // namespace
 
@@ -24,6 +28,8 @@ void EncodeSettings(raft::Writer& out, const QueueSettings& settings) {
   number(kMaxMessagesTag, settings.max_messages);
   number(kMaxBytesTag, settings.max_bytes);
   number(kMaxMessageBytesTag, settings.max_message_bytes);
+  number(kTtlTag, settings.ttl_ms);
+  number(kOverflowTag, static_cast<uint64_t>(settings.overflow));
   out.Varint(count);
   out.Raw(fields.bytes());
 }
@@ -51,6 +57,16 @@ QueueSettings DecodeQueueSettings(raft::Reader& in) {
       case kMaxMessageBytesTag:
         number(settings.max_message_bytes);
         break;
+      case kTtlTag:
+        number(settings.ttl_ms);
+        break;
+      case kOverflowTag: {
+        uint64_t overflow = 0;
+        number(overflow);
+        good &= overflow <= static_cast<uint64_t>(Overflow::kDeadLetter);
+        settings.overflow = good ? static_cast<Overflow>(overflow) : Overflow::kReject;
+        break;
+      }
       default:
         good = false;
     }

@@ -86,6 +86,8 @@ void Subscription::Encode(raft::Writer& out, uint32_t version) const {
     departures.Encode(out);
   }
   if (version >= kFactsOfLimits) out.Varint(waiting_bytes);
+  if (version >= kFactsOfExpiry) out.Varint(expired);
+  if (version >= kFactsOfOverflow) out.Varint(overflowed);
 }
 
 bool Subscription::Decode(raft::Reader& in, uint32_t version, uint64_t applied) {
@@ -161,6 +163,8 @@ bool Subscription::Decode(raft::Reader& in, uint32_t version, uint64_t applied) 
     good &= departures.Decode(in, next);
   }
   if (version >= kFactsOfLimits) waiting_bytes = in.Varint();
+  if (version >= kFactsOfExpiry) expired = in.Varint();
+  if (version >= kFactsOfOverflow) overflowed = in.Varint();
   good &= waiting > 0 || waiting_bytes == 0;
   return in.ok() && good && Apart();
 }

@@ -64,6 +64,8 @@ struct Subscription {
   uint64_t skipped = 0;  // passed over by its filter
   uint64_t dead = 0;     // came back after too many deliveries
   uint64_t redriven = 0;
+  uint64_t expired = 0;     // their time was over
+  uint64_t overflowed = 0;  // left for newer ones
   // Of those that were rejected, dead or redriven, the ones that are on their way to another queue; and how many are
   // there.
   Departures departures;

@@ -253,12 +253,13 @@ bool Consuming::KnowsFilter() {
 }
 
 void Consuming::ReadAhead() {
-  if (reader_.reading_shapes() || idle()) return;
+  if (reader_.reading_shapes() || (idle() && !dispatcher().Looks())) return;
   std::optional<queue::Dispatcher::Range> wanted = dispatcher().Wanted();
   if (!wanted || !KnowsFilter()) return;
   reader_.Shapes(
-      wanted->first, wanted->last, *filter_,
-      [this, first = wanted->first, judged_by = *filter_](absl::StatusOr<std::vector<queue::EntryShape>> shapes) {
+      wanted->first, wanted->last, *filter_, leader_->machine->expires(),
+      [this, first = wanted->first, judged_by = *filter_,
+       expires = leader_->machine->expires()](absl::StatusOr<std::vector<queue::EntryShape>> shapes) {
         const queue::Machine& machine = *leader_->machine;
         const queue::Subscription* s = machine.FindSubscription(id_);
         queue::Dispatcher* dispatcher = leader_->dispatchers->Find(id_);
@@ -269,7 +270,7 @@ void Consuming::ReadAhead() {
           return missed ? leader_->damaged(shapes.status()) : leader_->flush_soon();
         }
         // By the filter of settings that were changed meanwhile they say nothing.
-        if (filter_ == judged_by) dispatcher->Shapes(first, *shapes);
+        if (filter_ == judged_by && machine.expires() == expires) dispatcher->Shapes(first, *shapes);
         leader_->flush_soon();
       });
 }

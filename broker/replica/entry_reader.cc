@@ -81,10 +81,11 @@ void EntryReader::FetchNext() {
   }
 }
 
-void EntryReader::Shapes(uint64_t first, uint64_t last, std::shared_ptr<const filter::Filter> filter, ShapesDone done) {
+void EntryReader::Shapes(uint64_t first, uint64_t last, std::shared_ptr<const filter::Filter> filter, bool expires,
+                         ShapesDone done) {
   reading_shapes_ = true;
   group_->ReadEntries(raft::Index(first), raft::Index(last), shapes_.BytesAt(first),
-                      [this, alive = std::weak_ptr<bool>(alive_), filter = std::move(filter),
+                      [this, alive = std::weak_ptr<bool>(alive_), filter = std::move(filter), expires,
                        done = std::move(done)](absl::StatusOr<std::vector<raft::Entry>> entries) mutable {
                         if (alive.expired()) return;
                         reading_shapes_ = false;
@@ -98,7 +99,7 @@ void EntryReader::Shapes(uint64_t first, uint64_t last, std::shared_ptr<const fi
                           if (entry.type == raft::EntryType::kCommand) {
                             absl::StatusOr<queue::PublishedView> view = queue::DecodePublished(entry.data);
                             if (view.ok()) {
-                              shape = queue::ShapeOf(*view, filter.get());
+                              shape = queue::ShapeOf(*view, filter.get(), expires);
                             } else if (view.status().code() != absl::StatusCode::kNotFound) {
                               return done(view.status());
                             }

@@ -33,8 +33,9 @@ class EntryReader {
 
   using ShapesDone = absl::AnyInvocable<void(absl::StatusOr<std::vector<queue::EntryShape>>)>;
   // The shapes of entries first, first + 1, ..., as many as one read gives. One read of shapes at a time.
-  // `filter`: of the subscription, null for none.
-  void Shapes(uint64_t first, uint64_t last, std::shared_ptr<const filter::Filter> filter, ShapesDone done);
+  // `filter`: of the subscription, null for none. `expires`: as ShapeOf.
+  void Shapes(uint64_t first, uint64_t last, std::shared_ptr<const filter::Filter> filter, bool expires,
+              ShapesDone done);
   bool reading_shapes() const { return reading_shapes_; }
 
  private:

@@ -29,6 +29,10 @@ const char* NameOf(queue::DeadReason reason) {
       return "rejected";
     case queue::DeadReason::kRedriven:
       return "redriven";
+    case queue::DeadReason::kOverflow:
+      return "overflow";
+    case queue::DeadReason::kExpired:
+      return "expired";
   }
   return "";
 }
@@ -127,7 +131,7 @@ absl::Status Moving::Put(Load& load, const queue::Departing& run, uint32_t skip,
     raft::Writer record;
     record.Byte(1 << 3 | 2);
     if (run.reason == queue::DeadReason::kRedriven) {
-      record.Counted(message::WithoutDeadLetter(walker.message()));
+      record.Counted(message::Redriven(walker.message()));
     } else {
       record.Counted(message::WithDeadLetter(walker.message(), {.queue = queue_name_,
                                                                 .subscription = s.name,

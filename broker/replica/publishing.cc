@@ -47,7 +47,8 @@ void Publishing::Accept(Publication publication) {
   const size_t bytes = publication.batch.size();
   queue::BatchLimits limits = limits_;
   limits.max_message_bytes += SlackOf(publication);
-  absl::StatusOr<std::vector<uint32_t>> checksums = queue::CheckBatch(publication.batch.view(), limits);
+  bool expires = false;
+  absl::StatusOr<std::vector<uint32_t>> checksums = queue::CheckBatch(publication.batch.view(), limits, &expires);
   absl::Status refused = checksums.status();
   if (refused.ok() && !publication.producer.empty() && publication.first_sequence == 0) {
     refused = absl::InvalidArgumentError("first_sequence is 0; sequences start at 1");
@@ -63,7 +64,8 @@ void Publishing::Accept(Publication publication) {
   }
   if (!refused.ok()) return Refuse(publication, refused);
   waiting_bytes_ += bytes;
-  waiting_.push_back({std::move(publication), *std::move(checksums)});
+  waiting_.push_back({std::move(publication), *std::move(checksums), expires});
+  expiring_ |= expires;
 }
 
 bool Publishing::BehindUnderWay(const Line& line) const {
@@ -87,6 +89,7 @@ std::optional<Publishing::Bar> Publishing::BarOf(const Line& line) const {
 }
 
 bool Publishing::Flush(int64_t queue_time_ms, queue::Dispatchers& dispatchers) {
+  wanted_ = {};
   if (room_.changing()) return false;
   const size_t appended_before = appended_.size();
   std::deque<Line> later;
@@ -107,7 +110,7 @@ bool Publishing::Flush(int64_t queue_time_ms, queue::Dispatchers& dispatchers) {
       continue;
     }
     Step step = Append(waiting_.front(), queue_time_ms, dispatchers);
-    if (step == Step::kFull) break;
+    if (step == Step::kFull || step == Step::kNoRoom) break;
     if (step == Step::kLater) {
       held_back.insert(waiting_.front().producer);
       later.push_back(std::move(waiting_.front()));
@@ -116,6 +119,7 @@ bool Publishing::Flush(int64_t queue_time_ms, queue::Dispatchers& dispatchers) {
     }
     waiting_.pop_front();
   }
+  none_leaves_ = false;
   // Those that wait for their first copy to be applied keep their place.
   for (; !later.empty(); later.pop_back()) waiting_.push_front(std::move(later.back()));
   return appended_.size() > appended_before;
@@ -134,6 +138,8 @@ size_t Publishing::LinesTogether() const {
   for (uint64_t messages = 0; lines < waiting_.size(); ++lines) {
     const Line& next = waiting_[lines];
     const auto count = static_cast<uint32_t>(next.checksums.size());
+    // Those that expire have entries of their own, so that what is known of others is small.
+    if (lines > 0 && (next.expires || first.expires)) break;
     if (next.producer != first.producer || next.epoch != first.epoch) break;
     if (bytes + next.batch.size() > most || messages + count > queue::kMaxBatchMessages) break;
     // They follow each other, and nothing of them was stored before (Safety rule 6).
@@ -177,7 +183,7 @@ bool Publishing::AppendTogether(size_t lines, int64_t queue_time_ms, queue::Disp
     slot += count;
   }
   room_.Appended(proposed.first.value(), fact.count, bytes);
-  dispatchers.Appended(proposed.first.value(), {.messages = fact.count, .bytes = bytes});
+  dispatchers.Appended(proposed.first.value(), {.messages = fact.count, .bytes = bytes, .time_ms = queue_time_ms});
   return true;
 }
 
@@ -216,6 +222,24 @@ Publishing::Step Publishing::Append(Line& line, int64_t queue_time_ms, queue::Di
     pieces = machine_->producers().find(line.producer)->second.window.Judge(line.first_sequence, count);
   }
 
+  // For those that are new alone.
+  uint64_t new_messages = 0, new_bytes = 0;
+  for (const auto& piece : pieces) {
+    if (piece.fate != Fate::kNew) continue;
+    new_messages += piece.count;
+    const bool whole = piece.count == count;
+    const size_t of_piece =
+        (whole ? line.batch
+               : queue::SliceBatch(line.batch, static_cast<uint32_t>(piece.first_sequence - line.first_sequence),
+                                   piece.count))
+            .size();
+    new_bytes += piece.count * queue::MessageBytes(of_piece, piece.count);
+  }
+  wanted_ = new_messages == 0 || room_.HasTooLarge(line.batch, SlackOf(line)) ? queue::Amount()
+                                                                              : room_.Lacks(new_messages, new_bytes);
+  if (wanted_ != queue::Amount() && !std::exchange(none_leaves_, false)) return Step::kNoRoom;
+  wanted_ = {};
+
   std::vector<raft::Bytes> entries;
   std::vector<Share> shares = Admit(line, pieces, queue_time_ms, entries);
   raft::Proposed proposed;
@@ -246,7 +270,9 @@ Publishing::Step Publishing::Append(Line& line, int64_t queue_time_ms, queue::Di
         if (share.stored > 0) {
           NoteAppended(line, index, 0, piece.first_sequence, share.stored, bytes);
           room_.Appended(index, share.stored, share.bytes);
-          dispatchers.Appended(index, {.messages = share.stored, .bytes = share.bytes});
+          dispatchers.Appended(
+              index,
+              {.messages = share.stored, .bytes = share.bytes, .time_ms = queue_time_ms, .expiring = share.expiring});
           ++index;
         }
         if (share.refused > 0) AnswerRefused(line, share, share.stored > 0 ? 0 : bytes);
@@ -283,6 +309,7 @@ std::vector<Publishing::Share> Publishing::Admit(Line& line, const std::vector<q
     if (share.stored == 0) continue;
     if (share.refused > 0) batch = queue::SliceBatch(batch, 0, share.stored);
     share.bytes = batch.size();
+    if (line.expires) share.expiring = queue::ExpiringOf(batch.view());
     beside.messages += share.stored;
     beside.bytes += share.stored * queue::MessageBytes(share.bytes, share.stored);
     queue::fact::Published fact{.producer = line.producer,

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -59,6 +60,12 @@ class Publishing {
   static void Refuse(const Publication& publication, const absl::Status& why);
   bool waiting() const { return !waiting_.empty(); }
   Room& room() { return room_; }
+  // Whether messages came, since this was asked, that say when they expire.
+  bool TakeExpiring() { return std::exchange(expiring_, false); }
+  // What has to leave so that what is next in line is stored; nothing: it needs none.
+  const queue::Amount& wanted() const { return wanted_; }
+  // It cannot: what is next in line is refused.
+  void NoneLeaves() { none_leaves_ = true; }
   // Messages that the queue's settings have refused.
   uint64_t refused() const { return refused_; }
 
@@ -76,6 +83,7 @@ class Publishing {
  private:
   struct Line : Publication {
     std::vector<uint32_t> checksums;
+    bool expires = false;  // a message in it says when
   };
   // In the log, and to be answered: a line, the part of one that was new, or several lines of an entry.
   struct Appended {
@@ -93,7 +101,7 @@ class Publishing {
     size_t answers = 0;  // due
     uint64_t end = 0;    // above all of them
   };
-  enum class Step : uint8_t { kDone, kLater, kFull };
+  enum class Step : uint8_t { kDone, kLater, kFull, kNoRoom };
   // Why a line is not to be stored.
   struct Bar {
     PublishOutcome::Kind kind;
@@ -114,6 +122,7 @@ class Publishing {
     uint64_t first_sequence = 0;
     uint32_t stored = 0, refused = 0;
     size_t bytes = 0;  // of the batch that is stored
+    std::shared_ptr<const std::vector<queue::EntryShape::Expiring>> expiring = nullptr;
     Refusal refusal = {};
   };
   // Splits what is new by the room that there is; entries for what is stored.
@@ -136,6 +145,9 @@ class Publishing {
   absl::flat_hash_map<std::string, UnderWay> under_way_;
   Room room_;
   uint64_t refused_ = 0;
+  bool expiring_ = false;
+  queue::Amount wanted_;
+  bool none_leaves_ = false;
 };
 
 }  // namespace trireme::broker

@@ -136,6 +136,8 @@ struct QueueReplica::Impl {
     // What comes meanwhile waits until another leads, who is to do it, or until this one goes on.
     if (self->group_->handing_over()) return FlushLater();
     const int64_t time_ms = QueueTimeMs();
+    // Where it cannot be, they do not expire.
+    if (leading->publishing.TakeExpiring()) leading->subscriptions->MayExpire().IgnoreError();
     const bool published = leading->publishing.Flush(time_ms, leading->dispatchers);
     if (leading == nullptr) return;
     leading->subscriptions->ReadAhead();
@@ -146,7 +148,15 @@ struct QueueReplica::Impl {
       if (leading != nullptr) SetTimer();
       return;
     }
-    queue::Dispatcher::Plan plan = leading->dispatchers.Decide(NowMs(), time_ms);
+    queue::Dispatcher::Plan plan;
+    if (leading->publishing.wanted() != queue::Amount()) {
+      const auto made = leading->dispatchers.MakeRoom(leading->publishing.wanted(), plan);
+      if (made == queue::Dispatchers::Made::kNone && !leading->publishing.room().under_way()) {
+        leading->publishing.NoneLeaves();
+        FlushSoon();
+      }
+    }
+    leading->dispatchers.Decide(NowMs(), time_ms, plan);
     for (queue::Dispatcher::ReceiverId id : plan.empty_handed) {
       leading->subscriptions->EmptyHanded(id);
       if (leading == nullptr) return;
@@ -638,6 +648,8 @@ QueueFigures QueueReplica::Figures() const {
                                      .skipped = s.skipped,
                                      .dead = s.dead,
                                      .redriven = s.redriven,
+                                     .expired = s.expired,
+                                     .overflowed = s.overflowed,
                                      .leaving = s.departures.messages(),
                                      .arrived = s.arrived,
                                      .trouble = i.leading == nullptr ? "" : i.leading->moving->TroubleOf(id),

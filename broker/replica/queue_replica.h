@@ -39,6 +39,8 @@ struct SubscriptionFigures {
   uint64_t skipped = 0;
   uint64_t dead = 0;
   uint64_t redriven = 0;
+  uint64_t expired = 0;
+  uint64_t overflowed = 0;
   uint64_t leaving = 0;  // on their way to another queue
   uint64_t arrived = 0;
   std::string trouble = {};  // why none of those arrives

@@ -34,6 +34,17 @@ queue::Amount Room::Left(const queue::Amount& beside) const {
           left(settings.max_bytes, held.bytes + total_.bytes + beside.bytes)};
 }
 
+queue::Amount Room::Lacks(uint64_t messages, uint64_t bytes) const {
+  const queue::QueueSettings& settings = machine_->settings();
+  if (settings.overflow == queue::Overflow::kReject || !settings.Limits()) return {};
+  const queue::Amount left = Left({});
+  auto lacks = [](uint64_t limit, uint64_t needs, uint64_t has) {
+    needs = limit == 0 ? 0 : std::min(needs, limit);
+    return needs - std::min(needs, has);
+  };
+  return {lacks(settings.max_messages, messages, left.messages), lacks(settings.max_bytes, bytes, left.bytes)};
+}
+
 bool Room::Takes(uint64_t messages, uint64_t batch_bytes) const {
   if (!machine_->settings().Limits()) return true;
   const queue::Amount left = Left({});

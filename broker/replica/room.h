@@ -24,6 +24,8 @@ class Room {
   void Changing() { ++changing_; }
   void Changed() { --changing_; }
   bool changing() const { return changing_ > 0; }
+  // Something is appended and not applied: it may leave once it is.
+  bool under_way() const { return !under_way_.empty(); }
 
   // A batch was appended, and later applied.
   void Appended(uint64_t index, uint32_t messages, uint64_t batch_bytes);
@@ -35,6 +37,9 @@ class Room {
   };
   // `beside`: what is to be stored before it. `slack`: bytes by which a message may pass the limit for one.
   Verdict Judge(const raft::Bytes& batch, uint32_t messages, const queue::Amount& beside, size_t slack) const;
+  // How much too little there is for a batch of so many, where messages leave for newer ones; as much as ever may be,
+  // for one that is larger.
+  queue::Amount Lacks(uint64_t messages, uint64_t bytes) const;
   // Whether a batch of so many is taken whole, whatever its messages are.
   bool Takes(uint64_t messages, uint64_t batch_bytes) const;
   // Whether one of its messages is above the limit for one.

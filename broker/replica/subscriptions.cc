@@ -23,6 +23,7 @@ constexpr uint64_t kMaxDeliveries = 1'000'000;
 constexpr uint64_t kMaxInFlight = 1'000'000;
 // Of a queue: so that no sum runs over.
 constexpr uint64_t kMostMessages = uint64_t{1} << 50;
+constexpr uint64_t kMaxTtlMs = uint64_t{100} * 365 * 24 * 3600 * 1000;
 constexpr uint64_t kMostBytes = uint64_t{1} << 60;
 // Of what is read ahead, for each of many.
 constexpr size_t kMinReadAhead = size_t{64} << 10;
@@ -265,7 +266,24 @@ absl::Status Subscriptions::MaySet(const queue::QueueSettings& settings) {
   absl::Status good = CheckNumber("max_messages", settings.max_messages, 0, kMostMessages);
   good.Update(CheckNumber("max_bytes", settings.max_bytes, 0, kMostBytes));
   good.Update(CheckNumber("max_message_bytes", settings.max_message_bytes, 0, limits_->max_message_bytes));
-  return good.ok() ? RaiseTo(queue::kFactsOfLimits) : good;
+  good.Update(CheckNumber("ttl_ms", settings.ttl_ms, 0, kMaxTtlMs));
+  if (good.ok() && settings.overflow != queue::Overflow::kReject && !settings.Limits()) {
+    good = Error(absl::StatusCode::kInvalidArgument, {.reason = "NO_LIMIT", .name = "overflow"},
+                 "overflow is for a queue with a limit; set max_messages or max_bytes, too");
+  }
+  const auto& all = leader_->machine->subscriptions();
+  const bool targets =
+      std::any_of(all.begin(), all.end(), [](const auto& s) { return s.second.settings.dead_letter.group != 0; });
+  if (good.ok() && settings.overflow == queue::Overflow::kDeadLetter && !targets) {
+    good = Error(absl::StatusCode::kFailedPrecondition, {.reason = "NO_DEAD_LETTER_QUEUE", .name = queue_name_},
+                 absl::StrCat("no subscription of queue '", queue_name_,
+                              "' has a dead-letter queue; give it one first, or have the oldest dropped"));
+  }
+  return good.ok() ? RaiseTo(queue::VersionOf(settings)) : good;
+}
+
+absl::Status Subscriptions::MayExpire() {
+  return RaiseTo(queue::kFactsOfExpiry);
 }
 
 std::vector<int64_t> Subscriptions::DueTimes(const Settling::Fact& settled, int64_t time_ms) const {
@@ -299,6 +317,13 @@ uint64_t Subscriptions::TargetOf(const Settling::Kind& kind) const {
 void Subscriptions::ReadAhead() {
   // A read may come back at once, and end the term.
   const std::weak_ptr<bool> alive = alive_;
+  if (leader_->machine->expires() || leader_->machine->settings().overflow != queue::Overflow::kReject) {
+    // Safety rule 8: also where nobody has asked for anything.
+    for (const auto& [id, s] : leader_->machine->subscriptions()) {
+      queue::Dispatcher* dispatcher = leader_->dispatchers->Find(id);
+      if (dispatcher != nullptr && dispatcher->Looks()) Find(id);
+    }
+  }
   for (auto it = all_.begin(); it != all_.end(); ++it) {
     it->second->ReadAhead();
     if (alive.expired()) return;

@@ -54,6 +54,8 @@ class Subscriptions {
   // Whether the queue may have these settings. INVALID_ARGUMENT: one is wrong. FAILED_PRECONDITION: not every replica
   // knows them.
   absl::Status MaySet(const queue::QueueSettings& settings);
+  // Whether messages may expire. FAILED_PRECONDITION: not every replica knows that; they do not.
+  absl::Status MayExpire();
   // When each of the tokens that are given back with an entry of this time is due; empty: at once.
   std::vector<int64_t> DueTimes(const Settling::Fact& settled, int64_t time_ms) const;
 

@@ -8,6 +8,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "client/cli/command.h"
 #include "client/sync.h"
 
@@ -27,6 +29,7 @@ struct Arguments {
   std::string key, id, content_type, correlation_id, reply_to, routing_key, producer;
   std::vector<std::string> headers;
   uint32_t priority = 0;
+  double ttl_s = 0;
 };
 
 // What became of the messages. By the client's thread; read when all are resolved, and for the progress.
@@ -103,6 +106,9 @@ class Publishing {
     message.set_reply_to(arguments_.reply_to);
     message.set_routing_key(arguments_.routing_key);
     message.set_priority(arguments_.priority);
+    if (arguments_.ttl_s > 0) {
+      message.set_expires_at_ms(absl::ToUnixMillis(absl::Now()) + static_cast<int64_t>(arguments_.ttl_s * 1000));
+    }
     for (const std::string& header : arguments_.headers) {
       absl::StatusOr<Header> parsed = ParseHeader(header);
       if (!parsed.ok()) return parsed.status();
@@ -269,6 +275,8 @@ void AddPublishCommand(CLI::App& app, Command& command) {
   publish->add_option("--correlation-id", arguments->correlation_id, "The correlation id");
   publish->add_option("--reply-to", arguments->reply_to, "Where an answer goes");
   publish->add_option("--routing-key", arguments->routing_key, "What an exchange routes by");
+  publish->add_option("--ttl", arguments->ttl_s, "Seconds from now on after which it is not delivered any more")
+      ->check(CLI::Range(0.001, 3.1e9));
   publish->add_option("--priority", arguments->priority, "0 (lowest) to 9")->check(CLI::Range(0, 9));
   publish->add_option(
       "--producer", arguments->producer,

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <functional>
+#include <map>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -194,6 +195,12 @@ int List(Command& command, const std::string& prefix, uint64_t limit, bool figur
   return status.ok() ? kExitOk : command.Say(status);
 }
 
+const char* OverflowName(v1::Overflow overflow) {
+  return overflow == v1::OVERFLOW_DROP_OLDEST   ? "drop-oldest"
+         : overflow == v1::OVERFLOW_DEAD_LETTER ? "dead-letter"
+                                                : "reject";
+}
+
 int Describe(Command& command, const std::string& name) {
   Client* client = command.Connect();
   if (client == nullptr) return command.exit_code();
@@ -209,7 +216,9 @@ int Describe(Command& command, const std::string& name) {
     json["queue_time_ms"] = figures.queue_time_ms();
     json["limits"] = {{"max_messages", limits.max_messages()},
                       {"max_bytes", limits.max_bytes()},
-                      {"max_message_bytes", limits.max_message_bytes()}};
+                      {"max_message_bytes", limits.max_message_bytes()},
+                      {"ttl_ms", limits.ttl_ms()},
+                      {"overflow", OverflowName(limits.overflow())}};
     json["held_messages"] = figures.held_messages();
     json["held_bytes"] = figures.held_bytes();
     json["refused"] = figures.refused();
@@ -231,6 +240,7 @@ int Describe(Command& command, const std::string& name) {
                 of(figures.held_bytes(), limits.max_bytes()).c_str());
     if (limits.max_message_bytes() != 0)
       std::printf(", messages of at most %s bytes", Thousands(limits.max_message_bytes()).c_str());
+    if (limits.ttl_ms() != 0) std::printf(", for %g s", static_cast<double>(limits.ttl_ms()) / 1000);
     std::printf("; refused %s\n", Thousands(figures.refused()).c_str());
   }
   std::printf("\n");
@@ -355,6 +365,8 @@ struct Arguments {
   double idle_s = 0;
   uint32_t max_messages = 0;
   uint64_t limit_messages = 0, limit_bytes = 0, limit_message_bytes = 0;
+  double ttl_s = 0;
+  v1::Overflow overflow = v1::OVERFLOW_UNSPECIFIED;
 };
 
 }  // namespace
@@ -450,6 +462,8 @@ void AddQueueCommands(CLI::App& app, Command& command) {
                                 limits.set_max_messages(arguments->limit_messages);
                                 limits.set_max_bytes(arguments->limit_bytes);
                                 limits.set_max_message_bytes(arguments->limit_message_bytes);
+                                limits.set_ttl_ms(static_cast<uint64_t>(arguments->ttl_s * 1000));
+                                limits.set_overflow(arguments->overflow);
                                 return Set(command, arguments->name, limits);
                               });
   set->add_option("NAME", arguments->name, "The queue")->required();
@@ -457,6 +471,14 @@ void AddQueueCommands(CLI::App& app, Command& command) {
                   "Refuse what is beyond so many that are not settled by all subscriptions");
   set->add_option("--max-bytes", arguments->limit_bytes, "Refuse what is beyond so many bytes of those");
   set->add_option("--max-message-bytes", arguments->limit_message_bytes, "Refuse larger messages");
+
+  const std::map<std::string, v1::Overflow> overflows = {{"reject", v1::OVERFLOW_REJECT},
+                                                         {"drop-oldest", v1::OVERFLOW_DROP_OLDEST},
+                                                         {"dead-letter", v1::OVERFLOW_DEAD_LETTER}};
+  set->add_option("--overflow", arguments->overflow, "When it is full: reject, drop-oldest, or dead-letter the oldest")
+      ->transform(CLI::CheckedTransformer(overflows));
+  set->add_option("--ttl", arguments->ttl_s, "Seconds after which a message that waits leaves")
+      ->check(CLI::Range(0.0, 3.1e9));
 
   CLI::App* purge =
       command.Add(queue, "purge", "Drop all messages that wait; what consumers hold stays theirs",

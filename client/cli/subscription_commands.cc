@@ -166,6 +166,8 @@ Json SubscriptionJson(const v1::SubscriptionFigures& s) {
           {"full", s.full()},
           {"dead", s.dead()},
           {"redriven", s.redriven()},
+          {"expired", s.expired()},
+          {"overflowed", s.overflowed()},
           {"leaving", s.leaving()},
           {"arrived", s.arrived()},
           {"trouble", s.trouble()},
@@ -183,11 +185,11 @@ Json SubscriptionJson(const v1::SubscriptionFigures& s) {
 
 std::string SubscriptionsTable(const v1::QueueFigures& figures) {
   Table table({"SUBSCRIPTION", "WAITING", "IN FLIGHT", "CONSUMERS", "ACKNOWLEDGED", "REJECTED", "SKIPPED", "DEAD",
-               "LEAVING", "FILTER"});
+               "EXPIRED", "LEAVING", "FILTER"});
   for (const v1::SubscriptionFigures& s : figures.subscriptions()) {
     table.Add({s.name(), Thousands(s.waiting()), absl::StrCat(Thousands(s.in_flight()), s.full() ? " (full)" : ""),
                ConsumersText(s), Thousands(s.acknowledged()), Thousands(s.rejected()), Thousands(s.skipped()),
-               Thousands(s.dead()),
+               Thousands(s.dead()), Thousands(s.expired()),
                absl::StrCat(Thousands(s.leaving()), s.trouble().empty() ? "" : " (" + s.trouble() + ")"),
                s.settings().filter()});
   }

@@ -30,7 +30,7 @@ class EntryReaderTest : public ::testing::Test {
   }
   uint64_t ReadShapes(uint64_t first) {
     uint64_t count = 0;
-    reader_.Shapes(first, kEntries, nullptr, [&](absl::StatusOr<std::vector<queue::EntryShape>> shapes) {
+    reader_.Shapes(first, kEntries, nullptr, false, [&](absl::StatusOr<std::vector<queue::EntryShape>> shapes) {
       ASSERT_TRUE(shapes.ok());
       count = shapes->size();
     });

@@ -195,6 +195,77 @@ TEST_F(QueueLimitsTest, AMessageMayBeSoLarge) {
   EXPECT_FALSE(Set({.max_messages = uint64_t{1} << 51}).ok());
 }
 
+TEST_F(QueueLimitsTest, TheOldestLeaveForNewOnes) {
+  ASSERT_TRUE(Set({.max_messages = 4, .overflow = queue::Overflow::kDropOldest}).ok());
+  PublishEach({"a", "b", "c", "d"});
+  auto held = Receive(1, milliseconds(0), milliseconds(600'000));
+  PublishEach({"e"});
+  EXPECT_EQ(Held(), 4u);
+  EXPECT_EQ(Describe().subscriptions[0].overflowed, 1u);
+  // A batch takes the place of as many, a larger one of all that is not held.
+  EXPECT_EQ(Batch("", 0, 1, {"f", "g"})[0].kind, Kind::kOk);
+  EXPECT_EQ(Describe().subscriptions[0].overflowed, 3u);
+  EXPECT_EQ(Held(), 4u);
+  FailOver();
+  const uint64_t epoch = Open("p");
+  EXPECT_EQ(Batch("p", epoch, 1, {"h"})[0].kind, Kind::kOk);
+  EXPECT_EQ(Batch("p", epoch, 1, {"h"})[0].kind, Kind::kDuplicate);
+  EXPECT_EQ(Describe().subscriptions[0].overflowed, 4u);
+  EXPECT_EQ(Held(), 4u);
+  // Returned ones are the oldest.
+  Settle(held, queue::Disposition::kRequeue);
+  EXPECT_EQ(Batch("", 0, 1, {"i"})[0].kind, Kind::kOk);
+  std::vector<std::string> bodies;
+  auto all = Receive(100, milliseconds(0), milliseconds(600'000));
+  for (const DeliveredRun& run : all) {
+    for (std::string& body : BodiesOf(run.batch)) bodies.push_back(std::move(body));
+  }
+  EXPECT_THAT(bodies, ElementsAre("f", "g", "h", "i"));
+  // All are held.
+  const auto full = Batch("", 0, 1, {"j"})[0];
+  EXPECT_EQ(full.kind, Kind::kRefused);
+  EXPECT_EQ(full.refusal.by, By::kQueueMessages);
+  Settle(all, queue::Disposition::kAcknowledge);
+  const auto some = Batch("p", epoch, 2, Bodies(6));
+  ASSERT_EQ(some.size(), 2u);
+  EXPECT_EQ(Held(), 4u);
+}
+
+TEST_F(QueueLimitsTest, TheyLeaveByBytesAndFromEverySubscription) {
+  std::optional<absl::StatusOr<SubscriptionMade>> made;
+  w_.Serving()->CreateSubscription("audit", {}, {}, [&](auto m) { made = std::move(m); });
+  ASSERT_TRUE(w_.world.RunUntil([&] { return made.has_value(); }));
+  const uint64_t each = queue::MessageBytes(BatchOf({"x"}).size(), 1);
+  ASSERT_TRUE(Set({.max_bytes = 5 * each, .overflow = queue::Overflow::kDropOldest}).ok());
+  EXPECT_EQ(Batch("", 0, 1, Bodies(3))[0].kind, Kind::kOk);
+  Settle(Receive(2, milliseconds(0), milliseconds(600'000)), queue::Disposition::kAcknowledge);
+  auto held = Receive(1, milliseconds(0), milliseconds(600'000), "audit");
+  EXPECT_EQ(Batch("", 0, 1, Bodies(3))[0].kind, Kind::kOk);
+  EXPECT_EQ(Describe().held->bytes, 5 * each);
+  auto subscriptions = Describe().subscriptions;
+  EXPECT_EQ(subscriptions[0].overflowed, 0u);
+  EXPECT_EQ(subscriptions[1].overflowed, 1u);
+  EXPECT_EQ(Batch("", 0, 1, Bodies(3))[0].kind, Kind::kOk);
+  EXPECT_EQ(Describe().held->bytes, 5 * each);
+  subscriptions = Describe().subscriptions;
+  EXPECT_EQ(subscriptions[0].overflowed, 3u);
+  EXPECT_EQ(subscriptions[1].overflowed, 4u);
+}
+
+TEST_F(QueueLimitsTest, AnOverflowThatCannotBeIsRefused) {
+  EXPECT_THAT(std::string(Set({.overflow = queue::Overflow::kDropOldest}).message()), HasSubstr("with a limit"));
+  EXPECT_THAT(std::string(Set({.max_messages = 3, .overflow = queue::Overflow::kDeadLetter}).message()),
+              HasSubstr("has a dead-letter queue"));
+  ASSERT_TRUE(SetSubscription("default", {.dead_letter = {.group = 77, .queue = "dead"}}).ok());
+  ASSERT_TRUE(Set({.max_messages = 3, .overflow = queue::Overflow::kDeadLetter}).ok());
+  EXPECT_EQ(Batch("", 0, 1, Bodies(3))[0].kind, Kind::kOk);
+  EXPECT_EQ(Batch("", 0, 1, Bodies(2))[0].kind, Kind::kOk);
+  EXPECT_EQ(Held(), 3u);
+  EXPECT_EQ(Describe().subscriptions[0].leaving, 2u);
+  const auto& runs = w_.Serving()->machine().subscription(0).departures.runs();
+  EXPECT_EQ(runs.begin()->second.reason, queue::DeadReason::kOverflow);
+}
+
 TEST_F(QueueLimitsTest, SoManyAreInFlightOverAllConsumers) {
   ASSERT_TRUE(SetSubscription("default", {.max_in_flight = 5}).ok());
   EXPECT_EQ(Batch("", 0, 1, Bodies(20))[0].kind, Kind::kOk);

@@ -8,6 +8,7 @@ import grpc
 
 import harness
 from harness import Cluster, wait_for
+from streams import Publisher
 from trireme.v1 import broker_pb2, message_pb2
 
 LIMIT = 500
@@ -81,6 +82,37 @@ class Limits(harness.TestCase):
             self.assertEqual((len(late.stored), len(late.refused)), (4, 2))
             self.assertEqual(cluster.figures_anywhere("orders").held_messages, LIMIT)
 
+    def test_the_oldest_leave_while_the_leader_is_killed(self):
+        with Cluster() as cluster:
+            for queue in ("news", "old"):
+                cluster.create(queue)
+            refused = cluster.command("queue", "set", "news", "--max-messages", str(LIMIT), "--overflow", "dead-letter")
+            self.assertEqual(refused.returncode, 1)
+            self.assertIn("has a dead-letter queue", refused.stderr)
+            for arguments in (("subscription", "change", "news", "default", "--dead-letter-queue", "old"),
+                              ("queue", "set", "news", "--max-messages", str(LIMIT), "--overflow", "dead-letter")):
+                done = cluster.command(*arguments)
+                self.assertEqual(done.returncode, 0, done.stderr)
+            bodies = [b"news-%05d" % i for i in range(2000)]
+            publisher = Publisher(cluster.addresses, "news", bodies, producer="paper", batch=7, pause=0.01).start()
+            wait_for("half of them", lambda: len(publisher.confirmed) > 1000, 60, [publisher])
+            leader = cluster.leader("news")
+            cluster.kill(leader)
+            publisher.join(120)
+            wait_for("the dead letters", lambda: cluster.figures_anywhere("news").subscriptions[0].leaving == 0, 60)
+            figures = cluster.figures_anywhere("news")
+            [default] = figures.subscriptions
+            self.assertEqual((figures.published, figures.held_messages), (2000, LIMIT))
+            self.assertEqual((default.waiting, default.overflowed, default.arrived), (LIMIT, 2000 - LIMIT, 2000 - LIMIT))
+            number = leader % 3 + 1
+            self.assertEqual(cluster.figures_anywhere("old").published, 2000 - LIMIT)
+            kept = cluster.receive("news", number=number, most=1000)
+            self.assertEqual([m.message.body for m in kept], bodies[-LIMIT:])
+            dead = cluster.receive("old", number=number, most=1000)
+            self.assertEqual([m.message.body for m in dead], bodies[:1000])
+            self.assertEqual({m.message.headers["trireme-dead-reason"].text for m in dead}, {"overflow"})
+            cluster.start(leader)
+
     def test_the_command_and_its_errors(self):
         with Cluster() as cluster:
             cluster.create("orders")
@@ -94,7 +126,8 @@ class Limits(harness.TestCase):
             self.assertEqual(full.returncode, 1)
             self.assertIn("its limit is 1000 bytes", full.stderr)
             shown = json.loads(cluster.command("queue", "describe", "orders", "--output", "json").stdout)
-            self.assertEqual(shown["limits"], {"max_messages": 0, "max_bytes": 1000, "max_message_bytes": 100})
+            self.assertEqual(shown["limits"], {"max_messages": 0, "max_bytes": 1000, "max_message_bytes": 100, "ttl_ms": 0,
+                                               "overflow": "reject"})
             self.assertEqual((shown["held_messages"], shown["held_bytes"]), (10, 940))
             self.assertEqual(cluster.command("queue", "set", "orders").returncode, 0)
             self.assertEqual(cluster.command("publish", "orders", "x" * 200).returncode, 0)

@@ -63,6 +63,27 @@ TEST(DeadLetterTest, ItsHeadersTellAllAndComeOffAgain) {
   EXPECT_EQ(WithoutDeadLetter(message), message);
 }
 
+TEST(DeadLetterTest, AfterItsFirstHopItExpiresNoMore) {
+  raft::Writer expires;
+  expires.Byte(kExpiresAtMs << 3);
+  expires.Varint(5'000);
+  const std::string message = Message("body", "mine") + expires.Take();
+  ASSERT_EQ(ExpiresAtMs(message), 5'000);
+  DeadLetter letter = kLetter;
+  letter.routing_key = "failed";
+  const std::string once = WithDeadLetter(message, letter);
+  EXPECT_EQ(ExpiresAtMs(once), 0);
+  EXPECT_EQ(WithoutDeadLetter(once), message);
+  EXPECT_LE(once.size(), message.size() + kMaxDeadLetterBytes);
+  const std::string twice = WithDeadLetter(once, kLetter);
+  EXPECT_EQ(ExpiresAtMs(twice), 0);
+  EXPECT_EQ(DeadLetterHops(twice), 2u);
+  EXPECT_EQ(WithoutDeadLetter(twice), message);
+  EXPECT_EQ(ExpiresAtMs(Redriven(twice)), 0);
+  EXPECT_EQ(Redriven(twice).substr(0, message.size()), message);
+  EXPECT_EQ(Redriven(Message("body")), Message("body"));
+}
+
 TEST(DeadLetterTest, TheNextHopReplacesTheHeadersAndCounts) {
   const std::string message = Message("body", "mine");
   DeadLetter first = kLetter, second = kLetter;

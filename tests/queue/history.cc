@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <sstream>
 
+#include "broker/message/message.h"
 #include "tests/script/say.h"
 
 namespace trireme::queue {
@@ -115,7 +116,8 @@ void History::Publish() {
     for (uint64_t s = first; s < first + count; ++s) it->second.sequences.insert(s);
     it->second.next_sequence = std::max(it->second.next_sequence, first + count);
   }
-  raft::Bytes entry = PublishedEntry(count, name, epoch, first, now_, body);
+  raft::Bytes entry = PublishedEntry(count, name, epoch, first, now_, body,
+                                     Chance(20) ? now_ + 1 + static_cast<int64_t>(Below(400)) : 0);
   const EntryShape shape = ShapeOf(entry);
   dispatchers_->Appended(log_.Append(std::move(entry)), shape);
 }
@@ -163,10 +165,20 @@ void History::ChangeSubscriptions() {
     facts.emplace_back(fact::SubscriptionChanged{SomeSubscription(), settings()});
   } else if (dice < 90) {
     facts.emplace_back(fact::QueueChanged{{.max_messages = Below(3), .max_bytes = Below(2)}});
+    if (Chance(50)) std::get<fact::QueueChanged>(facts.back()).settings.ttl_ms = 1 + Below(500);
+    if (Chance(50)) {
+      QueueSettings& limits = std::get<fact::QueueChanged>(facts.back()).settings;
+      limits.max_messages = 5 + Below(30);
+      limits.overflow = static_cast<Overflow>(1 + Below(2));
+    }
   } else if (Chance(50)) {
     facts.emplace_back(fact::SubscriptionDeleted{SomeSubscription()});
   }
-  if (!facts.empty()) Append(std::move(facts));
+  if (facts.empty()) return;
+  const bool of_queue = std::holds_alternative<fact::QueueChanged>(facts.back());
+  Append(std::move(facts));
+  // So that the model knows by which time to live a decision was made.
+  if (of_queue) ApplyAll();
 }
 
 // As the broker would look at it for this subscription.
@@ -307,7 +319,9 @@ void History::Decide() {
       dispatcher.Shapes(wanted->first, shapes);
     }
   });
-  auto plan = dispatchers_->Decide(now_, now_);
+  Dispatcher::Plan plan;
+  MakeRoom(plan);
+  dispatchers_->Decide(now_, now_, plan);
   size_t runs = 0;
   for (const Fact& fact : plan.facts) {
     if (const auto* out = std::get_if<fact::CheckedOut>(&fact)) runs += out->waiting.size() + out->returned.size();
@@ -316,18 +330,42 @@ void History::Decide() {
   if (!plan.facts.empty()) Append(std::move(plan.facts));
 }
 
+// As for messages that are to be stored. Never more leave than those, over all subscriptions.
+void History::MakeRoom(Dispatcher::Plan& plan) {
+  const QueueSettings& limits = log_.machine.settings();
+  if (limits.overflow == Overflow::kReject || !log_.machine.Holds() || log_.machine.applied() < log_.last()) return;
+  const uint64_t wanted = 1 + Below(6);
+  if (dispatchers_->MakeRoom({.messages = wanted, .bytes = 0}, plan) != Dispatchers::Made::kSome || plan.facts.empty())
+    return;
+  std::set<Position> left;
+  auto note = [&left](const std::vector<Slots>& runs) {
+    for (const Slots& run : runs) {
+      for (uint32_t i = 0; i < run.count; ++i) left.insert(run.first + i);
+    }
+  };
+  for (const Fact& fact : plan.facts) {
+    if (const auto* dead = std::get_if<fact::DeadLettered>(&fact)) note(dead->returned);
+    if (const auto* dead = std::get_if<fact::DeadUnseen>(&fact)) note(dead->waiting);
+  }
+  if (left.size() > wanted) Fail(Say(left.size(), " messages leave for ", wanted));
+  Append(std::exchange(plan.facts, {}));
+}
+
 void History::ApplyOne() {
   const uint64_t index = log_.machine.applied() + 1;
   Effects effects = log_.ApplyNext();
   const raft::Bytes& entry = log_.at(index);
   std::vector<Fact> facts;
   uint64_t batch_bytes = 0;
+  int64_t expires_at_ms = 0;  // of all of them
   if (!entry.empty()) {
     auto decoded = DecodeEntry(entry);
     batch_bytes = decoded->batch.size();
+    BatchWalker walker(decoded->batch.view());
+    if (walker.Next()) expires_at_ms = message::ExpiresAtMs(walker.message());
     facts = std::move(decoded->facts);
   }
-  if (auto bad = model_.Apply(index, facts, effects, log_.machine.time_ms(), batch_bytes))
+  if (auto bad = model_.Apply(index, facts, effects, log_.machine.time_ms(), batch_bytes, expires_at_ms))
     return Fail(Say("entry ", index, ": ", *bad));
   if (auto bad = model_.Compare(log_.machine)) return Fail(Say("after entry ", index, ": ", *bad));
   snapshots_.push_back(log_.machine.Snapshot());

@@ -58,6 +58,7 @@ class History {
   void Depart();
   void Append(std::vector<Fact> facts);
   void Decide();
+  void MakeRoom(Dispatcher::Plan& plan);
   void ApplyOne();
   void ApplyAll();
   void Deliver(const Dispatcher::Delivery& delivery);

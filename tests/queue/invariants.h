@@ -46,20 +46,10 @@ inline std::optional<std::string> ProblemOf(const Subscription& s) {
 
 // What is wrong with the state, or nothing.
 inline std::optional<std::string> ProblemOf(const Machine& machine) {
-  // What is held is what the slowest has, and what others have beside it.
-  if (const auto holds = machine.Holds()) {
-    uint64_t most = 0, all = 0;
-    for (const auto& [id, s] : machine.subscriptions()) {
-      const uint64_t has = s.waiting + s.in_flight_messages + s.returned_messages;
-      most = std::max(most, has);
-      all += has;
-    }
-    if (holds->messages < most || holds->messages > all) return script::Say(holds->messages, " messages are held");
-  }
   for (const auto& [id, s] : machine.subscriptions()) {
     // Every message is in one place; `default` has had them all.
     const uint64_t all = s.waiting + s.in_flight_messages + s.returned_messages + s.acknowledged + s.rejected +
-                         s.purged + s.skipped + s.dead + s.redriven;
+                         s.purged + s.skipped + s.dead + s.redriven + s.expired + s.overflowed;
     if (id == 0 ? all != machine.published() : s.waiting > machine.published())
       return script::Say(all, " messages of ", machine.published(), " in subscription ", id);
     if (auto problem = ProblemOf(s)) return script::Say("subscription ", id, ": ", *problem);

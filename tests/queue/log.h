@@ -22,8 +22,9 @@ inline void PrintTo(const Slots& slots, std::ostream* out) {
 }
 
 inline raft::Bytes PublishedEntry(uint32_t count, const std::string& producer = "", uint64_t epoch = 0,
-                                  uint64_t first_sequence = 0, int64_t time_ms = 0, std::string_view body = "x") {
-  std::string batch = BatchOf(count, body);
+                                  uint64_t first_sequence = 0, int64_t time_ms = 0, std::string_view body = "x",
+                                  int64_t expires_at_ms = 0) {
+  std::string batch = BatchOf(count, body, expires_at_ms);
   auto checksums = CheckBatch(batch, {});
   TRIREME_CHECK(checksums.ok()) << checksums.status();
   fact::Published fact{producer, epoch, first_sequence, count, *checksums};
@@ -37,7 +38,7 @@ inline raft::Bytes FactsEntry(const std::vector<Fact>& facts, int64_t time_ms = 
 inline EntryShape ShapeOf(const raft::Bytes& entry) {
   if (entry.empty()) return {};
   auto view = DecodePublished(entry);
-  return view.ok() ? EntryShape{view->count, view->batch.size()} : EntryShape{};
+  return view.ok() ? ShapeOf(*view, nullptr, true) : EntryShape{};
 }
 
 // Entries from index 1 on, and the machine that has applied some of them.

@@ -6,6 +6,7 @@
 #include <sstream>
 #include <utility>
 
+#include "broker/queue/lookahead.h"
 #include "tests/script/say.h"
 
 namespace trireme::queue {
@@ -31,6 +32,7 @@ struct Model::Applier {
   const Effect& effect;
   int64_t now_ms;  // queue time
   uint64_t batch_bytes;
+  int64_t expires_at_ms;
   // By the whole entry, with the deliveries so far.
   std::map<std::pair<SubscriptionId, Position>, uint32_t>& returned;
 
@@ -92,6 +94,7 @@ struct Model::Applier {
       for (uint32_t i = 0; i < f.count; ++i) stored[f.first_sequence + i] = Position(index, i);
     }
     if (e.outcome != Outcome::kStored) return Say("not stored: ", int(e.outcome));
+    m.times_[index] = {now_ms, expires_at_ms};
     // Rounded up, each.
     m.sizes_[index] = m.sized_from_ == 0 ? 0 : batch_bytes / f.count + (batch_bytes % f.count == 0 ? 0 : 1);
     for (uint32_t i = 0; i < f.count; ++i) {
@@ -199,6 +202,7 @@ struct Model::Applier {
         return Say(p, " was checked out while ", int(message->fate));
       if (message->fate == Fate::kReturned && message->due_ms > now_ms)
         return Say(p, " is due at ", message->due_ms, " and was given at ", now_ms);
+      if (m.DeadlineOf(p) <= now_ms) return Say(p, " expired at ", m.DeadlineOf(p), " and was given at ", now_ms);
       if (message->deliveries == 0 && !sub->changed && !FilterTakes(sub->settings.filter, p))
         return Say(p, " is not for this subscription");
       *message = {Fate::kInFlight, message->deliveries + 1, index, f.session, f.deadline_ms};
@@ -222,6 +226,36 @@ struct Model::Applier {
       }
     }
     return said == expected ? Problem() : Say("the effect tells of ", said.size(), " messages, not ", expected.size());
+  }
+
+  static Fate FateOf(DeadReason reason) {
+    return reason == DeadReason::kExpired    ? Fate::kExpired
+           : reason == DeadReason::kOverflow ? Fate::kOverflowed
+                                             : Fate::kDead;
+  }
+
+  Problem operator()(const fact::DeadUnseen& f) {
+    const auto& e = std::get<effect::DeadUnseen>(effect);
+    Subscription* sub = Sub(f.subscription);
+    std::set<Position> gone;
+    for (const Slots& s : f.waiting) {
+      for (uint32_t i = 0; i < s.count; ++i) gone.insert(s.first + i);
+    }
+    bool fits = sub != nullptr && f.from_next == sub->next && f.to_next <= Position(index, 0) &&
+                (f.skipped == 0 || f.counted_at >= m.last_refused_);
+    for (Position p : gone) fits = fits && sub->messages.contains(p);
+    if (e.accepted != fits) return Say("left unseen: ", e.accepted);
+    if (!fits) return {};
+    if (Problem bad = Pass(*sub, f.from_next, f.to_next, f.skipped, gone)) return bad;
+    sub->next = f.to_next;
+    for (Position p : gone) {
+      Message& message = sub->messages.at(p);
+      if (message.fate != Fate::kWaiting) return Say(p, " left unseen while ", int(message.fate));
+      if (f.reason == DeadReason::kExpired && m.DeadlineOf(p) > now_ms)
+        return Say(p, " expires at ", m.DeadlineOf(p), " and left at ", now_ms);
+      Leave(*sub, p, message, FateOf(f.reason), f.reason, f.target);
+    }
+    return {};
   }
 
   template <typename Want, typename Take>
@@ -286,6 +320,7 @@ struct Model::Applier {
   }
   Problem operator()(const fact::VersionRaised& f) {
     if (f.version >= kFactsOfLimits && m.sized_from_ == 0) m.sized_from_ = index;
+    m.expires_ |= f.version >= kFactsOfExpiry;
     return {};
   }
   Problem operator()(const fact::QueueChanged& f) {
@@ -364,7 +399,9 @@ struct Model::Applier {
       for (uint32_t i = 0; sub != nullptr && i < s.count; ++i) {
         Message* message = Find(*sub, s.first + i);
         if (message == nullptr || message->fate != Fate::kReturned || message->deliveries < f.deliveries) continue;
-        Leave(*sub, s.first + i, *message, Fate::kDead, f.reason, f.target);
+        const bool expired = f.reason == DeadReason::kExpired;
+        if (expired && m.DeadlineOf(s.first + i) > now_ms) return Say(s.first + i, " has not expired");
+        Leave(*sub, s.first + i, *message, FateOf(f.reason), f.reason, f.target);
         ++dead;
       }
     }
@@ -402,11 +439,11 @@ struct Model::Applier {
 };
 
 Problem Model::Apply(uint64_t index, const std::vector<Fact>& facts, const Effects& effects, int64_t now_ms,
-                     uint64_t batch_bytes) {
+                     uint64_t batch_bytes, int64_t expires_at_ms) {
   if (facts.size() != effects.facts.size()) return Say(effects.facts.size(), " effects of ", facts.size(), " facts");
   std::map<std::pair<SubscriptionId, Position>, uint32_t> returned;
   for (size_t i = 0; i < facts.size(); ++i) {
-    Applier applier{*this, index, effects.facts[i], now_ms, batch_bytes, returned};
+    Applier applier{*this, index, effects.facts[i], now_ms, batch_bytes, expires_at_ms, returned};
     if (Problem bad = std::visit(applier, facts[i])) return Say("fact ", i, " of kind ", facts[i].index(), ": ", *bad);
   }
   std::map<std::pair<SubscriptionId, Position>, uint32_t> said;
@@ -447,6 +484,14 @@ Problem Model::Compare(const Machine& machine) {
   std::set<uint64_t> below(wanted.begin(), wanted.upper_bound(live.floor));
   if (kept != below) return Say(kept.size(), " entries at or below ", live.floor, " are kept, not ", below.size());
   return {};
+}
+
+int64_t Model::DeadlineOf(Position position) const {
+  if (!expires_) return kNever;
+  const auto [published, own] = times_.at(position.index());
+  int64_t deadline = own == 0 ? kNever : own;
+  if (settings_.ttl_ms != 0) deadline = std::min(deadline, published + static_cast<int64_t>(settings_.ttl_ms));
+  return deadline;
 }
 
 Problem Model::CompareHoldings(const Machine& machine) const {
@@ -521,7 +566,7 @@ Problem Model::Compare(const queue::Subscription& s, Subscription& mine, std::se
       s.returned_messages != counts[Fate::kReturned] || s.acknowledged != counts[Fate::kAcknowledged] ||
       s.rejected != counts[Fate::kRejected] || s.purged != counts[Fate::kPurged] ||
       s.skipped != counts[Fate::kSkipped] || s.dead != counts[Fate::kDead] || s.redriven != counts[Fate::kRedriven] ||
-      s.arrived != mine.arrived)
+      s.expired != counts[Fate::kExpired] || s.overflowed != counts[Fate::kOverflowed] || s.arrived != mine.arrived)
     return Say("the figures are off");
   if (s.sessions.size() != mine.sessions.size()) return Say(s.sessions.size(), " sessions");
   // Safety rule 1: what is kept does not grow with what waits.

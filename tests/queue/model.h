@@ -25,7 +25,9 @@ class Model {
     kPurged,
     kSkipped,
     kDead,
-    kRedriven
+    kRedriven,
+    kExpired,
+    kOverflowed
   };
   struct Message {
     Fate fate = Fate::kWaiting;
@@ -41,7 +43,7 @@ class Model {
   // `now_ms`: queue time. Applies the facts of the entry at `index` and compares what the machine said came of them.
   // What is wrong, or nothing.
   std::optional<std::string> Apply(uint64_t index, const std::vector<Fact>& facts, const Effects& effects,
-                                   int64_t now_ms, uint64_t batch_bytes = 0);
+                                   int64_t now_ms, uint64_t batch_bytes = 0, int64_t expires_at_ms = 0);
   // Compares the machine's state, message by message.
   std::optional<std::string> Compare(const Machine& machine);
 
@@ -80,6 +82,7 @@ class Model {
 
   // Whether a subscription with a single active consumer may give anything to this one.
   static bool MayGive(const Subscription& sub, const std::string& session);
+  int64_t DeadlineOf(Position position) const;
   // What any subscription needs, message by message.
   std::optional<std::string> CompareHoldings(const Machine& machine) const;
   std::optional<std::string> Compare(const queue::Subscription& s, Subscription& mine,
@@ -88,6 +91,8 @@ class Model {
   std::set<Position> stored_;
   std::map<uint64_t, uint64_t> sizes_;  // by entry: what each of its messages counts for
   uint64_t sized_from_ = 0;
+  bool expires_ = false;
+  std::map<uint64_t, std::pair<int64_t, int64_t>> times_;  // by entry: when it was published, when it says it expires
   QueueSettings settings_;
   uint64_t last_refused_ = 0;  // entry whose batch was not stored
   std::map<SubscriptionId, Subscription> subscriptions_ = {{0, {.name = "default"}}};

@@ -161,7 +161,11 @@ struct Teller {
   std::string operator()(const fact::SubscriptionChanged& f) { return "change" + DescribeSettings(f.settings); }
   std::string operator()(const fact::QueueChanged& f) {
     return Say("limits messages=", f.settings.max_messages, " bytes=", f.settings.max_bytes,
-               " size=", f.settings.max_message_bytes);
+               " size=", f.settings.max_message_bytes, " ttl=", f.settings.ttl_ms);
+  }
+  std::string operator()(const fact::DeadUnseen& f) {
+    return Say("unseen from=", f.from_next, " to=", f.to_next, DescribeRuns("waiting", f.waiting),
+               " target=", f.target);
   }
   std::string operator()(const fact::SubscriptionDeleted&) { return "delete"; }
   std::string operator()(const fact::DeadLettered& f) {
@@ -223,6 +227,7 @@ struct EffectTeller {
   }
   std::string operator()(const effect::SubscriptionChanged& e) { return e.accepted ? "done" : "ignored"; }
   std::string operator()(const effect::DeadLettered& e) { return Say("dead ", e.messages); }
+  std::string operator()(const effect::DeadUnseen& e) { return e.accepted ? "dead" : "ignored"; }
   std::string operator()(const effect::Departures& e) { return Say(e.messages, " of those on their way"); }
 };
 
@@ -260,7 +265,7 @@ Fact ParseFact(const Words& words, Position cursor) {
     return f;
   }
   if (verb == "bury") {
-    return fact::DeadLettered{subscription, DeadReason::kDeliveryLimit,
+    return fact::DeadLettered{subscription, Option(words, "reason") ? DeadReason::kExpired : DeadReason::kDeliveryLimit,
                               static_cast<uint32_t>(Option(words, "deliveries", 0)), ParseRuns(words, "returned"),
                               Option(words, "target", 0)};
   }
@@ -287,10 +292,25 @@ Fact ParseFact(const Words& words, Position cursor) {
                          .sized = Option(words, "bytes").has_value(),
                          .bytes = Option(words, "bytes", 0)};
   }
+  if (verb == "unseen") {
+    const fact::CheckedOut like = ParseCheckout(words, subscription, cursor);
+    const bool overflow = Option(words, "reason") == "overflow";
+    return fact::DeadUnseen{.subscription = subscription,
+                            .reason = overflow ? DeadReason::kOverflow : DeadReason::kExpired,
+                            .from_next = like.from_next,
+                            .to_next = like.to_next,
+                            .waiting = like.waiting,
+                            .sizes = like.sizes,
+                            .skipped = like.skipped,
+                            .skipped_bytes = like.skipped_bytes,
+                            .counted_at = like.counted_at,
+                            .target = Option(words, "target", 0)};
+  }
   if (verb == "limits") {
     return fact::QueueChanged{{.max_messages = Option(words, "messages", 0),
                                .max_bytes = Option(words, "bytes", 0),
-                               .max_message_bytes = Option(words, "size", 0)}};
+                               .max_message_bytes = Option(words, "size", 0),
+                               .ttl_ms = Option(words, "ttl", 0)}};
   }
   if (verb == "create") {
     // Without from=, of what is still to come.
@@ -362,6 +382,8 @@ std::string Describe(const Machine& machine) {
     if (s.skipped != 0) out << ", skipped " << s.skipped;
     if (s.dead != 0) out << ", dead " << s.dead;
     if (s.redriven != 0) out << ", redriven " << s.redriven;
+    if (s.expired != 0) out << ", expired " << s.expired;
+    if (s.overflowed != 0) out << ", overflowed " << s.overflowed;
     if (s.departures.last_ordinal() != 0) {
       out << ", left " << s.departures.last_ordinal() << ", on their way " << s.departures.messages() << ", arrived "
           << s.arrived;
@@ -388,6 +410,8 @@ std::string Describe(const Machine& machine) {
           << " at " << run.time_ms << " to " << run.target << ", "
           << (run.reason == DeadReason::kRejected   ? "rejected"
               : run.reason == DeadReason::kRedriven ? "redriven"
+              : run.reason == DeadReason::kExpired  ? "expired"
+              : run.reason == DeadReason::kOverflow ? "overflowed"
                                                     : "delivered too often")
           << '\n';
     }

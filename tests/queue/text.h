@@ -6,7 +6,7 @@
 //   settle ack|requeue|reject TOKEN... [due=MS,...]   bury deliveries=N returned=...   extend until=MS TOKEN... expire
 //   now=MS TOKEN... purge                                   raise VERSION create NAME [from=1:0 ordinal=N] [filter=]
 //   change [filter=]        delete skip COUNT from=1:0 to=2:0 [returned=...]
-//   limits [messages=N bytes=N size=N]
+//   limits [messages=N bytes=N size=N ttl=MS]   unseen [from= to=] waiting=... sizes=... [target=]
 //
 // From version 6 of the facts on `checkout` says what each message of a run counts for (sizes=3,...), `skip` and
 // `create` their bytes=.
