@@ -243,6 +243,7 @@ void RunResult::Count(const RunResult& run) {
   queue_installs += run.queue_installs;
   digests_compared += run.digests_compared;
   lapses += run.lapses;
+  ordered_messages += run.ordered_messages;
   damaged += run.damaged;
   queue_changes += run.queue_changes;
   nodes_lost += run.nodes_lost;

@@ -24,6 +24,7 @@ struct RunResult {
   uint64_t committed = 0, terms = 0, crashes = 0, partitions = 0, reads_served = 0;
   uint64_t lease_reads = 0, installs = 0, changes = 0, transfers = 0, write_failures = 0;
   uint64_t messages = 0, old_tokens = 0, figures = 0, queue_installs = 0, digests_compared = 0;  // of a queue
+  uint64_t ordered_messages = 0;                                                                 // by their keys
   uint64_t lapses = 0, damaged = 0;                                                              // of sessions; entries
   uint64_t queue_changes = 0, nodes_lost = 0, replicas_deleted = 0;                              // of a queue's members
 

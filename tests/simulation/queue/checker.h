@@ -25,6 +25,11 @@ struct Delivered {
   uint32_t deliveries = 0;
 };
 
+// Of the message with this body, as clients give it: a few keys, each with messages of every producer.
+inline std::string KeyOf(const std::string& body) {
+  return body.empty() ? "k" : "k" + body.substr(body.size() - 1);
+}
+
 class Checker {
  public:
   virtual ~Checker() = default;
@@ -33,6 +38,10 @@ class Checker {
   // ---- what clients see
   virtual void Confirming(const std::string& body, Position) { (void)body; }
   virtual void Delivering(const Delivered&) {}
+  // The subscription keeps messages in order by their keys from now on. Before anything is published.
+  virtual void Ordering() {}
+  // A client sends what it has decided about it, whatever that is.
+  virtual void Settling(Position) {}
   // A client sends it back: from now on it may be anyone's.
   virtual void Returning(Position) {}
   // Its client was silent for the session's timeout, or is gone: what it was sent of this session may be sent to

@@ -20,6 +20,21 @@ Token TokenOf(Position position, uint64_t checkout_index) {
   return {{position, 1}, checkout_index};
 }
 
+// With their keys.
+raft::Bytes KeyedBatchOf(const std::vector<std::string>& bodies) {
+  raft::Writer batch;
+  for (const std::string& body : bodies) {
+    raft::Writer message;
+    message.Byte(1 << 3 | 2);
+    message.Counted(body);
+    message.Byte(2 << 3 | 2);
+    message.Counted(KeyOf(body));
+    batch.Byte(1 << 3 | 2);
+    batch.Counted(message.bytes());
+  }
+  return raft::Bytes::Take(batch.Take());
+}
+
 bool Has(const Token& token, Position position, uint64_t checkout_index) {
   if (token.checkout_index != checkout_index) return false;
   for (uint32_t i = 0; i < token.slots.count; ++i) {
@@ -42,6 +57,10 @@ Clients::Clients(QueueWorld* queue, Chance* chance, Suite* suite, Trace* trace, 
   const bool mortal = chance_->PerMille(500);
   session_timeout_ = mortal ? std::chrono::milliseconds(chance_->Between(2'000, 6'000)) : kForever;
   deaths_per_mille_ = mortal ? chance_->Between(0, 10) : 0;
+  settings_.order_by_key = chance_->PerMille(300) || plant == Plant::kForgetsKeys;
+  if (settings_.order_by_key && chance_->PerMille(500))
+    settings_.key_window = static_cast<uint32_t>(chance_->Between(1, 8));
+  settings_.single_active = chance_->PerMille(200);
 }
 
 QueueReplica* Clients::At(const Stream& stream) const {
@@ -57,7 +76,24 @@ bool Clients::Connect(Stream* stream) {
   return stream->node != 0;
 }
 
+void Clients::SetUp() {
+  if (settings_ == queue::SubscriptionSettings()) set_up_ = true;
+  Stream& stream = setting_up_at_;
+  // A process that is gone answers nothing.
+  if (setting_up_ && At(stream) == nullptr) setting_up_ = false;
+  if (set_up_ || setting_up_ || !Connect(&stream)) return;
+  setting_up_ = true;
+  queue::SubscriptionSettings settings = settings_;
+  if (plant_ == Plant::kForgetsKeys) settings.order_by_key = false;
+  At(stream)->ChangeSubscription("default", settings, [this](const absl::StatusOr<broker::SubscriptionMade>& made) {
+    setting_up_ = false;
+    set_up_ = made.ok();
+    if (set_up_ && settings_.order_by_key) suite_->Tell([](Checker& c) { c.Ordering(); });
+  });
+}
+
 void Clients::Step(bool publish) {
+  if (!set_up_) return SetUp();
   // Before anyone is sent what another had.
   for (Consumer& c : consumers_) {
     MindSilence(c);
@@ -133,7 +169,7 @@ void Clients::Bind(Producer& p) {
 
 void Clients::Send(Producer& p, const Batch& batch) {
   if (QueueReplica* replica = At(p.stream)) {
-    replica->Publish({p.sink, 0, p.name, p.epoch, batch.first, BatchOf(batch.bodies)});
+    replica->Publish({p.sink, 0, p.name, p.epoch, batch.first, KeyedBatchOf(batch.bodies)});
   }
 }
 
@@ -299,6 +335,7 @@ void Clients::SendSettle(Consumer& c, uint64_t receipt) {
   std::vector<Token> tokens;
   for (const Held& h : settling.messages) {
     tokens.push_back(TokenOf(h.position, h.checkout_index));
+    if (!h.lapsed) suite_->Tell([&](Checker& checker) { checker.Settling(h.position); });
     if (settling.disposition == Disposition::kRequeue && !h.lapsed) {
       suite_->Tell([&](Checker& checker) { checker.Returning(h.position); });
     }

@@ -44,6 +44,8 @@ class Clients {
   uint64_t settled() const { return settled_.size(); }
   uint64_t old_tokens() const { return old_asks_; }
   uint64_t figures() const { return figures_; }
+  // The subscription keeps messages in order by their keys.
+  bool ordered() const { return set_up_ && settings_.order_by_key; }
   // The node's process ended: who talked to it learns so.
   void Died(uint64_t node) { ++lives_[node]; }
 
@@ -100,6 +102,8 @@ class Clients {
   // To whoever leads, as far as can be known; false if nobody does.
   bool Connect(Stream* stream);
 
+  // Gives the subscription its settings, before anything else.
+  void SetUp();
   void Produce(Producer& p, bool more);
   void Bind(Producer& p);
   void Send(Producer& p, const Batch& batch);
@@ -133,6 +137,9 @@ class Clients {
   std::chrono::milliseconds session_timeout_;
   int64_t deaths_per_mille_ = 0;
   uint64_t lapses_ = 0;
+  queue::SubscriptionSettings settings_;
+  bool setting_up_ = false, set_up_ = false;
+  Stream setting_up_at_;
   std::vector<Producer> producers_;
   std::vector<Consumer> consumers_;
   std::map<uint64_t, uint64_t> lives_;

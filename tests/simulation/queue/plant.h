@@ -19,6 +19,7 @@ enum class Plant : uint8_t {
   kLosesOfSnapshots,  // a snapshot that is restored is an older one
   kDeletesEarly,      // a replica goes as soon as it is to be replaced, while it is a member (Safety rule 11)
   kInstallsHalf,      // a snapshot takes the old state's place before all that is alive came with it (Safety rule 13)
+  kForgetsKeys,       // the subscription orders by key, and does not
   kVotesAfterLoss,    // a node whose disk was lost comes back as if it had not been (Safety rule 12)
 };
 

@@ -172,6 +172,7 @@ class Run {
     result.damaged = faults_.damaged();
     result.lapses = clients_.lapses();
     result.messages = clients_.settled();
+    result.ordered_messages = clients_.ordered() ? clients_.settled() : 0;
     result.old_tokens = clients_.old_tokens();
     result.figures = clients_.figures();
     result.queue_changes = operator_.changes();

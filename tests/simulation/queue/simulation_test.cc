@@ -31,6 +31,7 @@ TEST(QueueSimulation, SeedsAreCleanAndWorthTheirTime) {
   EXPECT_GT(total.queue_changes, kSeeds);
   EXPECT_GT(total.nodes_lost, kSeeds / 10);
   EXPECT_GT(total.replicas_deleted, kSeeds / 2);
+  EXPECT_GT(total.ordered_messages, 10 * kSeeds);
 }
 
 TEST(QueueSimulation, ASeedReplaysExactly) {
@@ -73,7 +74,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{Plant::kSwapsRuns, "producer order"}, Case{Plant::kOldFigures, "current figures"},
                       Case{Plant::kDiverges, "replicas agree"}, Case{Plant::kLosesOfSnapshots, "snapshot is replay"},
                       Case{Plant::kDeletesEarly, "members"}, Case{Plant::kInstallsHalf, "live is kept"},
-                      Case{Plant::kVotesAfterLoss, "replicas agree"}));
+                      Case{Plant::kVotesAfterLoss, "replicas agree"}, Case{Plant::kForgetsKeys, "in order of keys"}));
 
 }  // namespace
 }  // namespace trireme::queue_simulation

@@ -3,6 +3,7 @@
 #include "tests/simulation/queue/checkers/confirmed_is_kept.h"
 #include "tests/simulation/queue/checkers/current_figures.h"
 #include "tests/simulation/queue/checkers/delivery_count.h"
+#include "tests/simulation/queue/checkers/key_order.h"
 #include "tests/simulation/queue/checkers/live_is_kept.h"
 #include "tests/simulation/queue/checkers/members.h"
 #include "tests/simulation/queue/checkers/old_token.h"
@@ -26,6 +27,7 @@ Suite::Suite() {
   checkers_.push_back(std::make_unique<SnapshotIsReplay>());
   checkers_.push_back(std::make_unique<Members>());
   checkers_.push_back(std::make_unique<LiveIsKept>());
+  checkers_.push_back(std::make_unique<InOrderOfKeys>());
 }
 
 }  // namespace trireme::queue_simulation
